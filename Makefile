@@ -1,0 +1,62 @@
+# What there is to do with this checkout. `make help` lists it.
+
+PYTHON ?= python3
+# Another Python gets an environment of its own.
+VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+BACKENDS := reference c_simd numba
+RATINGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test conformance check format clean
+
+help:
+	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
+	@echo "make demo RATINGS=x.csv   the same on ratings of your own: columns user_id, item_id, rating"
+	@echo "make test                 all tests, and the conformance suite on every backend"
+	@echo "make conformance          the conformance suite alone"
+	@echo "make check                formatting, lint and types"
+	@echo "make format               put the formatting right"
+	@echo "make install              everything into $(VENV), which the others do by themselves"
+	@echo "make clean                remove $(VENV) and what was built"
+	@echo
+	@echo "PYTHON=python3.12 uses another Python, in an environment of its own."
+
+# Sources that have to be built and installed; everything else is installed so that changes take effect at once.
+SOURCES := $(shell find backends/c_simd_backend -name '*.[ch]' -o -name CMakeLists.txt -o -name '*.py') \
+	$(wildcard pyproject.toml */pyproject.toml */*/pyproject.toml)
+
+install: $(VENV)/installed
+
+$(VENV)/installed: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Wyrm needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version). Try make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || { echo "Setting up $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Installing Wyrm and its backends into $(VENV) ..."
+	@SKBUILD_CMAKE_DEFINE=WYRM_WERROR=ON $(BIN)/python -m pip install --quiet --group dev \
+		-e . -e conformance -e backends/numba_backend ./backends/c_simd_backend
+	@touch $@
+
+demo: install
+	@cd examples && PYTHONPATH= ../$(BIN)/python -m demo --output ../out $(if $(RATINGS),--ratings "$(abspath $(RATINGS))")
+
+test: install
+	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory conformance PYTHON=$(PYTHON) VENV=$(VENV)
+
+conformance: install
+	@for backend in $(BACKENDS); do $(BIN)/python -m wyrm_conformance --backend $$backend || exit 1; echo; done
+
+check: install
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: install
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	@rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,45 @@
+// The instruction sets that this library was built for, best first, and the kernels of each.
+
+#include "dispatch.h"
+
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+static int always(void) { return 1; }
+
+#ifdef WYRM_X86
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static int has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && has_avx2();
+}
+#endif
+
+static const struct {
+    const char *name;
+    int (*runs_here)(void);
+    const Kernel *kernels[2]; // float, double
+} sets[] = {
+#ifdef WYRM_X86
+    {"avx512", has_avx512, {wyrm_avx512_float, wyrm_avx512_double}},
+    {"avx2", has_avx2, {wyrm_avx2_float, wyrm_avx2_double}},
+#endif
+    {"portable", always, {wyrm_portable_float, wyrm_portable_double}},
+};
+
+#define COUNT ((int)(sizeof sets / sizeof sets[0]))
+
+// The name of an instruction set; null beyond the last.
+const char *wyrm_instruction_set(int number) { return number >= 0 && number < COUNT ? sets[number].name : 0; }
+
+// Whether this machine has it.
+int wyrm_runs_here(int number) { return number >= 0 && number < COUNT && sets[number].runs_here(); }
+
+// The address of a kernel; 0 where there is none of that name.
+intptr_t wyrm_kernel(int number, int is_double, const char *name) {
+    if (number < 0 || number >= COUNT) return 0;
+    for (const Kernel *kernel = sets[number].kernels[is_double != 0]; kernel->name; kernel++)
+        if (!strcmp(kernel->name, name)) return (intptr_t)kernel->kernel;
+    return 0;
+}

@@ -1,0 +1,62 @@
+// Bags: any number of rows of a table, pooled to one.
+#ifndef WYRM_BAGS_H
+#define WYRM_BAGS_H
+
+#include "rows.h"
+
+// What the weights of a bag's indices are multiplied with: 1, or 1 over their sum.
+INLINE real bag_factor(const Bag *bag, int64_t number, int64_t mean) {
+    if (!mean) return 1;
+    real sum = 0;
+    for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++) sum += ((const real *)bag->weights)[i];
+    return 1 / sum;
+}
+
+// out += factor * a, n elements.
+INLINE void add_scaled(real *out, real factor, const real *a, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) store(out + j, load(out + j) + factor * load(a + j));
+    if (j < n) store_part(out + j, load_part(out + j, n - j) + factor * load_part(a + j, n - j), n - j);
+}
+
+static void kernel_gather_bag(const Instruction *instruction) {
+    const Operand *out = &instruction->operand[0], *table = &instruction->operand[1];
+    const Bag *bag = instruction->operand[2].data;
+    for (int64_t b = 0; b < bag->bags; b++) {
+        const real factor = bag_factor(bag, b, instruction->attribute);
+        if (!instruction->accumulate) clear_row(row_of(out, b), out->cols);
+        for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
+            add_scaled(row_of(out, b), factor * ((const real *)bag->weights)[i], row_of(table, bag->indices[i]), out->cols);
+    }
+}
+
+static void kernel_scatter_bag(const Instruction *instruction) {
+    const Operand *out = &instruction->operand[0], *from = &instruction->operand[2];
+    const Bag *bag = instruction->operand[1].data;
+    if (!instruction->accumulate)
+        for (int64_t i = 0; i < out->rows; i++) clear_row(row_of(out, i), out->cols);
+    for (int64_t b = 0; b < bag->bags; b++) {
+        const real factor = bag_factor(bag, b, instruction->attribute);
+        for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
+            add_scaled(row_of(out, bag->indices[i]), factor * ((const real *)bag->weights)[i], row_of(from, b), out->cols);
+    }
+}
+
+// Appends to the list of a gradient; that there is room has been checked before the pass.
+static void kernel_accumulate_bag(const Instruction *instruction) {
+    Gradient *gradient = instruction->operand[0].data;
+    const Bag *bag = instruction->operand[1].data;
+    const Operand *from = &instruction->operand[2];
+    const int64_t cols = gradient->cols;
+    for (int64_t b = 0; b < bag->bags; b++) {
+        const real factor = bag_factor(bag, b, instruction->attribute);
+        for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++, gradient->count++) {
+            real *to = (real *)gradient->row_values + gradient->count * cols;
+            gradient->row_numbers[gradient->count] = bag->indices[i];
+            clear_row(to, cols);
+            add_scaled(to, factor * ((const real *)bag->weights)[i], row_of(from, b), cols);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,122 @@
+// Kernels whose element (i, j) depends on element (i, j) of the operands, with broadcasting.
+#ifndef WYRM_ELEMENTWISE_H
+#define WYRM_ELEMENTWISE_H
+
+#include "../table.h"
+#include "functions.h"
+
+typedef vec (*Unary)(vec);
+typedef vec (*Binary)(vec, vec);
+typedef vec (*Ternary)(vec, vec, vec);
+
+// The functions of elementwise.def, on vectors.
+#define UNARY(NAME, VALUE)                                                                                             \
+    INLINE vec element_##NAME(vec a) { return VALUE; }
+#define BINARY(NAME, VALUE)                                                                                            \
+    INLINE vec element_##NAME(vec a, vec b) { return VALUE; }
+#define TERNARY(NAME, VALUE)                                                                                           \
+    INLINE vec element_##NAME(vec a, vec b, vec c) { return VALUE; }
+#include "elementwise.def"
+#undef UNARY
+#undef BINARY
+#undef TERNARY
+
+INLINE vec same(vec a) { return a; }
+
+// An operand's elements from column j on: one vector, or `count` elements of it.
+INLINE vec take(const real *row, int one, int64_t j) { return one ? splat(row[0]) : load(row + j); }
+INLINE vec take_part(const real *row, int one, int64_t j, int64_t count) {
+    return one ? splat(row[0]) : load_part(row + j, count);
+}
+
+INLINE void put(real *to, vec v, int accumulate) { store(to, accumulate ? load(to) + v : v); }
+INLINE void put_part(real *to, vec v, int64_t count, int accumulate) {
+    store_part(to, accumulate ? load_part(to, count) + v : v, count);
+}
+
+INLINE real *row_of(const Operand *operand, int64_t i) { return (real *)operand->data + i * operand->stride; }
+
+// One row of n elements; `one_a` and so on say that an operand has a single column. The flags are constants where this is used.
+INLINE void unary_row(Unary f, real *out, const real *a, int one_a, int64_t n, int accumulate) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) put(out + j, f(take(a, one_a, j)), accumulate);
+    if (j < n) put_part(out + j, f(take_part(a, one_a, j, n - j)), n - j, accumulate);
+}
+
+INLINE void binary_row(Binary f, real *out, const real *a, int one_a, const real *b, int one_b, int64_t n, int accumulate) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) put(out + j, f(take(a, one_a, j), take(b, one_b, j)), accumulate);
+    if (j < n) put_part(out + j, f(take_part(a, one_a, j, n - j), take_part(b, one_b, j, n - j)), n - j, accumulate);
+}
+
+INLINE void unary_rows(Unary f, const Instruction *instruction, int accumulate) {
+    const Operand *out = &instruction->operand[0], *a = &instruction->operand[1];
+    const int64_t n = out->cols;
+    const int one_a = a->cols == 1 && n != 1;
+    for (int64_t i = 0; i < out->rows; i++) {
+        if (one_a)
+            unary_row(f, row_of(out, i), row_of(a, i), 1, n, accumulate);
+        else
+            unary_row(f, row_of(out, i), row_of(a, i), 0, n, accumulate);
+    }
+}
+
+INLINE void binary_rows(Binary f, const Instruction *instruction, int accumulate) {
+    const Operand *out = &instruction->operand[0], *a = &instruction->operand[1], *b = &instruction->operand[2];
+    const int64_t n = out->cols;
+    const int one_a = a->cols == 1 && n != 1, one_b = b->cols == 1 && n != 1;
+    for (int64_t i = 0; i < out->rows; i++) {
+        real *to = row_of(out, i);
+        const real *from_a = row_of(a, i), *from_b = row_of(b, i);
+        if (n == 1) {
+            const vec result = f((vec){*from_a}, (vec){*from_b});
+            *to = accumulate ? *to + result[0] : result[0];
+        } else if (one_a) {
+            binary_row(f, to, from_a, 1, from_b, 0, n, accumulate);
+        } else if (one_b) {
+            binary_row(f, to, from_a, 0, from_b, 1, n, accumulate);
+        } else {
+            binary_row(f, to, from_a, 0, from_b, 0, n, accumulate);
+        }
+    }
+}
+
+// Of three operands any may have a single column; this is looked up for each vector, as there are too many cases.
+INLINE void ternary_rows(Ternary f, const Instruction *instruction, int accumulate) {
+    const Operand *out = &instruction->operand[0], *operands = &instruction->operand[1];
+    const int64_t n = out->cols;
+    int one[3];
+    for (int k = 0; k < 3; k++) one[k] = operands[k].cols == 1 && n != 1;
+    for (int64_t i = 0; i < out->rows; i++) {
+        real *to = row_of(out, i);
+        const real *a = row_of(operands, i), *b = row_of(operands + 1, i), *c = row_of(operands + 2, i);
+        int64_t j = 0;
+        for (; j + LANES <= n; j += LANES)
+            put(to + j, f(take(a, one[0], j), take(b, one[1], j), take(c, one[2], j)), accumulate);
+        if (j < n) {
+            const int64_t left = n - j;
+            const vec last = f(take_part(a, one[0], j, left), take_part(b, one[1], j, left), take_part(c, one[2], j, left));
+            put_part(to + j, last, left, accumulate);
+        }
+    }
+}
+
+// A kernel, for results that are stored and for results that are added.
+#define KERNEL(NAME, ROWS, F)                                                                                          \
+    static void kernel_##NAME(const Instruction *instruction) {                                                        \
+        if (instruction->accumulate)                                                                                   \
+            ROWS(F, instruction, 1);                                                                                   \
+        else                                                                                                           \
+            ROWS(F, instruction, 0);                                                                                   \
+    }
+#define UNARY(NAME, VALUE) KERNEL(NAME, unary_rows, element_##NAME)
+#define BINARY(NAME, VALUE) KERNEL(NAME, binary_rows, element_##NAME)
+#define TERNARY(NAME, VALUE) KERNEL(NAME, ternary_rows, element_##NAME)
+#include "elementwise.def"
+#undef UNARY
+#undef BINARY
+#undef TERNARY
+
+KERNEL(copy, unary_rows, same)
+
+#endif

@@ -1,0 +1,44 @@
+// The kernels for one instruction set and one kind of real number, as a table. The build compiles this file once for each:
+// WYRM_KERNELS is the table's name, WYRM_DOUBLE is defined for double.
+
+#include "kernels.h"
+
+#include "products.h"
+#include "random.h"
+#include "softmax.h"
+#include "updates.h"
+
+#define ENTRY(NAME) {#NAME, kernel_##NAME},
+#define UNARY(NAME, VALUE) ENTRY(NAME)
+#define BINARY(NAME, VALUE) ENTRY(NAME)
+#define TERNARY(NAME, VALUE) ENTRY(NAME)
+
+const Kernel WYRM_KERNELS[] = {
+#include "elementwise.def"
+    ENTRY(copy)
+    ENTRY(sum)
+    ENTRY(row_max)
+    ENTRY(transpose)
+    ENTRY(logsumexp)
+    ENTRY(softmax)
+    ENTRY(matmul)
+    ENTRY(row_dot)
+    ENTRY(gather)
+    ENTRY(pick)
+    ENTRY(place)
+    ENTRY(scatter)
+    ENTRY(accumulate_rows)
+    ENTRY(gather_bag)
+    ENTRY(scatter_bag)
+    ENTRY(accumulate_bag)
+    ENTRY(dropout_mask)
+    ENTRY(update)
+    ENTRY(update_rows)
+    ENTRY(update_gradient)
+    ENTRY(square_sum)
+    ENTRY(catch_up)
+    ENTRY(catch_up_rows)
+    ENTRY(catch_up_bag)
+    ENTRY(tick)
+    {0, 0},
+};

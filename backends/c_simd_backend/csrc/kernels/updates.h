@@ -1,0 +1,160 @@
+// Updates of parameters by rules, and what rows that missed steps are caught up with.
+#ifndef WYRM_UPDATES_H
+#define WYRM_UPDATES_H
+
+#include "bags.h"
+#include "rules.h"
+
+// A parameter, with what its rule reads and writes beside it.
+typedef struct {
+    const Rule *rule;
+    const Operand *value, *states;
+    const real *scalars;
+    Clock *clock; // null where the rule has no catch_up
+} Target;
+
+// The operands from `first` on are the states, the scalars and the clock.
+INLINE Target target_of(const Instruction *instruction, int first) {
+    const Rule *rule = (const Rule *)instruction->attribute;
+    const Operand *states = &instruction->operand[1 + first];
+    Clock *clock = rule->catch_up ? states[rule->states + 1].data : 0;
+    return (Target){rule, &instruction->operand[0], states, states[rule->states].data, clock};
+}
+
+INLINE Row row_at(const Target *target, int64_t number, const real *gradient) {
+    Row row = {.stream = {row_of(target->value, number), (real *)gradient}};
+    for (int64_t s = 0; s < target->rule->states; s++) row.stream[2 + s] = row_of(&target->states[s], number);
+    return row;
+}
+
+// --- catching up ------------------------------------------------------------------------------------------------
+
+// Brings a row up to the steps made; out of line, as few rows need it.
+static __attribute__((noinline)) void catch_up_row(const Target *target, int64_t number) {
+    const int64_t missed = target->clock->now - target->clock->last[number];
+    if (missed <= 0) return;
+    Updater updater;
+    prepare(&updater, target->rule->catch_up, target->scalars);
+    const real steps = (real)missed;
+    Row row = row_at(target, number, &steps);
+    row.one_gradient = 1;
+    apply_rule(&updater, &row, target->value->cols);
+    target->clock->last[number] += missed;
+}
+
+static void kernel_catch_up(const Instruction *instruction) {
+    const Target target = target_of(instruction, 0);
+    for (int64_t i = 0; i < target.value->rows; i++) catch_up_row(&target, i);
+}
+
+static void kernel_catch_up_rows(const Instruction *instruction) {
+    const Target target = target_of(instruction, 1);
+    const Operand *index = &instruction->operand[1];
+    for (int64_t i = 0; i < index->rows; i++) catch_up_row(&target, ((const int64_t *)index->data)[i * index->stride]);
+}
+
+static void kernel_catch_up_bag(const Instruction *instruction) {
+    const Target target = target_of(instruction, 1);
+    const Bag *bag = instruction->operand[1].data;
+    for (int64_t i = 0; i < bag->count; i++) catch_up_row(&target, bag->indices[i]);
+}
+
+static void kernel_tick(const Instruction *instruction) {
+    Clock *clock = instruction->operand[0].data;
+    __atomic_fetch_add(&clock->now, 1, __ATOMIC_RELAXED);
+}
+
+// --- updates ----------------------------------------------------------------------------------------------------
+
+INLINE void update_row(Updater *updater, const Target *target, int64_t number, const real *gradient) {
+    if (target->clock) {
+        catch_up_row(target, number);
+        target->clock->last[number] = target->clock->now + 1;
+    }
+    const Row row = row_at(target, number, gradient);
+    apply_rule(updater, &row, target->value->cols);
+}
+
+INLINE void update_all(Updater *updater, const Target *target, const real *gradient, int64_t stride) {
+    const Operand *value = target->value;
+    if (target->rule->by_element && stride == value->cols && value->stride == value->cols) {
+        const Row row = row_at(target, 0, gradient);
+        apply_rule(updater, &row, value->rows * value->cols);
+    } else {
+        for (int64_t i = 0; i < value->rows; i++) update_row(updater, target, i, gradient + i * stride);
+    }
+}
+
+static void kernel_update(const Instruction *instruction) {
+    const Operand *gradient = &instruction->operand[1];
+    const Target target = target_of(instruction, 1);
+    Updater updater;
+    prepare(&updater, target.rule, target.scalars);
+    update_all(&updater, &target, gradient->data, gradient->stride);
+}
+
+static void kernel_update_rows(const Instruction *instruction) {
+    const Operand *index = &instruction->operand[1], *rows = &instruction->operand[2];
+    const Target target = target_of(instruction, 2);
+    Updater updater;
+    prepare(&updater, target.rule, target.scalars);
+    for (int64_t i = 0; i < rows->rows; i++)
+        update_row(&updater, &target, ((const int64_t *)index->data)[i * index->stride], row_of(rows, i));
+}
+
+// Adds the rows of a gradient's list to its matrix.
+INLINE void gather_densely(Gradient *gradient) {
+    const int64_t cols = gradient->cols;
+    for (int64_t i = 0; i < gradient->count; i++) {
+        real *to = (real *)gradient->dense + gradient->row_numbers[i] * cols;
+        unary_row(same, to, (const real *)gradient->row_values + i * cols, 0, cols, 1);
+    }
+    gradient->count = 0;
+}
+
+static void kernel_update_gradient(const Instruction *instruction) {
+    Gradient *gradient = instruction->operand[1].data;
+    gradient->steps++;
+    if (!gradient->touched && !gradient->count) return;
+    const Target target = target_of(instruction, 1);
+    const int64_t cols = gradient->cols;
+    Updater updater;
+    prepare(&updater, target.rule, target.scalars);
+    if (gradient->touched) {
+        gather_densely(gradient);
+        update_all(&updater, &target, gradient->dense, cols);
+        clear_row(gradient->dense, gradient->rows * cols);
+    } else {
+        merge_rows(gradient);
+        for (int64_t i = 0; i < gradient->count; i++)
+            update_row(&updater, &target, gradient->row_numbers[i], (const real *)gradient->row_values + i * cols);
+    }
+    gradient->touched = 0;
+    gradient->count = 0;
+}
+
+// --- norms ------------------------------------------------------------------------------------------------------
+
+INLINE real squares(const real *row, int64_t n) {
+    vec sum = {0};
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) sum += load(row + j) * load(row + j);
+    if (j < n) sum += load_part(row + j, n - j) * load_part(row + j, n - j);
+    return lane_sum(sum);
+}
+
+static void kernel_square_sum(const Instruction *instruction) {
+    real *out = instruction->operand[0].data;
+    Gradient *gradient = instruction->operand[1].data;
+    real sum = 0;
+    if (gradient->touched) {
+        gather_densely(gradient);
+        sum = squares(gradient->dense, gradient->rows * gradient->cols);
+    } else {
+        merge_rows(gradient);
+        sum = squares(gradient->row_values, gradient->count * gradient->cols);
+    }
+    *out = instruction->accumulate ? *out + sum : sum;
+}
+
+#endif

@@ -1,0 +1,101 @@
+// Vectors of real numbers: the one place where instruction sets differ.
+//
+// A file of kernels is compiled for each instruction set and for float and double (WYRM_DOUBLE). The kernels are written against
+// `vec`, LANES numbers wide, with the compiler's vector arithmetic; here is what that lacks: parts of vectors, selection, sums.
+#ifndef WYRM_VECTOR_H
+#define WYRM_VECTOR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+#ifdef WYRM_DOUBLE
+typedef double real;
+typedef int64_t integer;
+#else
+typedef float real;
+typedef int32_t integer;
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef integer ivec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real vec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+INLINE vec splat(real x) { return x - (vec){0}; } // not `+`: -0.0 + 0.0 is 0.0
+INLINE vec load(const real *p) { return *(const vec_anywhere *)p; }
+INLINE void store(real *p, vec v) { *(vec_anywhere *)p = v; }
+
+// Lanes of `yes` where the mask is all ones, of `no` where it is 0.
+INLINE vec choose(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+
+// The first `count` elements, 0 < count < LANES; the other lanes are 0. Reads nothing beyond them.
+INLINE vec load_part(const real *p, int64_t count);
+INLINE void store_part(real *p, vec v, int64_t count);
+
+#if defined(__AVX512F__) && defined(WYRM_DOUBLE)
+INLINE __mmask8 first(int64_t count) { return (__mmask8)((1u << count) - 1); }
+INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm512_maskz_loadu_pd(first(count), p); }
+INLINE void store_part(real *p, vec v, int64_t count) { _mm512_mask_storeu_pd(p, first(count), (__m512d)v); }
+#elif defined(__AVX512F__)
+INLINE __mmask16 first(int64_t count) { return (__mmask16)((1u << count) - 1); }
+INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm512_maskz_loadu_ps(first(count), p); }
+INLINE void store_part(real *p, vec v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), (__m512)v); }
+#elif defined(__AVX2__)
+static const int32_t ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+INLINE __m256i first(int64_t count) {
+    const int64_t words = count * (int64_t)(sizeof(real) / 4);
+    return _mm256_loadu_si256((const __m256i *)(ones_then_zeros + 8 - words));
+}
+#ifdef WYRM_DOUBLE
+INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm256_maskload_pd(p, first(count)); }
+INLINE void store_part(real *p, vec v, int64_t count) { _mm256_maskstore_pd(p, first(count), (__m256d)v); }
+#else
+INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm256_maskload_ps(p, first(count)); }
+INLINE void store_part(real *p, vec v, int64_t count) { _mm256_maskstore_ps(p, first(count), (__m256)v); }
+#endif
+#else
+INLINE vec load_part(const real *p, int64_t count) {
+    vec v = {0};
+    for (int64_t i = 0; i < count; i++) v[i] = p[i];
+    return v;
+}
+INLINE void store_part(real *p, vec v, int64_t count) {
+    for (int64_t i = 0; i < count; i++) p[i] = v[i];
+}
+#endif
+
+// The sum of all lanes.
+INLINE real lane_sum(vec v) {
+#if defined(__AVX512F__) && defined(WYRM_DOUBLE)
+    return _mm512_reduce_add_pd((__m512d)v);
+#elif defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#elif defined(__AVX2__) && defined(WYRM_DOUBLE)
+    __m128d half = _mm256_castpd256_pd128((__m256d)v) + _mm256_extractf128_pd((__m256d)v, 1);
+    return half[0] + half[1];
+#elif defined(__AVX2__)
+    __m128 half = _mm256_castps256_ps128((__m256)v) + _mm256_extractf128_ps((__m256)v, 1);
+    half += _mm_movehl_ps(half, half);
+    return half[0] + half[1];
+#else
+    real sum = v[0];
+    for (int64_t i = 1; i < LANES; i++) sum += v[i];
+    return sum;
+#endif
+}
+
+#endif

@@ -1,0 +1,71 @@
+"""The backend: programs as tables, walked by the native library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from wyrm.backend import Executable, Instruction, Program
+from wyrm.errors import BackendError, CapabilityError
+from wyrm.native import NativeBackend
+from wyrm_c_simd import ENVIRONMENT_VARIABLE
+from wyrm_c_simd._native import ffi, lib
+
+__all__ = ["INSTRUCTION_SETS", "CSimdBackend"]
+
+
+def _instruction_sets() -> dict[str, int]:
+    names: dict[str, int] = {}
+    while (name := lib.wyrm_instruction_set(len(names))) != ffi.NULL:
+        names[ffi.string(name).decode()] = len(names)
+    return names
+
+
+#: The instruction sets that the library was built for, best first, and their numbers there.
+INSTRUCTION_SETS = _instruction_sets()
+#: MAX_REGISTERS and MAX_STATES of csrc/kernels/rules.h.
+_MAX_REGISTERS, _MAX_STATES = 64, 8
+
+
+class CSimdBackend(NativeBackend):
+    """Kernels for one instruction set: the best that this machine has, or the one that the environment names.
+
+    Attributes
+    ----------
+    instruction_set
+        ``avx512``, ``avx2`` or ``portable``.
+    """
+
+    forward: Callable[[int], int] = lib.wyrm_forward
+    backward: Callable[[int, float], int] = lib.wyrm_backward
+    run: Callable[[int, int, int, int], int] = lib.wyrm_run
+
+    def __init__(self) -> None:
+        usable = [name for name, number in INSTRUCTION_SETS.items() if lib.wyrm_runs_here(number)]
+        chosen = os.environ.get(ENVIRONMENT_VARIABLE) or usable[0]
+        if chosen not in usable:
+            known = "was not built into this library" if chosen not in INSTRUCTION_SETS else "is not one that this machine has"
+            raise BackendError(
+                f"{ENVIRONMENT_VARIABLE}={chosen}: this instruction set {known}; choose one of {', '.join(usable)} or unset it"
+            )
+        self.instruction_set = chosen
+        self._number = INSTRUCTION_SETS[chosen]
+
+    def kernel_address(self, instruction: Instruction, dtype: str) -> int:
+        """Where the library has the kernel for the chosen instruction set."""
+        address: int = lib.wyrm_kernel(self._number, dtype == "float64", instruction.kernel.encode())
+        if not address:
+            raise BackendError(f"the native library has no kernel {instruction.kernel!r}")
+        return address
+
+    def compile(self, program: Program) -> Executable:
+        """Lay the program out, where its rules fit into the library's registers."""
+        attributes = [dict(i.attributes) for i in (*program.forward, *program.update)]
+        rules = {a["rule"] for a in attributes if "rule" in a}
+        for rule in [*rules, *(rule.catch_up for rule in rules if rule.catch_up is not None)]:
+            if rule.registers > _MAX_REGISTERS or len(rule.states) > _MAX_STATES:
+                raise CapabilityError(
+                    f"the update rule {rule.name!r} has {rule.registers} registers and {len(rule.states)} states; "
+                    f"backend {self.name!r} has room for {_MAX_REGISTERS} and {_MAX_STATES}"
+                )
+        return super().compile(program)

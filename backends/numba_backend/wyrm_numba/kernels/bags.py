@@ -1,0 +1,71 @@
+"""Bags: any number of rows of a table, pooled to one."""
+
+from numba import njit
+
+from wyrm_numba.kernels.elementwise import clear_row, row
+from wyrm_numba.kernels.rows import COLS, COUNT, NUMBERS, VALUES
+from wyrm_numba.options import OPTIONS
+from wyrm_numba.words import itemsize, load, real, store, word
+
+# The words of a bag buffer's header.
+BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS = 0, 1, 2, 3, 4, 5
+
+
+@njit(**OPTIONS)
+def factor(bag, number, mean, zero):
+    """What the weights of a bag's indices are multiplied with: 1, or 1 over their sum."""
+    one = real(1, zero)
+    if mean == 0:
+        return one
+    total = zero
+    for i in range(word(word(bag, OFFSETS), number), word(word(bag, OFFSETS), number + 1)):
+        total += load(word(bag, WEIGHTS), i, zero)
+    return one / total
+
+
+@njit(**OPTIONS)
+def add_scaled(out, scale, a, n, zero):
+    """Add a multiple of n elements onto a row."""
+    for j in range(n):
+        store(out, j, load(out, j, zero) + scale * load(a, j, zero))
+
+
+@njit(**OPTIONS)
+def gather_bag(p, zero):
+    bag, offsets = word(p, 12), word(word(p, 12), OFFSETS)
+    for b in range(word(bag, BAGS)):
+        scale, out = factor(bag, b, word(p, 3), zero), row(p, 0, b, zero)
+        if word(p, 2) == 0:
+            clear_row(out, word(p, 6), zero)
+        for i in range(word(offsets, b), word(offsets, b + 1)):
+            weight = scale * load(word(bag, WEIGHTS), i, zero)
+            add_scaled(out, weight, row(p, 1, word(word(bag, INDICES), i), zero), word(p, 6), zero)
+
+
+@njit(**OPTIONS)
+def scatter_bag(p, zero):
+    bag, offsets = word(p, 8), word(word(p, 8), OFFSETS)
+    if word(p, 2) == 0:
+        for i in range(word(p, 5)):
+            clear_row(row(p, 0, i, zero), word(p, 6), zero)
+    for b in range(word(bag, BAGS)):
+        scale = factor(bag, b, word(p, 3), zero)
+        for i in range(word(offsets, b), word(offsets, b + 1)):
+            weight = scale * load(word(bag, WEIGHTS), i, zero)
+            add_scaled(row(p, 0, word(word(bag, INDICES), i), zero), weight, row(p, 2, b, zero), word(p, 6), zero)
+
+
+@njit(**OPTIONS)
+def accumulate_bag(p, zero):
+    """Appends to the list of a gradient; that there is room has been checked before the pass."""
+    gradient, bag, offsets = word(p, 4), word(p, 8), word(word(p, 8), OFFSETS)
+    cols, count = word(gradient, COLS), word(gradient, COUNT)
+    for b in range(word(bag, BAGS)):
+        scale = factor(bag, b, word(p, 3), zero)
+        for i in range(word(offsets, b), word(offsets, b + 1)):
+            to = word(gradient, VALUES) + count * cols * itemsize(zero)
+            store(word(gradient, NUMBERS), count, word(word(bag, INDICES), i))
+            clear_row(to, cols, zero)
+            add_scaled(to, scale * load(word(bag, WEIGHTS), i, zero), row(p, 2, b, zero), cols, zero)
+            count += 1
+    store(gradient, COUNT, count)

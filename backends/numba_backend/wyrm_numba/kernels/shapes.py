@@ -1,0 +1,55 @@
+"""Kernels that change the shape: sums and maxima along axes, transposition."""
+
+import math
+
+from numba import njit
+
+from wyrm_numba.kernels.elements import maximum
+from wyrm_numba.kernels.elementwise import add_row, clear_row, row
+from wyrm_numba.options import OPTIONS
+from wyrm_numba.words import itemsize, load, real, store, word
+
+
+@njit(**OPTIONS)
+def sum(p, zero):
+    """A result of one row has stride 0 where the operand has several, so that all its rows are added to it."""
+    if word(p, 2) == 0:
+        for i in range(word(p, 5)):
+            clear_row(row(p, 0, i, zero), word(p, 6), zero)
+    n = word(p, 10)
+    for i in range(word(p, 9)):
+        out, a = row(p, 0, i, zero), row(p, 1, i, zero)
+        if word(p, 6) == 1:
+            total = zero
+            for j in range(n):
+                total += load(a, j, zero)
+            store(out, 0, load(out, 0, zero) + total)
+        else:
+            add_row(out, a, n, zero)
+
+
+@njit(**OPTIONS)
+def row_largest(a, n, zero):
+    """The largest element, NaN where there is one; -infinity of none."""
+    largest = real(-math.inf, zero)
+    for j in range(n):
+        largest = maximum(load(a, j, zero), largest)
+    return largest
+
+
+@njit(**OPTIONS)
+def row_max(p, zero):
+    for i in range(word(p, 5)):
+        out = row(p, 0, i, zero)
+        largest = row_largest(row(p, 1, i, zero), word(p, 10), zero)
+        store(out, 0, load(out, 0, zero) + largest if word(p, 2) != 0 else largest)
+
+
+@njit(**OPTIONS)
+def transpose(p, zero):
+    for i in range(word(p, 5)):
+        out = row(p, 0, i, zero)
+        a = word(p, 8) + i * itemsize(zero)
+        for j in range(word(p, 6)):
+            x = load(a, j * word(p, 11), zero)
+            store(out, j, load(out, j, zero) + x if word(p, 2) != 0 else x)

@@ -1,0 +1,140 @@
+"""Updates of parameters by rules, and what rows that missed steps are caught up with.
+
+``apply`` updates one row, ``catch_up`` brings one up to the steps made; see :mod:`wyrm_numba.rule_source`. ``timed`` says
+whether the rule has a clock. All three are constants where these functions are inlined.
+"""
+
+from numba import njit
+
+from wyrm_numba.kernels.bags import BAG_COUNT, INDICES
+from wyrm_numba.kernels.elementwise import add_row, clear_row, row
+from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
+from wyrm_numba.options import OPTIONS
+from wyrm_numba.words import count_up, itemsize, load, real, store, word
+
+# The words of a clock's header.
+NOW, LAST = 0, 1
+
+
+@njit(**OPTIONS)
+def states_of(p, operands):
+    """The address of the states: the operands after so many, the result among them."""
+    return p + 8 * (4 + 4 * operands)
+
+
+@njit(inline="always", **OPTIONS)
+def catch_up_row(catch_up, num_states, p, states, number, zero):
+    """Bring a row up to the steps made."""
+    clock = word(states, 4 * (num_states + 1))
+    missed = word(clock, NOW) - word(word(clock, LAST), number)
+    if missed > 0:
+        scalars = word(states, 4 * num_states)
+        catch_up(row(p, 0, number, zero), real(missed, zero), states, number, scalars, word(p, 6))
+        store(word(clock, LAST), number, word(clock, NOW))
+
+
+@njit(inline="always", **OPTIONS)
+def update_row(apply, catch_up, num_states, timed, p, states, number, gradient, zero):
+    """Update a row, after it has been caught up."""
+    if timed:
+        catch_up_row(catch_up, num_states, p, states, number, zero)
+        clock = word(states, 4 * (num_states + 1))
+        store(word(clock, LAST), number, word(clock, NOW) + 1)
+    apply(row(p, 0, number, zero), gradient, states, number, word(states, 4 * num_states), word(p, 6))
+
+
+@njit(inline="always", **OPTIONS)
+def update_all(apply, catch_up, num_states, timed, by_element, p, gradient, stride, states, zero):
+    """Update every row."""
+    rows, cols = word(p, 5), word(p, 6)
+    if by_element and stride == cols and word(p, 7) == cols:
+        apply(word(p, 4), gradient, states, 0, word(states, 4 * num_states), rows * cols)
+    else:
+        for i in range(rows):
+            address = gradient + i * stride * itemsize(zero)
+            update_row(apply, catch_up, num_states, timed, p, states, i, address, zero)
+
+
+@njit(inline="always", **OPTIONS)
+def update(apply, catch_up, num_states, timed, by_element, p, zero):
+    states = states_of(p, 2)
+    update_all(apply, catch_up, num_states, timed, by_element, p, word(p, 8), word(p, 11), states, zero)
+
+
+@njit(inline="always", **OPTIONS)
+def update_rows(apply, catch_up, num_states, timed, by_element, p, zero):
+    states = states_of(p, 3)
+    for i in range(word(p, 13)):
+        number = word(word(p, 8), i * word(p, 11))
+        update_row(apply, catch_up, num_states, timed, p, states, number, row(p, 2, i, zero), zero)
+
+
+@njit(**OPTIONS)
+def gather_densely(gradient, zero):
+    """Add the rows of a gradient's list to its matrix."""
+    cols = word(gradient, COLS)
+    for i in range(word(gradient, COUNT)):
+        to = word(gradient, DENSE) + word(word(gradient, NUMBERS), i) * cols * itemsize(zero)
+        add_row(to, word(gradient, VALUES) + i * cols * itemsize(zero), cols, zero)
+    store(gradient, COUNT, 0)
+
+
+@njit(inline="always", **OPTIONS)
+def update_gradient(apply, catch_up, num_states, timed, by_element, p, zero):
+    gradient, states = word(p, 8), states_of(p, 2)
+    cols = word(gradient, COLS)
+    store(gradient, STEPS, word(gradient, STEPS) + 1)
+    if word(gradient, TOUCHED) != 0:
+        gather_densely(gradient, zero)
+        dense = word(gradient, DENSE)
+        update_all(apply, catch_up, num_states, timed, by_element, p, dense, cols, states, zero)
+        clear_row(dense, word(gradient, ROWS) * cols, zero)
+    else:
+        merge_rows(gradient, zero)
+        for i in range(word(gradient, COUNT)):
+            number = word(word(gradient, NUMBERS), i)
+            address = word(gradient, VALUES) + i * cols * itemsize(zero)
+            update_row(apply, catch_up, num_states, timed, p, states, number, address, zero)
+    store(gradient, TOUCHED, 0)
+    store(gradient, COUNT, 0)
+
+
+@njit(inline="always", **OPTIONS)
+def catch_up(apply, catch_up, num_states, timed, by_element, p, zero):
+    states = states_of(p, 1)
+    for i in range(word(p, 5)):
+        catch_up_row(catch_up, num_states, p, states, i, zero)
+
+
+@njit(inline="always", **OPTIONS)
+def catch_up_rows(apply, catch_up, num_states, timed, by_element, p, zero):
+    states = states_of(p, 2)
+    for i in range(word(p, 9)):
+        catch_up_row(catch_up, num_states, p, states, word(word(p, 8), i * word(p, 11)), zero)
+
+
+@njit(inline="always", **OPTIONS)
+def catch_up_bag(apply, catch_up, num_states, timed, by_element, p, zero):
+    states, bag = states_of(p, 2), word(p, 8)
+    for i in range(word(bag, BAG_COUNT)):
+        catch_up_row(catch_up, num_states, p, states, word(word(bag, INDICES), i), zero)
+
+
+@njit(**OPTIONS)
+def tick(p, zero):
+    count_up(word(p, 4), NOW)
+
+
+@njit(**OPTIONS)
+def square_sum(p, zero):
+    gradient = word(p, 8)
+    if word(gradient, TOUCHED) != 0:
+        gather_densely(gradient, zero)
+        values, count = word(gradient, DENSE), word(gradient, ROWS) * word(gradient, COLS)
+    else:
+        merge_rows(gradient, zero)
+        values, count = word(gradient, VALUES), word(gradient, COUNT) * word(gradient, COLS)
+    total = zero
+    for i in range(count):
+        total += load(values, i, zero) * load(values, i, zero)
+    store(word(p, 4), 0, load(word(p, 4), 0, zero) + total if word(p, 2) != 0 else total)

@@ -1,0 +1,33 @@
+"""The entry point: declares the backend without loading it."""
+
+from __future__ import annotations
+
+from wyrm.backend import Backend, Capabilities, Declaration
+from wyrm.hookspecs import hookimpl
+from wyrm_numba import ENVIRONMENT_VARIABLE, __version__
+
+
+def load() -> Backend:
+    """The backend, with Numba."""
+    from wyrm_numba.backend import NumbaBackend
+
+    return NumbaBackend()
+
+
+@hookimpl
+def wyrm_backend() -> Declaration:
+    """Declare the Numba backend."""
+    return Declaration(
+        name="numba",
+        load=load,
+        contract=(1, 1),
+        version=__version__,
+        priority=10,
+        capabilities=Capabilities(
+            dtypes=frozenset({"float32", "float64"}),
+            kernels=frozenset({"logsumexp", "row_dot", "softmax"}),
+            schedules=frozenset({"hogwild"}),
+            releases_gil=True,
+        ),
+        variants={"warm": {}, "cold": {ENVIRONMENT_VARIABLE: "cold"}},
+    )

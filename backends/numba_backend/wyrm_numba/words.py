@@ -1,0 +1,114 @@
+"""Memory at addresses, for compiled code: words of tables, real numbers, and calls of functions by address.
+
+``zero`` is a number of the type that is meant, so that one kernel serves float32 and float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["call", "count_up", "itemsize", "load", "prefetch", "real", "store", "word"]
+
+_WORD = ir.IntType(64)
+
+
+def _pointer(builder: Any, address: Any, index: Any, kind: Any) -> Any:
+    base = builder.inttoptr(address, kind.as_pointer())
+    return builder.gep(base, [index], source_etype=kind)
+
+
+@intrinsic
+def load(typingctx: Any, address: Any, index: Any, zero: Any) -> Any:
+    """The number of ``zero``'s type at position ``index`` from an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(zero)
+        return builder.load(_pointer(builder, arguments[0], arguments[1], kind), align=zero.bitwidth // 8, typ=kind)
+
+    return zero(types.int64, types.int64, zero), generate
+
+
+@intrinsic
+def store(typingctx: Any, address: Any, index: Any, value: Any) -> Any:
+    """Put a number at position ``index`` from an address."""
+    value = types.unliteral(value)  # type: ignore[no-untyped-call]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(value)
+        builder.store(arguments[2], _pointer(builder, arguments[0], arguments[1], kind), align=value.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, value), generate
+
+
+@intrinsic
+def word(typingctx: Any, address: Any, index: Any) -> Any:
+    """The int64 at position ``index`` from an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_pointer(builder, arguments[0], arguments[1], _WORD), align=8, typ=_WORD)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def count_up(typingctx: Any, address: Any, index: Any) -> Any:
+    """Add 1 to the int64 at position ``index`` from an address, whatever other threads do to it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _pointer(builder, arguments[0], arguments[1], _WORD)
+        builder.atomic_rmw("add", pointer, _WORD(1), "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def itemsize(typingctx: Any, zero: Any) -> Any:
+    """The bytes that a number of ``zero``'s type takes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _WORD(zero.bitwidth // 8)
+
+    return types.int64(zero), generate
+
+
+@intrinsic
+def call(typingctx: Any, function: Any, argument: Any) -> Any:
+    """Call the function of one int64 that stands at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_WORD])
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def real(typingctx: Any, number: Any, zero: Any) -> Any:
+    """A number converted to ``zero``'s type."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[0], number, zero)
+
+    return zero(number, zero), generate
+
+
+@intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which may be any."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line, flag, flag, flag])
+        function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(arguments[0], line), flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate

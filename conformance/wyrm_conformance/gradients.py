@@ -1,0 +1,121 @@
+"""Values and gradients of every op: values against the reference, gradients against finite differences."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import wyrm
+from wyrm.backend import Backend
+from wyrm.frontend.op import OPS
+from wyrm_conformance.cases import CASES, Case
+from wyrm_conformance.check import Array, Context, Failure, check
+
+#: How many random shapes an op is tried on.
+TRIALS = 12
+#: Of values, relative to the largest, by dtype.
+VALUE_TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
+#: Of gradients; in float64 the finite differences are what is inexact.
+GRADIENT_TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
+
+
+def build(
+    case: Case, seed: int, values: list[Array], dtype: str, upstream: Array | None = None
+) -> tuple[wyrm.Node, wyrm.Node, list[wyrm.ParameterNode]]:
+    """The op on parameters of these values, and its sum weighted by an upstream gradient."""
+    parameters = [wyrm.ParameterNode(value, dtype=dtype) for value in values]
+    result = case.build(np.random.default_rng(seed), parameters)
+    weights = np.ones(result.shape) if upstream is None else upstream
+    return result, (result * weights).scalar_sum(), parameters
+
+
+def differences(case: Case, seed: int, values: list[Array], upstream: Array, backend: Backend) -> list[Array]:
+    """The gradients of the weighted sum by central differences in float64."""
+    _, total, parameters = build(case, seed, values, "float64", upstream)
+    gradients = []
+    for parameter, value in zip(parameters, values, strict=True):
+        gradient = np.zeros_like(value)
+        for place in np.ndindex(*value.shape):
+            sums = []
+            for step in (1e-6, -1e-6):
+                moved = value.copy()
+                moved[place] += step
+                parameter.set_value(moved)
+                total.forward(backend=backend)
+                sums.append(float(total.value[0, 0]))
+            gradient[place] = (sums[0] - sums[1]) / 2e-6
+        parameter.set_value(value)
+        gradients.append(gradient)
+    return gradients
+
+
+def check_op(context: Context, name: str) -> None:
+    """One op on random shapes, by random upstream gradients, in every declared dtype."""
+    case = CASES.get(name)
+    if case is None:
+        raise Failure(f"the op {name!r} of the op table has no case in wyrm_conformance.cases")
+    rng = context.rng
+    for _ in range(TRIALS):
+        seed = int(rng.integers(2**31))
+        shapes = case.shapes(rng)
+        values = [np.round(rng.uniform(-2, 2, shape), 3) for shape in shapes]
+        expected, _, _ = build(case, seed, values, "float64")
+        expected.forward(backend="reference")
+        upstream = rng.uniform(-2, 2, expected.shape)
+        slopes = differences(case, seed, values, upstream, context.exact_backend)
+        for dtype in context.dtypes:
+            result, total, parameters = build(case, seed, values, dtype, upstream)
+            total.forward(backend=context.backend)
+            label = f"{name} of {' and '.join(map(str, shapes))} in {dtype}"
+            context.compare(f"value of {label}", result.value, expected.value, VALUE_TOLERANCE[dtype])
+            weight = float(rng.uniform(0.5, 2))
+            total.backward(weight)
+            for n, (parameter, slope) in enumerate(zip(parameters, slopes, strict=True)):
+                wanted = slope if case.differentiable else slope / 2  # a detached product: half of the slope is cut off
+                gradient = parameter.gradient.to_dense()
+                tolerance = GRADIENT_TOLERANCE[dtype]
+                context.compare(f"gradient of {label} by operand {n}", gradient, weight * wanted, tolerance)
+                if not gradient.any() and np.abs(wanted).max(initial=0) > tolerance:
+                    raise Failure(f"gradient of {label} by operand {n} is zero and should not be")
+
+
+for _name in OPS:
+    check(f"gradients/{_name}", "core", f"the value and derivative of {_name} are right at any shape")(
+        partial(check_op, name=_name)
+    )
+
+
+@check("gradients/accumulation", "core", "several uses, passes and heads add up, and zeroing starts anew")
+def check_accumulation(context: Context) -> None:
+    """A parameter used in two heads, run twice, then zeroed."""
+    for dtype in context.dtypes:
+        value = context.rng.uniform(-2, 2, (3, 9))
+        w = wyrm.ParameterNode(value, dtype=dtype)
+        heads = [(w * w).scalar_sum(), (w.t().dot(w) * 0.5).scalar_sum()]
+        expected = 2 * value + value @ np.ones((9, 9))
+        for passes in (1, 2):
+            for head in heads:
+                head.forward(backend=context.backend)
+            for head in heads:
+                head.backward(1.0)
+            context.compare(f"gradient after {passes} passes", w.gradient.to_dense(), passes * expected, VALUE_TOLERANCE[dtype])
+        heads[0].zero_gradient()
+        context.require("the gradient is zero after zero_gradient", not w.gradient.to_dense().any())
+
+
+@check("gradients/two graphs", "core", "two live graphs of one structure share no values")
+def check_two_graphs(context: Context) -> None:
+    """Passes of one graph between the passes of another."""
+    graphs = []
+    for _ in range(3):
+        w, x = wyrm.ParameterNode(context.rng.uniform(-2, 2, (2, 5))), wyrm.InputNode((2, 5))
+        x.set_value(context.rng.uniform(-2, 2, (2, 5)))
+        y = (w * x).square().scalar_sum()
+        y.forward(backend=context.backend)
+        graphs.append((w, x, y))
+    for w, x, y in graphs:
+        y.backward(1.0)
+        product = w.value * x.value
+        context.compare("value", y.value, np.array([[np.square(product).sum()]]), 1e-5)
+        context.compare("gradient", w.gradient.to_dense(), 2 * product * x.value, 1e-5)

@@ -1,0 +1,124 @@
+"""The runner: training over a feed is the same as the steps driven from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import wyrm
+from wyrm.optim import SGD
+from wyrm_conformance.check import Context, Failure, check
+
+
+class Model:
+    """Factorization with biases: gathers, inner products, dense and row-sparse updates."""
+
+    def __init__(self, rng: np.random.Generator, dtype: str) -> None:
+        self.tables = [wyrm.ParameterNode(rng.uniform(-1, 1, (rows, 9)), dtype=dtype) for rows in (11, 13)]
+        self.biases = [wyrm.ParameterNode(rng.uniform(-1, 1, (rows, 1)), dtype=dtype) for rows in (11, 13)]
+        self.offset = wyrm.ParameterNode(0.5, dtype=dtype)
+        self.keys = [wyrm.IndexInputNode(), wyrm.IndexInputNode()]
+        self.target = wyrm.InputNode((1, 1), dtype=dtype)
+        rows = [table.index(key) for table, key in zip(self.tables, self.keys, strict=True)]
+        self.score = rows[0].vector_dot(rows[1]) + self.offset
+        for bias, key in zip(self.biases, self.keys, strict=True):
+            self.score = self.score + bias.index(key)
+        self.loss = (self.score - self.target).square()
+        self.parameters = [*self.tables, *self.biases, self.offset]
+
+
+@check("training/equals steps", "training", "fit does what set_value, forward, backward and step do, example by example")
+def check_equals_steps(context: Context) -> None:
+    """After each of several runs of a few examples, so that errors are seen where they arise."""
+    for dtype in context.dtypes:
+        seed = int(context.rng.integers(2**31))
+        users, items = context.rng.integers(0, 11, 60), context.rng.integers(0, 13, 60)
+        targets = context.rng.uniform(-1, 1, 60)
+        fitted, stepped = (Model(np.random.default_rng(seed), dtype) for _ in range(2))
+        optimizers = [SGD(0.05, model.parameters, l2=0.01) for model in (fitted, stepped)]
+        for start in range(0, 60, 12):
+            part = slice(start, start + 12)
+            feed = dict(zip([*fitted.keys, fitted.target], (users[part], items[part], targets[part]), strict=True))
+            history = wyrm.fit(fitted.loss, feed, optimizers[0], shuffle=False, backend=context.backend)
+            losses = []
+            for user, item, target in zip(users[part], items[part], targets[part], strict=True):
+                for key, value in zip(stepped.keys, (user, item), strict=True):
+                    key.set_value(value)
+                stepped.target.set_value(target)
+                stepped.loss.forward(backend=context.backend)
+                losses.append(float(stepped.loss.value[0, 0]))
+                stepped.loss.backward(1.0)
+                optimizers[1].step()
+            tolerance = 1e-12 if dtype == "float64" else 1e-5
+            context.compare("mean loss", np.array([[history.losses[0]]]), np.array([[np.mean(losses)]]), tolerance)
+            for a, b in zip(fitted.parameters, stepped.parameters, strict=True):
+                context.compare(f"parameter after {start + 12} examples in {dtype}", a.value, b.value, tolerance)
+
+
+@check("training/order", "training", "each example is visited once an epoch; a seed gives the same order again")
+def check_order(context: Context) -> None:
+    """Sums that come out right in whole numbers, and results that depend on the order."""
+    table, index = wyrm.ParameterNode(np.zeros((300, 1))), wyrm.IndexInputNode()
+    loss = table.index(index) * 1.0
+    wyrm.fit(loss, {index: np.arange(300)}, SGD(1.0, [table]), num_epochs=2, backend=context.backend)
+    context.compare("visits", table.value, np.full((300, 1), -2.0), 0)
+    results = []
+    for seed in (1, 1, 2):
+        model = Model(np.random.default_rng(0), "float32")
+        rng = np.random.default_rng(5)
+        feed = {model.keys[0]: rng.integers(0, 11, 50), model.keys[1]: rng.integers(0, 13, 50), model.target: rng.random(50)}
+        wyrm.fit(model.loss, feed, SGD(0.1, model.parameters), seed=seed, backend=context.backend)
+        results.append(model.tables[0].value.copy())
+    context.identical("the same seed twice", results[1], results[0])
+    context.require("another seed gives another order", not np.array_equal(results[0], results[2]))
+
+
+@check("training/evaluate", "training", "evaluate computes what forward does, example by example, and changes nothing")
+def check_evaluate(context: Context) -> None:
+    """Two nodes together."""
+    for dtype in context.dtypes:
+        model = Model(context.rng, dtype)
+        users, items = context.rng.integers(0, 11, 40), context.rng.integers(0, 13, 40)
+        before = [parameter.value.copy() for parameter in model.parameters]
+        nodes = [model.score, model.tables[0].index(model.keys[0])]
+        feed = {model.keys[0]: users, model.keys[1]: items}
+        scores, rows = wyrm.evaluate(nodes, feed, backend=context.backend)
+        tables = [parameter.value for parameter in model.parameters]
+        expected = (tables[0][users] * tables[1][items]).sum(1) + tables[2][users, 0] + tables[3][items, 0] + 0.5
+        context.compare("scores", scores[:, 0, 0], expected, 1e-12 if dtype == "float64" else 1e-5)
+        context.compare("rows", rows[:, 0], tables[0][users], 0)
+        for parameter, kept in zip(model.parameters, before, strict=True):
+            context.identical("a parameter", parameter.value, kept)
+
+
+@check(
+    "training/errors", "training", "a loss that is not finite stops before its update; indices are checked where they are used"
+)
+def check_errors(context: Context) -> None:
+    """What came before stands, what came after has not been done."""
+    w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1))
+    loss = w * x
+    try:
+        wyrm.fit(loss, {x: [1, 1, np.inf, 1]}, SGD(0.25, [w]), shuffle=False, backend=context.backend)
+    except wyrm.NotFiniteError as error:
+        context.require(f"the message names example 2: {error}", "example 2" in str(error))
+    else:
+        raise Failure("an infinite loss was not noticed")
+    context.compare("the parameter", w.value, np.array([[0.5]]), 1e-6)
+
+    table, index = wyrm.ParameterNode(np.zeros((4, 1))), wyrm.IndexInputNode()
+    indices = np.array([0, 1, 2])
+    try:
+        wyrm.fit(
+            table.index(index) * 1.0,
+            {index: indices},
+            SGD(1.0, [table]),
+            num_epochs=2,
+            shuffle=False,
+            backend=context.backend,
+            callbacks=[lambda epoch: indices.__setitem__(1, 4)],
+        )
+    except wyrm.OutOfRangeError:
+        pass
+    else:
+        raise Failure("an index that was changed to one outside the table was not noticed")
+    context.compare("the table", table.value, np.array([[-2.0], [-1.0], [-1.0], [0.0]]), 0)

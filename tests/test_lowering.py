@@ -1,0 +1,199 @@
+"""Lowering: what programs hold, and that values which are alive at the same time never share memory."""
+
+import numpy as np
+import pytest
+import random_graphs
+from conftest import SEED
+
+import wyrm
+from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.lower import Training, lower
+from wyrm.frontend.lowering.trace import trace
+from wyrm.optim import SGD
+from wyrm.program import KERNELS, Slot
+
+ALL = frozenset(k.name for k in KERNELS.values() if k.optional)
+
+
+def program_of(node, purpose="interactive", kernels=ALL):
+    traced, _, _ = trace([node._structure])
+    rule = SGD(0.1, [wyrm.ParameterNode(0.0)]).rule
+    training = tuple(Training(rule, 0) for _ in node.parameters()) if purpose == "train" else ()
+    return lower(traced, purpose, kernels, training)
+
+
+def kernels_of(instructions):
+    return [i.kernel for i in instructions]
+
+
+def factorization():
+    users, items = (wyrm.ParameterNode(np.zeros((10, 4))) for _ in range(2))
+    user, item, rating = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
+    return (users.index(user).vector_dot(items.index(item)) - rating).square()
+
+
+def test_a_looked_up_row_is_updated_at_once():
+    """No gradient is gathered where each table is looked up by one index."""
+    program = program_of(factorization(), "train")
+    assert kernels_of(program.forward) == ["gather", "gather", "row_dot", "subtract", "multiply"]
+    assert kernels_of(program.backward) == ["multiply", "multiply", "multiply"]
+    assert kernels_of(program.update) == ["update_rows", "update_rows"]
+    assert not any(buffer.kind == "gradient" for buffer in program.buffers)
+
+
+def test_rows_looked_up_several_times_are_gathered_first():
+    table = wyrm.ParameterNode(np.zeros((10, 4)))
+    loss = table.index(wyrm.IndexInputNode()).vector_dot(table.index(wyrm.IndexInputNode()))
+    program = program_of(loss, "train")
+    assert kernels_of(program.backward) == ["accumulate_rows", "accumulate_rows"]
+    assert kernels_of(program.update) == ["update_gradient"]
+    assert program.parameters[0].rows_per_pass == 2
+
+
+def test_interactive_programs_keep_every_value():
+    loss = factorization()
+    program = program_of(loss)
+    traced, _, _ = trace([loss._structure])
+    assert set(program.values) == set(range(len(traced.records)))
+    assert kernels_of(program.backward)[-2:] == ["accumulate_rows", "accumulate_rows"]
+    assert program.update == ()
+
+
+def test_evaluating_programs_compute_what_the_roots_need():
+    w, x = wyrm.ParameterNode(np.ones((2, 2))), wyrm.InputNode((1, 2))
+    program = program_of(x.dot(w.t()), "evaluate")
+    assert kernels_of(program.forward) == ["matmul"]  # the transpose is read as it stands
+    assert dict(program.forward[0].attributes) == {"transpose_a": False, "transpose_b": True}
+    assert program.backward == program.update == ()
+
+
+def test_limits_are_those_of_the_smallest_table():
+    index = wyrm.IndexInputNode()
+    large, small = wyrm.ParameterNode(np.zeros((50, 2))), wyrm.ParameterNode(np.zeros((7, 2)))
+    program = program_of(large.index(index) + small.index(index))
+    assert [i.limit for i in program.inputs] == [7]
+
+
+def test_programs_are_cached_by_what_they_compute():
+    loss = factorization()
+    assert program_of(loss) is program_of(loss)
+    assert program_of(loss) is program_of(factorization())
+    assert program_of(loss) is not program_of(loss, "train")
+    assert program_of(loss) is not program_of(loss, kernels=frozenset())
+
+
+def test_programs_print():
+    text = str(program_of(factorization(), "train"))
+    assert "program for train, float32" in text
+    assert "gather(value[0](10, 4), index[0](1, 1))" in text
+    assert "value[1](10, 4) = update_rows(" in text and "rule=sgd" in text
+
+
+def test_programs_are_immutable():
+    program = program_of(factorization())
+    for thing, name in ((program, "dtype"), (program.forward[0], "kernel"), (program.forward[0].out, "offset")):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, None)
+
+
+def test_the_emitter_leaves_out_what_changes_nothing():
+    k = Emitter(ALL)
+    a, b = Value("", shape=(2, 3)), Value("", shape=(3, 3))
+    assert k.multiply(k.literal(1.0), a) is a
+    assert k.multiply(a, k.literal(1.0)) is a
+    assert k.multiply(k.literal(2.0), k.literal(3.0)) is k.literal(6.0)
+    assert k.negate(k.literal(2.0)) is k.literal(-2.0)
+    assert k.transpose(k.transpose(b)) is b
+    assert k.reduce(a, (2, 3)) is a
+    assert k.values[0].kernel == "transpose" and len(k.values) == 1
+    row = k.reduce(k.literal(1.0), (2, 3))
+    assert k.multiply(row, a).operands == (k.literal(1.0), a)
+    assert k.multiply(row, k.literal(2.0)).operands[0] is row  # without the copy the shape would be another
+    with pytest.raises(AttributeError):
+        k.no_such_kernel  # noqa: B018
+
+
+def test_optional_kernels_are_expanded_where_they_are_lacking():
+    a = Value("", shape=(2, 3))
+    for kernels, expected in ((ALL, ["row_dot"]), (frozenset(), ["multiply", "sum"])):
+        k = Emitter(kernels)
+        assert k.row_dot(a, a).shape == (2, 1)
+        assert kernels_of(k.values) == expected
+
+
+def cells(slot: Slot):
+    """The elements of the real buffer that a slot covers."""
+    rows, cols = slot.shape
+    return {slot.offset + i * slot.stride + j for i in range(rows) for j in range(cols)}
+
+
+def check_memory(program):
+    """Run the program symbolically: every operand must still hold what was last written for it."""
+    holds: dict[int, object] = {}
+    written: dict[Slot, object] = {}
+
+    def write(slot, token):
+        written[slot] = token
+        for cell in cells(slot):
+            holds[cell] = token
+
+    fixed = [i.slot for i in program.inputs if i.kind == "dense"] + [slot for _, slot in program.literals]
+    for slot in fixed + ([program.seed] if program.seed else []):
+        write(slot, object())
+    for n, instruction in enumerate((*program.forward, *program.backward, *program.update)):
+        operands = [slot for slot in instruction.operands if slot.buffer == 0]
+        assert all(cell in holds for slot in operands for cell in cells(slot)), f"{instruction} reads what nobody wrote"
+        if instruction.out.buffer == 0:
+            taken = cells(instruction.out)
+            assert not any(taken & cells(slot) for slot in operands), f"{instruction} writes where it reads"
+            assert not any(taken & cells(slot) for slot in fixed), f"{instruction} overwrites an input or literal"
+            if instruction.accumulate:
+                assert taken <= holds.keys()
+            write(instruction.out, n)
+    for slot in (*program.values.values(), *program.outputs):
+        if slot.buffer == 0:
+            assert cells(slot) <= holds.keys()
+            assert max((end for end in cells(slot)), default=0) < program.real_length
+    return holds
+
+
+def test_memory_of_random_programs():
+    """The values come out right on poisoned memory only if nobody's memory is used again too early."""
+    for n in range(200):
+        graph = random_graphs.random_graph(np.random.default_rng(SEED + n))
+        for head in graph.heads:
+            check_memory(program_of(head))
+            if head.needs_gradient:
+                check_memory(program_of(head.scalar_sum(), "train"))
+            check_memory(program_of(head, "evaluate"))
+
+
+def test_interactive_programs_keep_values_through_the_backward_pass():
+    """Every node's value after forward and backward is what it is when it is computed alone."""
+    for n in range(60):
+        graph = random_graphs.random_graph(np.random.default_rng(SEED + n))
+        head = graph.heads[0]
+        head.forward(backend="reference")
+        head.backward(1.0)
+        for node in head._ancestors():
+            if node._parents:
+                fresh = random_graphs.evaluated(node)
+                np.testing.assert_array_equal(node.value, fresh)
+
+
+def test_memory_is_used_again():
+    """A long chain needs no more memory when it is trained than a short one."""
+    lengths = []
+    for depth in (5, 50):
+        y = wyrm.ParameterNode(np.ones((4, 16)))
+        for _ in range(depth):
+            y = y + 1.0
+        lengths.append(program_of(y.scalar_sum(), "evaluate").real_length)
+    assert lengths[1] - lengths[0] < 45 * 4 * 2  # the constants, and nothing for the values
+
+
+def test_large_values_are_aligned():
+    a, b = wyrm.ParameterNode(np.ones((5, 7))), wyrm.InputNode((3, 5))
+    program = program_of(b.dot(a).sigmoid())
+    for instruction in program.forward:
+        assert instruction.out.offset * 4 % 64 == 0

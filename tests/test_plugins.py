@@ -1,0 +1,225 @@
+"""Plugins: found by entry point, kept from breaking each other, listed with cause and remedy."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from types import ModuleType
+
+import pytest
+
+import wyrm
+from wyrm import plugins
+from wyrm.backend import CONTRACT_VERSION, Capabilities, Declaration
+from wyrm.hookspecs import hookimpl
+from wyrm.reference import ReferenceBackend
+
+
+def plugin(**options):
+    """A module with a hook that declares a backend."""
+    declared = {"name": "mine", "load": ReferenceBackend, "contract": (1, 1), **options}
+    return module(lambda: Declaration(**declared))
+
+
+def module(hook=None):
+    """A module with this hook."""
+    result = ModuleType("mine")
+    if hook is not None:
+        result.wyrm_backend = hookimpl(hook)
+    return result
+
+
+def status_of(name):
+    return next(status for status in wyrm.backends() if status.name == name)
+
+
+def test_built_in_and_installed_backends_are_declared_not_loaded():
+    code = """
+        import sys, wyrm
+        names = [b.name for b in wyrm.backends()]
+        assert "reference" in names, names
+        assert all(b.state == "declared" for b in wyrm.backends()), wyrm.backends()
+        heavy = {"numba", "llvmlite", "cffi", "_cffi_backend", "wyrm_c_simd._native", "tqdm"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_registered_backend_works(registry):
+    status = plugins.register(plugin(version="3.1", priority=99))
+    assert (status.name, status.state, status.version) == ("mine", "declared", "3.1")
+    assert wyrm.backends()[0].name == "mine"
+    assert wyrm.get_backend().name == "mine"
+    assert status_of("mine").state == "loaded"
+    x = wyrm.InputNode((1, 1), 3.0)
+    y = x * 2.0
+    y.forward()
+    assert (y.value, y._workspace.binding.backend.name) == (6, "mine")
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause", "remedy"),
+    [
+        (plugin(contract=(7, 9)), f"contract 7 to 9; this Wyrm has {CONTRACT_VERSION}", "upgrade wyrm-autodiff"),
+        (plugin(contract=(0, 0)), f"contract 0 to 0; this Wyrm has {CONTRACT_VERSION}", "upgrade mine"),
+        (plugin(name="reference"), "'reference' is already taken by wyrm-autodiff", "uninstall one of"),
+        (module(lambda: 1 / 0), "hook raised ZeroDivisionError", "mend the plugin"),
+        (module(lambda: "a string"), "returned str, not a wyrm.backend.Declaration", "mend"),
+        (module(), "returned nothing", "mend the plugin"),
+        (module(lambda surplus: 1), "hook raised PluginValidationError", "mend the plugin"),
+    ],
+    ids=["newer", "older", "taken", "raises", "wrong type", "no hook", "wrong arguments"],
+)
+def test_broken_declarations(registry, broken, cause, remedy):
+    status = plugins.register(broken, "mine")
+    assert status.state == "broken"
+    assert cause in status.cause
+    assert remedy in status.remedy
+    assert status in wyrm.backends()
+    assert wyrm.get_backend("reference").name == "reference"
+    if status.name == "mine":
+        with pytest.raises(wyrm.BackendError, match="'mine' is broken"):
+            wyrm.get_backend("mine")
+
+
+@pytest.mark.parametrize(
+    ("load", "cause"),
+    [(lambda: 1 / 0, "ZeroDivisionError: division by zero"), (lambda: "nothing", "TypeError: load.. returned str")],
+)
+def test_backends_that_do_not_load(registry, load, cause):
+    """Named, they are an error; taken by priority, the next one takes their place, with a warning."""
+    plugins.register(plugin(load=load, priority=1000))
+    with pytest.warns(RuntimeWarning, match=f"'mine' is broken: loading it raised {cause}.*next backend by priority"):
+        assert wyrm.get_backend().name != "mine"
+    assert status_of("mine").state == "broken"
+    with pytest.raises(wyrm.BackendError, match=cause):
+        wyrm.get_backend("mine")
+    assert wyrm.get_backend().name != "mine"  # known by now: no further warning
+
+
+def test_unknown_backends_name_those_that_there_are():
+    with pytest.raises(wyrm.UnknownBackendError, match="no backend 'nope'; installed are .*'reference'.*python -m wyrm"):
+        wyrm.get_backend("nope")
+
+
+BROKEN_PACKAGES = {
+    "import_error": "raise ImportError('no such library')",
+    "syntax_error": "def (",
+    "exits": "raise SystemError('at import')",
+}
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder of installed packages, all of them broken in their own way."""
+    for name, source in BROKEN_PACKAGES.items():
+        (tmp_path / f"{name}.py").write_text(source)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[wyrm]\n{name} = {name}\n")
+    hanging = tmp_path / "hanging.py"
+    hanging.write_text(
+        textwrap.dedent("""
+            import time
+            from wyrm.backend import Declaration
+            from wyrm.hookspecs import hookimpl
+
+            @hookimpl
+            def wyrm_backend():
+                return Declaration(name="hanging", load=lambda: time.sleep(1000), contract=(1, 1), priority=-1)
+        """)
+    )
+    info = tmp_path / "hanging-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[wyrm]\nhanging = hanging\n")
+    return tmp_path
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_broken_packages_are_listed_and_break_nothing(site):
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    process = run("-m", "wyrm", "backends", PYTHONPATH=path)
+    assert process.returncode == 1
+    for name in BROKEN_PACKAGES:
+        assert f"{name} is broken: importing {name} failed" in process.stdout
+        assert f"pip install --force-reinstall {name}" in process.stdout
+    assert "no such library" in process.stdout
+    assert "declared" in process.stdout
+    code = "import wyrm; x = wyrm.InputNode((1, 1), 2.0); print((x * 3.0).value)"
+    assert run("-c", code, PYTHONPATH=path).stdout == "[[6.]]\n"
+
+
+def test_check_loads_each_in_a_process_of_its_own(site):
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    process = run("-m", "wyrm", "backends", "--check", "--timeout", "20", PYTHONPATH=path)
+    assert process.returncode == 1
+    working = [line.split()[0] for line in process.stdout.splitlines() if " working " in line]
+    assert working == [status.name for status in wyrm.backends()]
+    assert "hanging is broken: loading it and training for a step took more than 20 s" in process.stdout
+    assert "python -m wyrm try hanging" in process.stdout or "-m wyrm try hanging" in process.stdout
+
+
+def test_check_of_working_backends():
+    process = run("-m", "wyrm", "backends", "--check")
+    assert process.returncode == 0, process.stdout
+    assert process.stdout.count(" working ") == len(wyrm.backends())
+
+
+def test_check_finds_what_loading_does_not(registry):
+    """A backend that loads and computes nonsense."""
+    process = run("-m", "wyrm", "try", "nope")
+    assert process.returncode == 1
+    assert "there is no backend 'nope'" in process.stderr
+
+
+def test_a_backend_is_refused_what_it_does_not_declare(registry):
+    plugins.register(plugin(capabilities=Capabilities(dtypes=frozenset({"float32"}), schedules=frozenset())))
+    with wyrm.use_backend("mine"):
+        w = wyrm.ParameterNode(1.0, dtype="float64")
+        y = w.square()
+        with pytest.raises(wyrm.CapabilityError, match="'mine' does not compute in float64; it declares float32"):
+            y.forward()
+        x, v = wyrm.InputNode((1, 1)), wyrm.ParameterNode(1.0)
+        with pytest.raises(wyrm.CapabilityError, match="'mine' does not declare the schedule 'hogwild'.*num_threads=2"):
+            wyrm.fit(x * v, {x: [1.0]}, wyrm.optim.SGD(0.1, [v]), num_threads=2)
+        wyrm.fit(x * v, {x: [1.0]}, wyrm.optim.SGD(0.1, [v]))
+
+
+def test_optional_kernels_that_are_not_declared_are_expanded(registry):
+    plugins.register(plugin())
+    a, b = wyrm.ParameterNode([[1.0, 2.0]]), wyrm.ParameterNode([[3.0, 4.0]])
+    y = a.vector_dot(b)
+    y.forward(backend="mine")
+    assert y.value == 11
+    assert [i.kernel for i in y._workspace.binding.program.forward] == ["multiply", "sum"]
+
+
+def test_kernels_that_are_missing_are_named(registry):
+    class Partial(ReferenceBackend):
+        kernels = {name: kernel for name, kernel in ReferenceBackend.kernels.items() if name not in ("add", "sum")}
+
+    plugins.register(plugin(load=Partial))
+    with pytest.raises(wyrm.BackendError, match="'mine' lacks kernels that it must have: add, sum"):
+        wyrm.InputNode((1, 1), 1.0).square().forward(backend="mine")
+
+
+def test_every_hook_is_documented():
+    """Each hook of the specification stands in the guide, with its exact arguments."""
+    import inspect
+    from pathlib import Path
+
+    from wyrm import hookspecs
+
+    guide = (Path(__file__).parent.parent / "README.md").read_text()
+    hooks = [name for name in vars(hookspecs) if name.startswith("wyrm_")]
+    assert hooks
+    for name in hooks:
+        arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+        assert f"def {name}({arguments})" in guide

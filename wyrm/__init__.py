@@ -1,0 +1,72 @@
+"""Wyrm: reverse-mode automatic differentiation for sparse, small models on CPUs, with swappable backends.
+
+Build a model from nodes (:class:`InputNode`, :class:`IndexInputNode`, :class:`ParameterNode` and the ops that are their
+methods), then drive it step by step (:meth:`Node.forward`, :meth:`Node.backward`, an optimizer of :mod:`wyrm.optim`), or
+leave the loop to native code with :func:`fit` and :func:`evaluate`.
+"""
+
+from wyrm import optim
+from wyrm._version import __version__
+from wyrm.errors import (
+    BackendError,
+    CapabilityError,
+    DTypeError,
+    FeedError,
+    MissingValueError,
+    NotFiniteError,
+    OptionError,
+    OutOfRangeError,
+    ShapeError,
+    UnknownBackendError,
+    WyrmError,
+)
+from wyrm.frontend.bags import BagInputNode, Bags
+from wyrm.frontend.gradcheck import finite_difference
+from wyrm.frontend.gradients import DenseGradient, RowSparseGradient
+from wyrm.frontend.inputs import IndexInputNode, InputNode
+from wyrm.frontend.mode import evaluating
+from wyrm.frontend.node import Node
+from wyrm.frontend.ops.choices import where
+from wyrm.frontend.ops.shapes import stack
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.storage import HogwildParameter
+from wyrm.plugins import BackendStatus, backends
+from wyrm.selection import get_backend, use_backend
+from wyrm.training import Epoch, History, evaluate, fit
+
+__all__ = [
+    "BackendError",
+    "BackendStatus",
+    "BagInputNode",
+    "Bags",
+    "CapabilityError",
+    "DTypeError",
+    "DenseGradient",
+    "Epoch",
+    "FeedError",
+    "History",
+    "HogwildParameter",
+    "IndexInputNode",
+    "InputNode",
+    "MissingValueError",
+    "Node",
+    "NotFiniteError",
+    "OptionError",
+    "OutOfRangeError",
+    "ParameterNode",
+    "RowSparseGradient",
+    "ShapeError",
+    "UnknownBackendError",
+    "WyrmError",
+    "__version__",
+    "backends",
+    "evaluate",
+    "evaluating",
+    "finite_difference",
+    "fit",
+    "get_backend",
+    "optim",
+    "stack",
+    "use_backend",
+    "where",
+]

@@ -1,0 +1,229 @@
+"""The backend contract: all that the author of a backend reads, together with the kernel table of :mod:`wyrm.program`.
+
+A backend turns a :class:`Program` into an :class:`Executable` and runs it. It knows nothing of derivatives, nodes or
+optimizers, and nothing of other backends. There are two ways to write one:
+
+*Kernels only*: subclass :class:`wyrm.kernel_backend.KernelBackend` and give it a table of NumPy-style functions, one for
+each required kernel. It supplies execution, sparse gradients, updates and the runner. About a hundred lines.
+
+*Native*: subclass :class:`Backend` and write :meth:`Backend.compile`. For code that finds everything at addresses
+there is :mod:`wyrm.native`, which lays a program out as a table of integers.
+
+A backend is made known by a plugin: a light module, named as an entry point in the group ``wyrm``, whose
+``wyrm_backend`` hook returns a :class:`Declaration`::
+
+    import wyrm.backend
+    from wyrm.hookspecs import hookimpl
+
+    def load():
+        from my_package.backend import MyBackend       # heavy imports happen here, not before
+        return MyBackend()
+
+    @hookimpl
+    def wyrm_backend():
+        return wyrm.backend.Declaration(name="mine", load=load, contract=(1, 1))
+
+What a declaration says is tested by the conformance suite; what it does not say is refused before anything runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import BackendError, CapabilityError
+from wyrm.memory import BagBuffer, BagSource, Clock, GradientBuffer, Leaves, Memory, Report, Sink, Source
+from wyrm.program import KERNELS, Instruction, Kernel, Program, Rule, Slot
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "KERNELS",
+    "Backend",
+    "BagBuffer",
+    "BagSource",
+    "Capabilities",
+    "Clock",
+    "Declaration",
+    "Executable",
+    "GradientBuffer",
+    "Instruction",
+    "Kernel",
+    "Leaves",
+    "Memory",
+    "Pass",
+    "Program",
+    "Report",
+    "Rule",
+    "Runner",
+    "Sink",
+    "Slot",
+    "Source",
+]
+
+#: The version of this contract. A backend declares the range of versions that it is built for.
+CONTRACT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do, as data.
+
+    Attributes
+    ----------
+    dtypes
+        Of real numbers: ``float32`` is expected of every backend, ``float64`` is optional.
+    kernels
+        The optional kernels that it has; the frontend expands the others.
+    schedules
+        How its runner lets threads share parameters: ``hogwild``.
+    releases_gil
+        Whether passes and runs leave other Python threads free to work.
+    """
+
+    dtypes: frozenset[str] = frozenset({"float32"})
+    kernels: frozenset[str] = frozenset()
+    schedules: frozenset[str] = frozenset({"hogwild"})
+    releases_gil: bool = False
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a plugin says of its backend, without loading it.
+
+    Attributes
+    ----------
+    name
+        By which users choose it.
+    load
+        Returns the backend; called once, when it is first needed.
+    contract
+        The first and the last contract version that it is built for.
+    version
+        Of the package.
+    priority
+        With no backend chosen, the highest priority is taken. The NumPy reference has 0.
+    capabilities
+        What it can do.
+    variants
+        Ways to run the same backend that deserve testing one by one, such as instruction sets: the environment variables
+        of each, by its name.
+    """
+
+    name: str
+    load: Callable[[], Backend]
+    contract: tuple[int, int]
+    version: str = ""
+    priority: int = 0
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    variants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Pass(ABC):
+    """A program bound to buffers, for a caller who drives each pass.
+
+    Both methods return 0, or a status of :class:`Report` after filling the report of the memory they are bound to. A pass
+    that fails so has changed nothing but the workspace.
+    """
+
+    @abstractmethod
+    def forward(self, leaves: Leaves) -> int:
+        """Load the inputs from their cells and run ``forward``; for an ``update`` program, run ``update``."""
+
+    @abstractmethod
+    def backward(self, weight: float) -> int:
+        """Run ``backward`` for the values of the last forward pass, from ``weight`` times the gradient of the root.
+
+        The contributions are added to the gradient buffers, and their headers say so.
+        """
+
+    def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
+        """``forward`` for these leaves and ``backward``, as functions that are called often: native ones where you can."""
+        return partial(self.forward, leaves), self.backward
+
+
+class Runner(ABC):
+    """A program bound to buffers and a feed, for a caller who runs many examples in one call."""
+
+    #: The sum of the outputs' first elements over the examples run so far: of the losses.
+    loss: float = 0.0
+    #: In the keys of random inputs, the step of example e is ``first_step + e``. Set between runs.
+    first_step: int = 0
+
+    @abstractmethod
+    def run(self, order: npt.NDArray[np.int64], start: int, stop: int) -> int:
+        """Run the examples ``order[start:stop]``, one after the other; for ``train`` each is one whole step.
+
+        Several threads may call the ``run`` of runners that share parameters. A loss that is NaN or infinite, an index out of
+        range, or a buffer that is too small ends the call before that example changes anything; the examples before it have had
+        their effect.
+
+        Returns
+        -------
+        int
+            0, or a status of :class:`Report`.
+        """
+
+
+class Executable(ABC):
+    """A compiled program. It holds no data and may be used by several threads at once."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    @abstractmethod
+    def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
+        """Bind to buffers, for passes; ``cells[n]`` is the cell in which input n stands."""
+
+    @abstractmethod
+    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = ()) -> Runner:
+        """Bind to buffers and a feed, for runs; ``sources`` are in the order of the inputs, ``sinks`` of the outputs.
+
+        Without sinks, outputs are not kept beyond :attr:`Runner.loss`.
+        """
+
+
+class Backend(ABC):
+    """What a plugin's ``load`` returns."""
+
+    #: Set when the backend is loaded.
+    declaration: Declaration
+
+    @property
+    def name(self) -> str:
+        """As declared."""
+        return self.declaration.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As declared."""
+        return self.declaration.capabilities
+
+    @abstractmethod
+    def compile(self, program: Program) -> Executable:
+        """Turn a program, which asks for declared capabilities only, into an executable."""
+
+    def check(self, program: Program) -> None:
+        """Refuse a program that asks for what the backend does not declare.
+
+        Raises
+        ------
+        CapabilityError
+            Naming the backend and what it lacks.
+        """
+        if program.dtype not in self.capabilities.dtypes:
+            known = ", ".join(sorted(self.capabilities.dtypes))
+            raise CapabilityError(
+                f"backend {self.name!r} does not compute in {program.dtype}; it declares {known}. "
+                f"Use these dtypes for the graph's parameters, or another backend"
+            )
+        for instruction in (*program.forward, *program.backward, *program.update):
+            kernel = KERNELS.get(instruction.kernel)
+            if kernel is None:
+                raise BackendError(f"the program uses {instruction.kernel!r}, which is not in the kernel table")
+            if kernel.optional and kernel.name not in self.capabilities.kernels:
+                raise CapabilityError(f"backend {self.name!r} does not declare the optional kernel {kernel.name!r}")

@@ -1,0 +1,51 @@
+"""Every exception that Wyrm raises on purpose, each also of the built-in kind that fits it.
+
+A message names the node, feed, backend or option concerned, what was expected, what came instead and,
+where there is one, the next step. ``except wyrm.WyrmError`` catches them all.
+"""
+
+from __future__ import annotations
+
+
+class WyrmError(Exception):
+    """The base of all errors that Wyrm raises on purpose."""
+
+
+class ShapeError(WyrmError, ValueError):
+    """Shapes that do not fit an op, an input or a feed."""
+
+
+class DTypeError(WyrmError, TypeError):
+    """Values that are not real numbers, fractional indices, or dtypes that cannot meet in one graph."""
+
+
+class OutOfRangeError(WyrmError, IndexError):
+    """An index that points outside the table it is used with."""
+
+
+class MissingValueError(WyrmError, RuntimeError):
+    """An input that has been given no value yet."""
+
+
+class FeedError(WyrmError, ValueError):
+    """A feed that lacks an input, holds one too many, or whose arrays do not fit."""
+
+
+class OptionError(WyrmError, ValueError):
+    """An option outside its range, such as a negative learning rate."""
+
+
+class BackendError(WyrmError, RuntimeError):
+    """A backend that cannot be loaded or broke its contract."""
+
+
+class UnknownBackendError(BackendError, LookupError):
+    """A backend name that no installed plugin declares."""
+
+
+class CapabilityError(BackendError):
+    """Something asked of a backend that it does not declare."""
+
+
+class NotFiniteError(WyrmError, ArithmeticError):
+    """A loss that became NaN or infinite during training."""

@@ -1,0 +1,207 @@
+"""Bags: inputs with any number of row numbers at each step, pooled to one row by a look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError, MissingValueError, ShapeError
+from wyrm.frontend.graph import current_graph
+from wyrm.frontend.inputs import Looker, checked_count
+from wyrm.frontend.op import BAG
+from wyrm.frontend.structure import input_structure
+from wyrm.frontend.values import as_indices, as_reals, is_native
+from wyrm.memory import BagSource
+
+__all__ = ["BagInputNode", "Bags"]
+
+Array = npt.NDArray[Any]
+
+
+class Bags:
+    """Bags of row numbers: bag b has ``values[offsets[b] : offsets[b + 1]]``, and the weights that stand likewise.
+
+    This is also how the rows of a ``scipy.sparse`` CSR matrix are stored; :meth:`of` takes one as it is.
+
+    Parameters
+    ----------
+    values
+        The row numbers of all bags, one after the other. Arrays of int32 and int64 are kept, not copied.
+    offsets
+        Where each bag begins, and where the last one ends: one more than there are bags.
+    weights
+        What each row is multiplied with; without, 1. Arrays of float32 and float64 are kept, not copied.
+
+    Raises
+    ------
+    DTypeError, ShapeError
+        Where these are not whole numbers, or do not fit together.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> bags = wyrm.Bags([3, 1, 4, 1, 5], offsets=[0, 2, 2, 5])
+    >>> bags.to_lists()
+    [[3, 1], [], [4, 1, 5]]
+    """
+
+    __slots__ = ("offsets", "values", "weights")
+
+    def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> None:
+        self.values = _indices(values, "bags: values")
+        self.offsets = as_indices(offsets, "bags: offsets")
+        self.weights = None if weights is None else _weights(weights)
+        if self.values.ndim != 1 or self.offsets.ndim != 1 or len(self.offsets) == 0:
+            raise ShapeError(
+                f"bags: expected vectors of values and of at least one offset, got shapes {self.values.shape} and "
+                f"{self.offsets.shape}"
+            )
+        ends = self.offsets[0], self.offsets[-1]
+        if ends[0] < 0 or ends[1] > len(self.values) or (np.diff(self.offsets) < 0).any():
+            raise ShapeError(
+                f"bags: offsets must not fall, and must be within 0 and {len(self.values)}, the number of values; "
+                f"they go from {ends[0]} to {ends[1]}"
+            )
+        if self.weights is not None and self.weights.shape != self.values.shape:
+            raise ShapeError(f"bags: expected {len(self.values)} weights, as many as values, got shape {self.weights.shape}")
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Any], weights: Sequence[Any] | None = None) -> Bags:
+        """Bags from a sequence of row numbers for each, and of weights likewise."""
+        offsets = np.zeros(len(lists) + 1, np.int64)
+        offsets[1:] = np.cumsum([len(bag) for bag in lists])
+        values = [np.asarray(bag).reshape(-1) for bag in lists if len(bag)]
+        together = np.concatenate(values) if values else np.zeros(0, np.int64)
+        if weights is None:
+            return cls(together, offsets)
+        if [len(w) for w in weights] != [len(bag) for bag in lists]:
+            raise ShapeError("bags: expected as many weights in each bag as row numbers")
+        parts = [np.asarray(w, np.float64) for w in weights if len(w)]
+        return cls(together, offsets, np.concatenate(parts) if parts else np.zeros(0))
+
+    @classmethod
+    def of(cls, data: Any, label: str = "bags") -> Bags:
+        """Bags from bags, from a CSR matrix (its rows, with its elements as weights), or from lists.
+
+        Raises
+        ------
+        DTypeError
+            For anything else, naming ``label``.
+        """
+        if isinstance(data, Bags):
+            return data
+        if all(hasattr(data, name) for name in ("indptr", "indices", "data")):
+            return cls(data.indices, data.indptr, data.data)
+        lists = list(data) if isinstance(data, (list, tuple)) or (isinstance(data, np.ndarray) and data.ndim) else None
+        if lists is not None and all(isinstance(bag, (list, tuple, np.ndarray)) for bag in lists):
+            return cls.from_lists(lists)
+        raise DTypeError(f"{label}: expected Bags, a CSR matrix or a sequence of lists of row numbers, got {data!r}")
+
+    def to_lists(self) -> list[list[int]]:
+        """The row numbers of each bag."""
+        return [self.values[a:b].tolist() for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        weighted = "" if self.weights is None else ", weighted"
+        return f"Bags({len(self)} bags, {int(self.offsets[-1] - self.offsets[0])} values{weighted})"
+
+
+def _indices(values: Any, label: str) -> Array:
+    array = as_reals(values, label)
+    if array.dtype.kind == "i" and is_native(array) and array.flags.c_contiguous:
+        return array
+    return as_indices(array, label)
+
+
+def _weights(values: Any) -> Array:
+    array = as_reals(values, "bags: weights")
+    if array.dtype.kind != "f" or not is_native(array):
+        array = array.astype(np.float64)
+    if np.isnan(array).any():
+        raise DTypeError(f"bags: weight {int(np.isnan(array).argmax())} is NaN")
+    return np.ascontiguousarray(array)
+
+
+class BagInputNode(Looker):
+    """Bags of row numbers, to look up tables with by ``index_sum`` and ``index_mean``; one bag, or several.
+
+    Parameters
+    ----------
+    rows
+        How many bags there are at each step: the rows of what is looked up.
+    value
+        What it is set to at first.
+    name
+        For messages and pictures.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> words = wyrm.BagInputNode(1, [[0, 2]], name="words")
+    >>> table = wyrm.ParameterNode([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
+    >>> table.index_sum(words).value
+    array([[101., 202.]], dtype=float32)
+    """
+
+    __slots__ = ("_bags", "_source")
+
+    def __init__(self, rows: int = 1, value: Any = None, *, name: str | None = None) -> None:
+        count = checked_count("BagInputNode", "bags", rows)
+        self.name = name
+        self._begin()
+        self._structure = input_structure(BAG, self._enter(current_graph()), (count, 1), "int64")
+        if value is not None:
+            self.set_value(value)
+
+    def set_value(self, value: Any) -> None:
+        """Set the bags, for the passes to come.
+
+        Parameters
+        ----------
+        value
+            :class:`Bags`, a CSR matrix, or a list of row numbers for each bag; where there is one bag, also its row numbers.
+            Copied.
+
+        Raises
+        ------
+        ShapeError
+            Where there are more bags or fewer.
+        DTypeError
+            Where they do not hold whole numbers.
+        OutOfRangeError
+            Where one lies outside a table.
+        """
+        rows = self.shape[0]
+        flat = rows == 1 and isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value[0] if len(value) else 0) == 0
+        bags = Bags.of([value] if flat else value, self._label())
+        if len(bags) != rows:
+            raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")
+        begin, end = int(bags.offsets[0]), int(bags.offsets[-1])
+        weights = None if bags.weights is None else bags.weights[begin:end].copy()
+        own = Bags(bags.values[begin:end].copy(), bags.offsets - begin, weights)
+        self._check_range(own.values, self._limit, self._table)
+        graph = self._graph
+        assert graph is not None
+        self._bags = own
+        self._source = BagSource(own.values, own.offsets, own.weights)
+        graph.leaves.set_bags(self._number, self._source)
+        graph.unset.discard(self._number)
+
+    @property
+    def value(self) -> Any:
+        """The :class:`Bags` that it is set to; an error where it is not."""
+        if not self.is_set:
+            raise MissingValueError(f"{self._label()} has no value yet; call its set_value")
+        return self._bags
+
+    def _looked_up(self) -> Array:
+        return self._bags.values
+
+    def _kind(self) -> str:
+        return "BagInputNode"

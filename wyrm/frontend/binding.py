@@ -1,0 +1,209 @@
+"""Bindings and workspaces: a structure's interactive program on one backend, and the memory that live graphs run it in.
+
+A workspace belongs to one graph at a time; when the graph is gone it goes back to the pool of its binding. The pool is
+emptied when a parameter that it is bound to is gone: nothing here keeps a table alive. A binding expires when its program no
+longer does what it should, because an optimizer has begun to leave rows behind.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.backend import Backend
+from wyrm.errors import BackendError, OutOfRangeError
+from wyrm.frontend.compiled import compiled
+from wyrm.frontend.lowering.lower import lower
+from wyrm.frontend.lowering.trace import trace
+from wyrm.frontend.lowering.updates import Training
+from wyrm.frontend.op import INPUTS, PARAMETER
+from wyrm.frontend.storage import Lazy
+from wyrm.frontend.structure import Structure
+from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory, Report
+from wyrm.program import ParameterSlot
+
+if TYPE_CHECKING:
+    from wyrm.frontend.parameters import ParameterNode
+
+__all__ = ["Binding", "Workspace"]
+
+#: How many workspaces a pool keeps.
+_POOL_LIMIT = 64
+#: What the passes of expired workspaces return, beside the statuses of :class:`wyrm.memory.Report`.
+_EXPIRED = -1
+
+
+class Binding:
+    """The interactive program of a structure on a backend.
+
+    Attributes
+    ----------
+    evaluating
+        Whether it leaves out what is random in training.
+    expired
+        Whether another one has to be made.
+    """
+
+    def __init__(self, structure: Structure, backend: Backend, evaluating: bool = False) -> None:
+        traced, structures, self.numbers = trace([structure])
+        self.backend = backend
+        self.evaluating = evaluating
+        self.expired = False
+        self._parameters = [structures[n] for n in traced.leaves(PARAMETER)]
+        for parameter in self.parameters():
+            parameter._bound_by(self)  # before their rules are asked for: from now on it is told when they change
+        lazy, self._lazy = _trainings(self.parameters())
+        self.program = lower(traced, "interactive", backend.capabilities.kernels, lazy=lazy, evaluating=evaluating)
+        self.executable = compiled(self.program, backend)
+        #: The numbers of the inputs in their graph.
+        self.cells = tuple(structures[n].number for n in traced.leaves(*INPUTS))
+        self._pool: list[Workspace] = []
+        self._workspaces: weakref.WeakSet[Workspace] = weakref.WeakSet()
+        self._retired = False
+
+    def parameters(self) -> list[ParameterNode]:
+        """The nodes of the program's parameters, in its order."""
+        return [structure.live_parameter() for structure in self._parameters]
+
+    def lease(self, leaves: Leaves) -> Workspace:
+        """A workspace attached to a graph's leaves."""
+        if self._pool:
+            workspace = self._pool.pop()
+        else:
+            workspace = Workspace(self, self.parameters(), self._lazy)
+            self._workspaces.add(workspace)
+        workspace.attach(leaves)
+        return workspace
+
+    def give_back(self, workspace: Workspace) -> None:
+        """Take a workspace into the pool."""
+        if not self._retired and len(self._pool) < _POOL_LIMIT:
+            self._pool.append(workspace)
+
+    def retire(self) -> None:
+        """Let go of all pooled memory: a parameter is gone."""
+        self._retired = True
+        self._pool.clear()
+        self._lazy.clear()
+
+    def expire(self) -> None:
+        """Have whoever runs a pass ask for a new binding."""
+        self.expired = True
+        self.retire()
+        for workspace in list(self._workspaces):
+            workspace.forward = _expired
+
+
+def _expired() -> int:
+    return _EXPIRED
+
+
+def _trainings(parameters: list[ParameterNode]) -> tuple[tuple[tuple[Training, ...], ...], list[Lazy]]:
+    """The rules under which rows of parameters may be behind, and what programs find at their numbers."""
+    lazy: list[Lazy] = []
+    trainings = []
+    for parameter in parameters:
+        rules = parameter.storage.lazy
+        trainings.append(tuple(Training(rule.rule, len(lazy) + n) for n, rule in enumerate(rules)))
+        lazy += rules
+    return tuple(trainings) if lazy else (), lazy
+
+
+class Workspace:
+    """The buffers of one live graph for one program.
+
+    Attributes
+    ----------
+    forward, backward
+        The passes, as functions of nothing and of the weight; they return a status.
+    """
+
+    __slots__ = ("__weakref__", "_gradients", "_pass", "backward", "binding", "forward", "memory")
+
+    binding: Binding
+
+    forward: Callable[[], int]
+    backward: Callable[[float], int]
+
+    def __init__(self, binding: Binding, parameters: list[ParameterNode], lazy: list[Lazy]) -> None:
+        program = binding.program
+        self.binding = binding
+        #: The gradient buffers that take rows, and how many a pass may add beside those of bags.
+        self._gradients: list[tuple[GradientBuffer, int]] = []
+        buffers: list[Any] = Memory.own(program)
+        for buffer in program.buffers[2:]:
+            if buffer.kind == "bag":
+                buffers.append(BagBuffer(program.inputs[buffer.number].slot.shape[0], program.dtype))
+            elif buffer.kind == "scalars":
+                buffers.append(lazy[buffer.number].scalars)
+            elif buffer.kind == "gradient":
+                buffers.append(self._gradient(parameters[buffer.number], program.parameters[buffer.number]))
+            else:
+                buffers.append(parameters[buffer.number].storage.buffer(buffer))
+        for node in parameters:
+            node._backend = binding.backend
+        self.memory = Memory(program, buffers)
+        self._pass = binding.executable.bind(self.memory, binding.cells)
+
+    def _gradient(self, node: ParameterNode, use: ParameterSlot) -> GradientBuffer:
+        gradient = node._gradient_buffer()
+        if use.gradient == "rows":
+            gradient.reserve(use.rows_per_pass)
+            self._gradients.append((gradient, use.rows_per_pass))
+        return gradient
+
+    def attach(self, leaves: Leaves) -> None:
+        """Let the passes read these leaves."""
+        self.forward, self.backward = self._pass.attached(leaves)
+        if self.binding.expired:
+            self.forward = _expired
+
+    def release(self) -> None:
+        """Give the workspace back to its pool."""
+        self.binding.give_back(self)
+
+    def value(self, structure: Structure) -> npt.NDArray[Any] | None:
+        """A copy of what the last pass computed for a structure; ``None`` where the program does not hold it."""
+        number = self.binding.numbers.get(structure)
+        if number is None:
+            return None
+        slot = self.binding.program.values[number]
+        flat: npt.NDArray[Any] = self.memory.buffers[slot.buffer].reshape(-1)[slot.offset :]
+        strides = (slot.stride * flat.itemsize, flat.itemsize)
+        value: npt.NDArray[Any] = np.lib.stride_tricks.as_strided(flat, slot.shape, strides).copy()
+        return value
+
+    def recover(self, status: int) -> None:
+        """Make good what stopped a pass, so that it can be tried again, or raise."""
+        needed = int(self.memory.report.words[3])
+        if status == Report.ROWS_FULL:
+            for gradient, rows in self._gradients:
+                gradient.reserve(max(rows, needed))
+        elif status == Report.BAG_FULL:
+            slot = self.binding.program.inputs[int(self.memory.report.words[1])].slot
+            self.memory.buffers[slot.buffer].reserve(needed + needed // 2)
+        else:
+            self._fail(status)
+
+    def _fail(self, status: int) -> NoReturn:
+        """Raise what a status stands for."""
+        report = self.memory.report.words
+        if status == Report.INDEX_OUT_OF_RANGE:
+            number, position, index = (int(word) for word in report[1:4])
+            limit = self.binding.program.inputs[number].limit
+            raise OutOfRangeError(
+                f"index input {number}: position {position} holds {index}, which is outside the table of {limit} rows"
+            )
+        raise BackendError(f"backend {self.binding.backend.name!r} returned status {status}: {report.tolist()}")
+
+
+def retire_all(bindings: list[weakref.ref[Binding]]) -> None:
+    """Retire the bindings that are still there."""
+    for reference in bindings:
+        binding = reference()
+        if binding is not None:
+            binding.retire()

@@ -1,0 +1,196 @@
+"""Graphs: what the leaves of one growing graph are set to, and the workspaces in which it has been run.
+
+Every thread has a current graph, to which new inputs are added and which gives them their numbers. Running any node of it
+closes it: the next input begins a new graph, numbered from 0 again, so that a graph rebuilt for each example has the same
+structures each time. Where nodes of several graphs meet, one graph takes the others' leaves over, under numbers of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wyrm.frontend.structure import Structure, renumbered
+from wyrm.memory import Leaves
+
+if TYPE_CHECKING:
+    from wyrm.frontend.binding import Workspace
+
+__all__ = ["Graph", "current_graph"]
+
+#: How many inputs a graph has room for at first.
+_CAPACITY = 64
+#: Leaves of graphs that are gone, to be used again.
+_FREE_LEAVES: list[Leaves] = []
+
+_local = threading.local()
+
+
+def current_graph() -> Graph:
+    """The graph to which this thread's next input belongs."""
+    reference = getattr(_local, "graph", None)
+    graph: Graph | None = None if reference is None else reference()
+    if graph is None or graph.closed:
+        graph = Graph()
+        _local.graph = weakref.ref(graph)
+    return graph
+
+
+class Graph:
+    """The leaves and workspaces of one graph.
+
+    Attributes
+    ----------
+    reals, indices
+        The cells of the leaves, as float64 and as int64.
+    unset
+        The numbers of inputs that have been given no value yet.
+    closed
+        Whether a node of it has been run.
+    plain
+        Whether a pass may begin at once: no leaves were taken over, and nothing in it is random.
+    random
+        Whether something in it is random in training.
+    workspaces
+        Those that it holds until it is gone.
+    imports
+        For each other graph whose leaves were taken over, their numbers there and here.
+    latest
+        The workspace that ran last, of this graph or of one that took its leaves over.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_brought",
+        "_passes",
+        "closed",
+        "imports",
+        "indices",
+        "latest",
+        "leaves",
+        "plain",
+        "random",
+        "reals",
+        "unset",
+        "workspaces",
+    )
+
+    def __init__(self) -> None:
+        self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
+        self.closed = False
+        self.plain = True
+        self.random = False
+        self.unset: set[int] = set()
+        self.workspaces: list[Workspace] = []
+        self.latest: Workspace | None = None
+        self._passes: list[_Pass] = []
+        self.imports: dict[Graph, _Numbers] = {}
+        self._brought: dict[Graph, dict[Structure, Structure]] = {}
+
+    def __del__(self) -> None:
+        for workspace in self.workspaces:
+            workspace.release()
+        self.leaves.count = 0
+        self.leaves.arrays.clear()
+        if self.leaves.capacity == _CAPACITY and len(_FREE_LEAVES) < 64:
+            _FREE_LEAVES.append(self.leaves)
+
+    def _use(self, leaves: Leaves) -> None:
+        self.leaves = leaves
+        self.reals = leaves.reals
+        self.indices = leaves.indices
+
+    def new_leaf(self) -> int:
+        """The number of a new leaf."""
+        old = self.leaves
+        number = old.count
+        if number == old.capacity:
+            new = Leaves(2 * old.capacity)
+            new.indices[:number] = old.indices
+            new.arrays = old.arrays
+            self._use(new)
+            for workspace in self.workspaces:
+                workspace.attach(new)
+        self.leaves.count = number + 1
+        return number
+
+    # -- leaves of other graphs
+
+    def bring(self, structure: Structure, graph: Graph) -> Structure:
+        """A structure of another graph as seen from this one: its leaves under numbers of this graph."""
+        if graph is self:
+            return structure
+        self.plain = False
+        self.random |= graph.random
+        numbers = self.imports.setdefault(graph, _Numbers(self.new_leaf))
+        return renumbered(structure, numbers, self._brought.setdefault(graph, {}))
+
+    def refresh(self) -> None:
+        """Copy the values of leaves that belong to other graphs."""
+        for graph, numbers in self.imports.items():
+            graph.refresh()
+            for there, here in numbers.items():
+                array = graph.leaves.arrays.get(there)
+                self.leaves.indices[here] = graph.leaves.indices[there]
+                if array is not None:
+                    self.leaves.arrays[here] = array
+                self.unset.discard(here)
+                if there in graph.unset:
+                    self.unset.add(here)
+
+    # -- passes
+
+    def note_pass(self, workspace: Workspace) -> None:
+        """Remember that a workspace of this graph ran last, here and in the graphs whose leaves it holds."""
+        owner, ran = weakref.ref(self), weakref.ref(workspace)
+        self._note(workspace, _Pass(owner, ran, None))
+        for graph, numbers in self._all_imports():
+            graph._note(workspace, _Pass(owner, ran, numbers))
+
+    def _note(self, workspace: Workspace, latest: _Pass) -> None:
+        self.latest = workspace
+        others = (p for p in self._passes if p.owner() is not None and p.workspace() not in (None, workspace))
+        self._passes = [latest, *others]
+
+    def _all_imports(self) -> Iterator[tuple[Graph, dict[int, int]]]:
+        """Every graph whose leaves were taken over, directly or by way of another: their numbers there and here."""
+        for graph, numbers in self.imports.items():
+            yield graph, numbers
+            for further, inner in graph._all_imports():
+                yield further, {there: numbers[here] for there, here in inner.items() if here in numbers}
+
+    def last_value(self, structure: Structure) -> Any:
+        """What the last pass that held a structure of this graph computed for it; ``None`` where there was none."""
+        for last in self._passes:
+            workspace = last.workspace()
+            if last.owner() is None or workspace is None:
+                continue
+            try:
+                seen = structure if last.numbers is None else renumbered(structure, last.numbers, {})
+            except KeyError:  # it has a leaf that the pass's graph did not take over
+                continue
+            value = workspace.value(seen)
+            if value is not None:
+                return value
+        return None
+
+
+class _Pass(NamedTuple):
+    """A pass over nodes of a graph: who ran it, in which workspace, and the numbers that the graph's leaves have there."""
+
+    owner: weakref.ref[Graph]
+    workspace: weakref.ref[Workspace]
+    numbers: dict[int, int] | None
+
+
+class _Numbers(dict[int, int]):
+    """Numbers of leaves there and here; one that is asked for the first time becomes a new leaf."""
+
+    def __init__(self, new_leaf: Callable[[], int]) -> None:
+        self.new_leaf = new_leaf
+
+    def __missing__(self, number: int) -> int:
+        self[number] = result = self.new_leaf()
+        return result

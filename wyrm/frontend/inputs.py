@@ -1,0 +1,291 @@
+"""Inputs: leaves that users set, and constants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeError
+from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.node import Node
+from wyrm.frontend.op import INDEX, INPUT
+from wyrm.frontend.structure import input_structure
+from wyrm.frontend.values import as_indices, as_reals
+from wyrm.memory import aligned
+from wyrm.program import Shape
+
+if TYPE_CHECKING:
+    from wyrm.backend import Backend
+
+__all__ = ["ConstantNode", "IndexInputNode", "InputNode", "Leafed", "Looker", "checked_count", "constant"]
+
+Array = npt.NDArray[Any]
+#: What a cell takes as it is.
+_REALS = frozenset({float, int, np.float64, np.float32})
+_INTEGERS = frozenset({int, np.int64, np.int32})
+
+
+def _check_shape(shape: Any, kind: str) -> Shape:
+    try:
+        rows, cols = shape
+    except (TypeError, ValueError):
+        raise ShapeError(f"{kind}: expected a shape (rows, columns), got {shape!r}") from None
+    for length in (rows, cols):
+        if not isinstance(length, (int, np.integer)) or isinstance(length, bool) or length < 0:
+            raise ShapeError(f"{kind}: expected a shape of two whole numbers, got {shape!r}")
+    return int(rows), int(cols)
+
+
+class Leafed(Node):
+    """What inputs have in common: a cell in their graph, and an array of their own unless the cell holds the value."""
+
+    __slots__ = ("_array", "_cell", "_number")
+
+    _array: Array | None
+    _cell: int
+    _number: int
+
+    def _enter(self, graph: Graph) -> int:
+        """Become a leaf of a graph, without a value."""
+        self._graph = graph
+        self._parents = ()
+        self._array = None
+        self._number = graph.new_leaf()
+        graph.unset.add(self._number)
+        return self._number
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it has been given a value."""
+        assert self._graph is not None
+        return self._number not in self._graph.unset
+
+    def _store(self, array: Array, dtype: str) -> None:
+        """Keep a checked value."""
+        graph = self._graph
+        assert graph is not None
+        if array.size == 1 and self.shape == (1, 1):
+            if dtype == "int64":
+                graph.indices[self._number] = int(array.flat[0])
+            else:
+                graph.reals[self._number] = float(array.flat[0])
+            self._cell = self._number
+        else:
+            if self._array is None:
+                self._array = aligned(self.shape, dtype)
+                graph.leaves.set_array(self._number, self._array)
+            self._array[...] = array.reshape(self.shape)
+        graph.unset.discard(self._number)
+
+    def forward(self, backend: str | Backend | None = None) -> None:
+        """Nothing: an input has its value."""
+
+    def backward(self, weight: float = 1.0) -> None:
+        """Nothing: no parameter stands behind an input."""
+
+    @property
+    def value(self) -> Array:
+        """What the input is set to, as a copy; an error where it is not."""
+        graph = self._graph
+        assert graph is not None
+        if not self.is_set:
+            raise MissingValueError(f"{self._label()} has no value yet; call its set_value")
+        if self._array is not None:
+            copy: Array = self._array.copy()
+            return copy
+        cells = graph.indices if self.dtype == "int64" else graph.reals
+        return np.array([[cells[self._number]]], self.dtype)
+
+
+class InputNode(Leafed):
+    """Real numbers that are set before each pass, or fed by :func:`wyrm.fit`.
+
+    Parameters
+    ----------
+    shape
+        (rows, columns).
+    value
+        What it is set to at first.
+    name
+        For messages and pictures.
+    dtype
+        ``float32`` unless given as ``float64``. A graph has one dtype.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Where shape, dtype or value are of the wrong kind.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        shape: Shape,
+        value: npt.ArrayLike | None = None,
+        *,
+        name: str | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        kind = np.dtype(np.float32 if dtype is None else dtype).name
+        if kind not in ("float32", "float64"):
+            raise DTypeError(f"InputNode: dtype must be float32 or float64, got {kind}")
+        shape = _check_shape(shape, "InputNode")
+        self.name = name
+        self._structure = input_structure(INPUT, self._enter(current_graph()), shape, kind)
+        if value is not None:
+            self.set_value(value)
+
+    def set_value(self, value: npt.ArrayLike) -> None:
+        """Set the value, for the passes to come.
+
+        Parameters
+        ----------
+        value
+            Real numbers of the node's shape; a plain number for shape (1, 1).
+
+        Raises
+        ------
+        ShapeError
+            Where the shape is another.
+        DTypeError
+            Where the value does not hold real numbers.
+        """
+        if type(value) in _REALS:
+            try:
+                self._graph.reals[self._cell] = value  # type: ignore[union-attr, call-overload]
+                return
+            except AttributeError:  # not yet set, or not of one element
+                pass
+        array = as_reals(value, self._label())
+        shape = self.shape
+        if array.shape != shape and not (array.size == 1 and shape == (1, 1)):
+            raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {array.shape}")
+        self._store(array, self.dtype)
+
+    def _kind(self) -> str:
+        return "InputNode"
+
+
+class Looker(Leafed):
+    """An input that tables are looked up with: what it holds is checked against each of them."""
+
+    __slots__ = ("_limit", "_table")
+
+    def _begin(self) -> None:
+        """Begin without a table."""
+        self._limit = 2**63 - 1
+        self._table = ""
+
+    def _looked_up(self) -> Array:
+        """The row numbers that it is set to, as a vector."""
+        return self.value.reshape(-1)
+
+    def _check_range(self, indices: Array, limit: int, table: str) -> None:
+        wrong = np.flatnonzero((indices < 0) | (indices >= limit))
+        if len(wrong):
+            place = int(wrong[0])
+            upper = f" and below {limit}, the rows of {table}" if table else ""
+            raise OutOfRangeError(
+                f"{self._label()}: expected indices of at least 0{upper}; got {int(indices[place])} at position {place}"
+            )
+
+    def _restrict(self, rows: int, table: Node) -> None:
+        """Take note of a table that is looked up with this input."""
+        if rows < self._limit:
+            if self.is_set:
+                self._check_range(self._looked_up(), rows, table._label())
+            self._limit = rows
+            self._table = table._label()
+
+
+def checked_count(kind: str, what: str, count: Any) -> int:
+    """How many of something there are in a step."""
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
+        raise ShapeError(f"{kind}: expected how many {what} there are, a whole number, got {count!r}")
+    return int(count)
+
+
+class IndexInputNode(Looker):
+    """Row numbers, to look up tables with; set before each pass, or fed by :func:`wyrm.fit`.
+
+    Parameters
+    ----------
+    count
+        How many rows are looked up in a step; may be 0.
+    value
+        What it is set to at first.
+    name
+        For messages and pictures.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, count: int = 1, value: npt.ArrayLike | None = None, *, name: str | None = None) -> None:
+        rows = checked_count("IndexInputNode", "indices", count)
+        self.name = name
+        self._begin()
+        self._structure = input_structure(INDEX, self._enter(current_graph()), (rows, 1), "int64")
+        if value is not None:
+            self.set_value(value)
+
+    def set_value(self, value: npt.ArrayLike) -> None:
+        """Set the indices, for the passes to come.
+
+        Parameters
+        ----------
+        value
+            ``count`` whole numbers, each at least 0 and below the rows of every table that is looked up with it; a plain
+            number for one.
+
+        Raises
+        ------
+        ShapeError
+            Where there are more or fewer.
+        DTypeError
+            Where they are not whole numbers.
+        OutOfRangeError
+            Where one lies outside a table.
+        """
+        if type(value) in _INTEGERS and 0 <= value < self._limit:  # type: ignore[operator]
+            try:
+                self._graph.indices[self._cell] = value  # type: ignore[union-attr, call-overload]
+                return
+            except AttributeError:  # not yet set, or not one index
+                pass
+        indices = as_indices(value, self._label())
+        count = self.shape[0]
+        if indices.shape not in ((count,), (count, 1)) and not (indices.ndim == 0 and count == 1):
+            raise ShapeError(f"{self._label()}: set_value expected {count} indices, got shape {indices.shape}")
+        self._check_range(indices.reshape(-1), self._limit, self._table)
+        self._store(indices, "int64")
+
+    def _kind(self) -> str:
+        return "IndexInputNode"
+
+
+class ConstantNode(Leafed):
+    """A number or array that was written into an expression. It is data: other numbers give the same program."""
+
+    __slots__ = ()
+
+    def _kind(self) -> str:
+        return "constant"
+
+
+def constant(value: Any, beside: Node) -> ConstantNode:
+    """A constant in the graph, and of the dtype, of another node."""
+    array = as_reals(value, "constant")
+    if array.ndim < 2:
+        array = array.reshape(1, -1)  # a vector is a row, as in NumPy's broadcasting
+    if array.ndim != 2:
+        raise ShapeError(f"expected a number, a vector or a matrix, got an array of shape {array.shape}")
+    node = ConstantNode()
+    node.name = None
+    shape: Shape = array.shape
+    dtype = beside.dtype if beside.dtype != "int64" else "float32"
+    node._structure = input_structure(INPUT, node._enter(beside._graph or current_graph()), shape, dtype)
+    node._store(array, dtype)
+    return node

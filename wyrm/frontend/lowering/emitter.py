@@ -1,0 +1,285 @@
+"""The emitter: what ops and VJPs are written against. It records kernel calls on symbolic values.
+
+``k.multiply(a, b)`` checks shapes by the kernel table and appends a call; ``k.literal(2.0)`` is a constant. Calls that
+change nothing are not recorded: products with the literal 1, transposes that a product can read as they stand, copies that
+broadcasting makes superfluous. Optional kernels that the backend lacks are expanded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from wyrm.program import KERNELS, Shape, broadcast_shapes
+
+__all__ = ["Emitter", "Value", "part_options"]
+
+
+class Value:
+    """A matrix that a program computes or finds.
+
+    Attributes
+    ----------
+    kernel
+        What computes it; empty where it is found. Beside the kernels of the table there are ``view`` and ``slice``, the
+        operand's memory seen otherwise, ``blocks`` and ``pad``, which become copies into parts of the result, and ``rows``,
+        a row-sparse contribution.
+    place
+        Where it is found: ``("input", n)``, ``("index", n)``, ``("bag", n)``, ``("value", parameter)``,
+        ``("gradient", parameter)``, ``("state", parameter, name)``, ``("clock", parameter, rule)``, ``("scalars", rule)``,
+        ``("literal", number)``, ``("seed",)``.
+    onto
+        The value to which the kernel's result is added, in place; nobody reads that one afterwards.
+    uses
+        How many calls and contributions refer to it.
+    """
+
+    __slots__ = ("attributes", "kernel", "onto", "operands", "place", "shape", "uses")
+
+    def __init__(
+        self,
+        kernel: str,
+        operands: tuple[Value, ...] = (),
+        attributes: dict[str, Any] | None = None,
+        shape: Shape = (0, 0),
+        place: tuple[Any, ...] = (),
+    ) -> None:
+        self.kernel = kernel
+        self.operands = operands
+        self.attributes = attributes or {}
+        self.shape = shape
+        self.place = place
+        self.onto: Value | None = None
+        self.uses = 0
+
+    def __repr__(self) -> str:
+        return f"Value({self.kernel or self.place}, {self.shape})"
+
+
+class Emitter:
+    """Records kernel calls, for a backend with the given optional kernels.
+
+    Attributes
+    ----------
+    values
+        The calls in the order in which they were made.
+    limits
+        For each value that holds indices, the rows of the smallest table that it looks up.
+    evaluating
+        Whether what is random in training is to be left out.
+    """
+
+    def __init__(self, optional_kernels: frozenset[str] = frozenset(), evaluating: bool = False) -> None:
+        self.optional_kernels = optional_kernels
+        self.evaluating = evaluating
+        self.values: list[Value] = []
+        self.limits: dict[Value, int] = {}
+        self.literals: dict[float, Value] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Value]:
+        """The call of a kernel, as a method."""
+        if name not in KERNELS:
+            raise AttributeError(name)
+        return partial(self.call, name)
+
+    def call(self, name: str, *operands: Value, shape: Shape | None = None, **attributes: Any) -> Value:
+        """Record a call and return its result; ``shape`` where the kernel table leaves it open."""
+        kernel = KERNELS[name]
+        if kernel.expansion is not None and name not in self.optional_kernels:
+            expanded: Value = kernel.expansion(self, *operands, **attributes)
+            return expanded
+        if shape is None:
+            assert kernel.shape is not None, name
+            shape = kernel.shape(*(operand.shape for operand in operands), **attributes)
+        if kernel.elementwise:
+            operands = _without_copies(operands, shape)
+        return self._record(Value(name, operands, attributes, shape))
+
+    def literal(self, number: float) -> Value:
+        """A constant of the program."""
+        if number not in self.literals:
+            self.literals[number] = Value("", shape=(1, 1), place=("literal", number))
+        return self.literals[number]
+
+    # -- calls that may come to less
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        """``a * b``."""
+        x, y = _number(a), _number(b)
+        if x is not None and y is not None:
+            return self.literal(x * y)
+        if x == 1 and broadcast_shapes(a.shape, b.shape) == b.shape:
+            return b
+        if y == 1 and broadcast_shapes(a.shape, b.shape) == a.shape:
+            return a
+        return self.call("multiply", a, b)
+
+    def negate(self, a: Value) -> Value:
+        """``-a``."""
+        number = _number(a)
+        return self.call("negate", a) if number is None else self.literal(-number)
+
+    def sum(self, a: Value, axis: int | None = None) -> Value:
+        """The sum of ``a`` along an axis, or of all; the summed axes keep length 1."""
+        return self.reduce(a, (1 if axis != 1 else a.shape[0], 1 if axis != 0 else a.shape[1]))
+
+    def reduce(self, a: Value, shape: Shape) -> Value:
+        """``a`` brought to a shape: summed along axes of length 1 there, repeated along axes of length 1 here."""
+        summed = (1 if shape[0] == 1 else a.shape[0], 1 if shape[1] == 1 else a.shape[1])
+        if summed != a.shape:
+            a = self.call("sum", a, shape=summed)
+        return a if a.shape == shape else self.call("copy", a, shape=shape)
+
+    def transpose(self, a: Value) -> Value:
+        """``a.T``; of a vector, the same memory under another shape."""
+        if _is_just("transpose", a):
+            return a.operands[0]
+        rows, cols = a.shape
+        if 1 in a.shape:
+            return self.reshape(a, (cols, rows))
+        return self.call("transpose", a)
+
+    def reshape(self, a: Value, shape: Shape) -> Value:
+        """The elements of ``a`` under another shape, row after row; the same memory, where they lie without gaps."""
+        if not _is_contiguous(a):
+            a = self.call("copy", a, shape=a.shape)
+        return self._record(Value("view", (a,), shape=shape))
+
+    def slice(self, a: Value, rows: tuple[int, int], cols: tuple[int, int]) -> Value:
+        """A range of rows and of columns, from the first to before the last; the same memory."""
+        shape = rows[1] - rows[0], cols[1] - cols[0]
+        if shape == a.shape:
+            return a
+        return self._record(Value("slice", (a,), {"row": rows[0], "col": cols[0]}, shape))
+
+    def blocks(self, parts: Sequence[Value], places: Sequence[tuple[int, int]], shape: Shape) -> Value:
+        """Parts put together: part n with its first element at ``places[n]``, which together cover the shape."""
+        return self._record(Value("blocks", tuple(parts), {"places": tuple(places)}, shape))
+
+    def pad(self, a: Value, row: int, col: int, shape: Shape) -> Value:
+        """``a`` with its first element at (row, col), and zeros around it."""
+        return self._record(Value("pad", (a, self.literal(0.0)), {"row": row, "col": col}, shape))
+
+    def _record(self, value: Value) -> Value:
+        for operand in value.operands:
+            operand.uses += 1
+        self.values.append(value)
+        return value
+
+    def matmul(self, a: Value, b: Value, transpose_a: bool = False, transpose_b: bool = False) -> Value:
+        """``a @ b``, either of them transposed; transposed operands are read as they stand."""
+        if _is_just("transpose", a) and not transpose_b:
+            a, transpose_a = a.operands[0], not transpose_a
+        if _is_just("transpose", b) and not transpose_a:
+            b, transpose_b = b.operands[0], not transpose_b
+        return self.call("matmul", a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+    # -- rows
+
+    def gather(self, table: Value, index: Value) -> Value:
+        """``table[index]``."""
+        self._limit(index, table.shape[0])
+        return self.call("gather", table, index)
+
+    def pick(self, a: Value, index: Value) -> Value:
+        """The element of each row of ``a`` that ``index`` names."""
+        self._limit(index, a.shape[1])
+        return self.call("pick", a, index)
+
+    def gather_bag(self, table: Value, bag: Value, mean: bool) -> Value:
+        """For each bag, the sum or mean of the rows that it names."""
+        self._limit(bag, table.shape[0])
+        return self.call("gather_bag", table, bag, mean=mean)
+
+    def rows(self, index: Value, rows: Value, shape: Shape) -> Value:
+        """A gradient of the given shape that is zero but for these rows: not computed, until somebody needs it whole."""
+        return self._rows(index, rows, shape, scatter="scatter", accumulate="accumulate_rows")
+
+    def bag_rows(self, bag: Value, rows: Value, shape: Shape, mean: bool) -> Value:
+        """As :meth:`rows`, by a row for each bag."""
+        return self._rows(bag, rows, shape, scatter="scatter_bag", accumulate="accumulate_bag", mean=mean)
+
+    def _rows(self, index: Value, rows: Value, shape: Shape, **how: Any) -> Value:
+        self._limit(index, shape[0])
+        index.uses += 1
+        rows.uses += 1
+        return Value("rows", (index, rows), how, shape)
+
+    def _limit(self, index: Value, rows: int) -> None:
+        self.limits[index] = min(rows, self.limits.get(index, rows))
+
+    # -- sums of contributions
+
+    def total(self, parts: list[Value]) -> Value:
+        """The sum of contributions to one gradient, all of one shape."""
+        total: Value | None = None
+        own = [part for part in parts if _is_temporary(part)]
+        for part in own:
+            part.onto, total = total, part
+        free = bool(own)  # whether the total may be changed in place
+        for part in parts:
+            if part.kernel != "rows" and part not in own:
+                total, free = (part, False) if total is None else (self.call("add", total, part), True)
+        for part in parts:
+            if part.kernel == "rows":
+                if total is not None and not free:
+                    total = self.call("copy", total, shape=part.shape)
+                total, free = self.accumulate(total, part), True
+        assert total is not None
+        return total
+
+    def accumulate(self, target: Value | None, part: Value) -> Value:
+        """Add a contribution onto a target that is free to be changed; without a target, begin with zeros."""
+        if part.kernel == "rows":
+            value = self.call(part.attributes["scatter"], *part.operands, shape=part.shape, **part_options(part))
+        elif target is not None and _is_temporary(part):
+            value = part
+        else:
+            value = self.call("copy", part, shape=part.shape)
+        value.onto = target
+        return value
+
+    # -- effects on parameters
+
+    def effect(self, name: str, target: Value, *operands: Value, **attributes: Any) -> Value:
+        """Record a call that changes what belongs to a parameter."""
+        value = self.call(name, *operands, shape=target.shape, **attributes)
+        value.onto = target
+        return value
+
+
+def part_options(part: Value) -> dict[str, Any]:
+    """The attributes that the kernels of a row-sparse contribution take."""
+    return {name: value for name, value in part.attributes.items() if name not in ("scatter", "accumulate")}
+
+
+def _number(value: Value) -> float | None:
+    while _is_just("copy", value):
+        value = value.operands[0]
+    number: float | None = value.place[1] if value.place[:1] == ("literal",) else None
+    return number
+
+
+def _is_contiguous(value: Value) -> bool:
+    """Whether a value's elements lie row after row without gaps."""
+    if value.kernel != "slice":
+        return True
+    base = value.operands[0]
+    return (value.shape[0] <= 1 or value.shape[1] == base.shape[1]) and _is_contiguous(base)
+
+
+def _is_just(kernel: str, value: Value) -> bool:
+    """Whether a value is the result of a kernel, with nothing accumulated onto it."""
+    return value.kernel == kernel and value.onto is None
+
+
+def _is_temporary(value: Value) -> bool:
+    """Whether nobody but one sum of contributions refers to a computed value."""
+    return value.uses == 1 and value.kernel not in ("", "view", "slice", "rows") and value.onto is None
+
+
+def _without_copies(operands: tuple[Value, ...], shape: Shape) -> tuple[Value, ...]:
+    """The operands of an elementwise call, copies replaced by what they copy where broadcasting gives the same."""
+    plain = tuple(o.operands[0] if _is_just("copy", o) else o for o in operands)
+    return plain if broadcast_shapes(*(o.shape for o in plain)) == shape else operands

@@ -1,0 +1,59 @@
+"""From values with slots to instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wyrm.frontend.lowering.emitter import Value
+from wyrm.frontend.lowering.layout import Layout, part
+from wyrm.program import Instruction, Slot
+
+__all__ = ["instructions", "live"]
+
+#: Kernels that act on what belongs to a parameter, for which accumulating has no meaning of its own.
+_EFFECTS = frozenset(
+    {
+        "accumulate_rows",
+        "accumulate_bag",
+        "update",
+        "update_rows",
+        "update_gradient",
+        "catch_up",
+        "catch_up_rows",
+        "catch_up_bag",
+        "tick",
+    }
+)
+
+
+def live(values: Sequence[Value], needed: Iterable[Value]) -> set[Value]:
+    """The values on which the needed ones depend, themselves included."""
+    found = set(needed)
+    for value in reversed(values):
+        if value in found:
+            found.update(value.operands)
+            if value.onto is not None:
+                found.add(value.onto)
+    return found
+
+
+def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, ...]:
+    """The instructions that compute values, in order."""
+    result: list[Instruction] = []
+    for value in values:
+        if value.kernel in ("view", "slice"):
+            continue
+        out: Slot = layout.slot(value)
+        operands = tuple(layout.slot(operand) for operand in value.operands)
+        accumulate = value.onto is not None and value.kernel not in _EFFECTS
+        if value.kernel == "blocks":
+            for operand, (row, col) in zip(operands, value.attributes["places"], strict=True):
+                result.append(Instruction("copy", part(out, row, col, operand.shape), (operand,), (), accumulate))
+        elif value.kernel == "pad":
+            inside = part(out, value.attributes["row"], value.attributes["col"], operands[0].shape)
+            if not accumulate:
+                result.append(Instruction("copy", out, operands[1:]))
+            result.append(Instruction("copy", inside, operands[:1], (), accumulate))
+        else:
+            result.append(Instruction(value.kernel, out, operands, tuple(value.attributes.items()), accumulate))
+    return tuple(result)

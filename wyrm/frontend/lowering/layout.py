@@ -1,0 +1,147 @@
+"""Layout: where every value of a program stands, and which memory is used again.
+
+Values that are to be kept have memory of their own. The others share it: a value takes a gap that earlier ones, read for
+the last time, have left. A value that is accumulated onto another stands where that one does; a view stands inside what it
+views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from wyrm.frontend.lowering.emitter import Value
+from wyrm.memory import ALIGNMENT
+from wyrm.program import Buffer, Shape, Slot
+
+__all__ = ["Layout", "part"]
+
+#: Values of no more bytes than this are not given a cache line of their own.
+_SMALL = 16
+
+
+class Layout:
+    """Assigns slots.
+
+    Parameters
+    ----------
+    dtype
+        Of the real numbers.
+    sections
+        The values that are computed, section after section, in order.
+    kept
+        Values that are read after the program has run, and found values that persist between runs.
+    """
+
+    def __init__(self, dtype: str, sections: Sequence[Sequence[Value]], kept: Iterable[Value]) -> None:
+        self.buffers = [Buffer("real"), Buffer("index")]
+        self.lengths = [0, 0]
+        self._itemsizes = [np.dtype(dtype).itemsize, 8]
+        self._gaps: list[tuple[int, int]] = []
+        self._slots: dict[Value, Slot] = {}
+        self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
+        order = [value for section in sections for value in section]
+        kept = list(kept)
+        last = self._last_uses(order, kept)
+        for value in kept:
+            if not value.kernel:
+                self.slot(value)
+        ending: dict[int, list[Value]] = {}
+        for value, position in last.items():
+            ending.setdefault(position, []).append(value)
+        for position, value in enumerate(order):
+            self.slot(value)
+            for dead in ending.get(position, ()):
+                slot = self._slots.get(dead)
+                if slot is not None and slot.buffer == 0 and dead.kernel:
+                    self._release(slot.offset, slot.shape[0] * slot.shape[1])
+
+    @staticmethod
+    def _last_uses(order: list[Value], kept: list[Value]) -> dict[Value, int]:
+        """The position after which the memory of each value that owns some is free."""
+        last: dict[Value, int] = {}
+        for position, value in enumerate(order):
+            for used in (value, *value.operands):
+                last[_owner(used)] = position
+        for value in kept:
+            last[_owner(value)] = len(order)
+        return last
+
+    def slot(self, value: Value) -> Slot:
+        """Where a value stands, or is to stand from now on."""
+        known = self._slots.get(value)
+        if known is None:
+            known = self._slots[value] = self._place(value)
+        return known
+
+    def _place(self, value: Value) -> Slot:
+        if value.onto is not None:
+            return self.slot(value.onto)
+        rows, cols = value.shape
+        if value.kernel == "view":
+            base = self.slot(value.operands[0])
+            return Slot(base.buffer, base.offset, value.shape, cols)
+        if value.kernel == "slice":
+            return part(self.slot(value.operands[0]), value.attributes["row"], value.attributes["col"], value.shape)
+        kind: Any = value.place[0] if value.place else ""
+        if kind == "index":
+            offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows
+            return Slot(1, offset, value.shape, 1)
+        if kind in ("bag", "value", "gradient", "state", "scalars", "clock"):
+            return Slot(self._buffer(Buffer(kind, *value.place[1:])), 0, value.shape, cols)
+        return Slot(0, self._take(rows * cols), value.shape, cols)
+
+    def _buffer(self, buffer: Buffer) -> int:
+        if buffer not in self._buffer_numbers:
+            self._buffer_numbers[buffer] = len(self.buffers)
+            self.buffers.append(buffer)
+        return self._buffer_numbers[buffer]
+
+    def _padded(self, length: int) -> int:
+        """The elements that a value of this length takes up."""
+        unit = (_SMALL if length * self._itemsizes[0] <= _SMALL else ALIGNMENT) // self._itemsizes[0]
+        return -(-max(length, 1) // unit) * unit
+
+    def _take(self, length: int) -> int:
+        """The offset of a free piece of the real buffer."""
+        size = self._padded(length)
+        align = min(size, ALIGNMENT // self._itemsizes[0])
+        best: tuple[int, int] | None = None
+        for gap in self._gaps:
+            if gap[1] - (-gap[0] % align) >= size and (best is None or gap[1] < best[1]):
+                best = gap
+        if best is None:
+            best = (self.lengths[0], size + -self.lengths[0] % align)
+            self.lengths[0] = best[0] + best[1]
+        else:
+            self._gaps.remove(best)
+        offset = best[0] + -best[0] % align
+        for start, end in ((best[0], offset), (offset + size, best[0] + best[1])):
+            if end > start:
+                self._gaps.append((start, end - start))
+        return offset
+
+    def _release(self, offset: int, length: int) -> None:
+        start, end = offset, offset + self._padded(length)
+        for gap in [g for g in self._gaps if g[0] + g[1] == start or g[0] == end]:
+            self._gaps.remove(gap)
+            start, end = min(start, gap[0]), max(end, gap[0] + gap[1])
+        self._gaps.append((start, end - start))
+
+
+def part(slot: Slot, row: int, col: int, shape: Shape) -> Slot:
+    """The part of a slot that begins at (row, col)."""
+    return Slot(slot.buffer, slot.offset + row * slot.stride + col, shape, slot.stride)
+
+
+def _owner(value: Value) -> Value:
+    """The value whose memory a value stands in."""
+    while True:
+        if value.onto is not None:
+            value = value.onto
+        elif value.kernel in ("view", "slice"):
+            value = value.operands[0]
+        else:
+            return value

@@ -1,0 +1,225 @@
+"""The whole way from a trace to a program, for each purpose, and the cache of programs.
+
+``interactive``
+    Every node's value is kept. Gradients are added to the parameters' gradient buffers.
+``train``
+    One run is one step: the gradients are values like others, and the rule is applied where they end. The row-sparse
+    gradient of a parameter that is looked up once, by one index, is never gathered: its row is updated at once.
+``evaluate``
+    Forward only, and only what the roots need; nothing random.
+
+What optimizers do by themselves, without a structure, is in :mod:`.updates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wyrm.frontend.lowering.differentiate import differentiate
+from wyrm.frontend.lowering.emitter import Emitter, Value, part_options
+from wyrm.frontend.lowering.instructions import instructions, live
+from wyrm.frontend.lowering.layout import Layout
+from wyrm.frontend.lowering.trace import Trace
+from wyrm.frontend.lowering.updates import Training, Updates
+from wyrm.frontend.op import BAG, INPUT, INPUTS, PARAMETER, RANDOM, Op
+from wyrm.program import InputSlot, ParameterSlot, Program, Purpose
+
+__all__ = ["lower"]
+
+#: How many programs are kept.
+CACHE_LIMIT = 10_000
+_CACHE: dict[object, Program] = {}
+#: Where indices that look up no table have to end.
+_NO_LIMIT = 2**63 - 1
+
+
+def lower(
+    trace: Trace,
+    purpose: Purpose,
+    optional_kernels: frozenset[str],
+    training: tuple[Training | None, ...] = (),
+    lazy: tuple[tuple[Training, ...], ...] = (),
+    evaluating: bool = False,
+) -> Program:
+    """The program of a trace.
+
+    Parameters
+    ----------
+    trace
+        What to compute.
+    purpose
+        See the module.
+    optional_kernels
+        Those that the backend declares.
+    training
+        For ``train``, what happens to each parameter of the trace, in order; ``None``: it stays as it is.
+    lazy
+        For ``interactive``, the rules by which rows of each parameter may be behind, and have to be caught up before they
+        are read.
+    evaluating
+        Whether to leave out what is random in training.
+    """
+    key = (trace, purpose, optional_kernels, training, lazy, evaluating)
+    program = _CACHE.get(key)
+    if program is None:
+        if len(_CACHE) >= CACHE_LIMIT:
+            _CACHE.clear()
+        lowering = _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating or purpose == "evaluate")
+        program = _CACHE.setdefault(key, lowering.program())
+    return program
+
+
+class _Lowering:
+    def __init__(
+        self,
+        trace: Trace,
+        purpose: Purpose,
+        optional_kernels: frozenset[str],
+        training: tuple[Training | None, ...],
+        lazy: tuple[tuple[Training, ...], ...],
+        evaluating: bool,
+    ) -> None:
+        self.trace, self.purpose, self.training = trace, purpose, training
+        self.k = Emitter(optional_kernels, evaluating)
+        self.values: list[Value] = []
+        self.parameters = {number: p for p, number in enumerate(trace.leaves(PARAMETER))}
+        self.uses = [ParameterSlot(trace.records[number].shape) for number in self.parameters]
+        self.lazy = lazy or tuple((how,) if how is not None and how.rule.catch_up else () for how in training)
+        self.effects: list[Value] = []
+        self.inputs: list[Value] = []
+        self.updates = Updates(self.k)
+        self.seed: Value | None = None
+
+    def program(self) -> Program:
+        k, trace = self.k, self.trace
+        self._forward()
+        ends = [len(k.values)]
+        if self.purpose in ("interactive", "train"):
+            self._backward()
+        ends.append(len(k.values))
+        if self.purpose == "train":
+            self._apply_rules()
+        ends.append(len(k.values))
+        roots = [self.values[root] for root in trace.roots]
+        results = self.values if self.purpose == "interactive" else roots
+        found = [*self.inputs, *(value for value, _, _ in self.updates.schedules), *k.literals.values()]
+        found += [self.seed] if self.seed else []
+        needed = live(k.values, [*results, *self.effects])
+        begins = [0, *ends]
+        sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
+        layout = Layout(trace.dtype, sections, [*found, *results])
+        forward, backward, update = (instructions(layout, section) for section in sections)
+        slots = [self._input_slot(layout, number, value) for number, value in enumerate(self.inputs)]
+        slots += [InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
+        return Program(
+            self.purpose,
+            trace.dtype,
+            tuple(layout.buffers),
+            layout.lengths[0],
+            layout.lengths[1],
+            tuple(slots),
+            tuple(self.uses),
+            tuple((number, layout.slot(value)) for number, value in k.literals.items()),
+            layout.slot(self.seed) if self.seed else None,
+            forward,
+            backward,
+            update,
+            tuple(layout.slot(root) for root in roots),
+            {n: layout.slot(v) for n, v in enumerate(self.values)} if self.purpose == "interactive" else {},
+        )
+
+    def _forward(self) -> None:
+        """Record the forward pass."""
+        k = self.k
+        for number, record in enumerate(self.trace.records):
+            if isinstance(record.op, Op):
+                operands = (self.values[n] for n in record.operands)
+                value = record.op.forward(k, *operands, **dict(record.attributes))
+            elif record.op is PARAMETER:
+                value = Value("", shape=record.shape, place=("value", self.parameters[number]))
+            else:
+                assert record.op in INPUTS
+                kind = "input" if record.op is INPUT else "bag" if record.op is BAG else "index"
+                value = Value("", shape=record.shape, place=(kind, len(self.inputs)))
+                self.inputs.append(value)
+            value.uses += 1  # the node's own: nothing is accumulated onto it
+            self.values.append(value)
+        if any(self.lazy):
+            values = {p: self.values[n] for n, p in self.parameters.items()}
+            self.effects += self.updates.catch_up_before(values, self.lazy)
+
+    def _backward(self) -> None:
+        """Record the backward pass and what becomes of the parameters' gradients."""
+        k, records = self.k, self.trace.records
+        root = self.trace.roots[0]
+        if not records[root].needs_gradient:
+            return
+        if self.purpose == "train":
+            seed = k.literal(1.0)
+        else:
+            seed = self.seed = Value("", shape=(1, 1), place=("seed",))
+        self.contributions = differentiate(k, records, self.values, root, seed)
+        for number, parts in self.contributions.items():
+            p = self.parameters[number]
+            if self.training and self.training[p] is None:
+                continue
+            row_sparse = all(part.kernel == "rows" for part in parts)
+            if row_sparse and not self._at_once(parts):
+                self._gather(p, parts)
+            elif self.purpose == "interactive":
+                target = Value("", shape=records[number].shape, place=("gradient", p))
+                for part in parts:
+                    target = k.accumulate(target, part)
+                    self.effects.append(target)
+                self.uses[p] = ParameterSlot(target.shape, "dense")
+            elif not row_sparse:
+                self.contributions[number] = [k.total(parts)]
+
+    def _gather(self, p: int, parts: Sequence[Value]) -> None:
+        """Let the rows of a parameter's gradient be appended to its buffer."""
+        target = Value("", shape=self.uses[p].shape, place=("gradient", p))
+        rows, bags = 0, []
+        for part in parts:
+            self.effects.append(self.k.effect(part.attributes["accumulate"], target, *part.operands, **part_options(part)))
+            index = part.operands[0]
+            if index.place[0] == "bag":
+                bags.append(index.place[1])
+            else:
+                rows += index.shape[0]
+        self.uses[p] = ParameterSlot(target.shape, "rows", rows, tuple(bags))
+
+    def _at_once(self, parts: Sequence[Value]) -> bool:
+        """Whether the one row that a step touches can be updated without gathering a gradient."""
+        if self.purpose != "train" or len(parts) > 1:
+            return False
+        index = parts[0].operands[0]
+        return index.place[0] != "bag" and index.shape[0] == 1
+
+    def _apply_rules(self) -> None:
+        """Record the updates."""
+        for number, parts in self.contributions.items():
+            p = self.parameters[number]
+            training = self.training[p]
+            if training is None:
+                continue
+            value = self.values[number]
+            if self.uses[p].gradient == "rows":
+                gradient = Value("", shape=value.shape, place=("gradient", p))
+                self.updates.add("update_gradient", p, value, training, gradient)
+            elif parts[0].kernel == "rows":
+                self.updates.add("update_rows", p, value, training, *parts[0].operands)
+            else:
+                self.updates.add("update", p, value, training, parts[0])
+        for p, training in enumerate(self.training):
+            if training is not None:
+                self.updates.tick(p, training)
+        self.effects += self.updates.emit()
+
+    def _input_slot(self, layout: Layout, number: int, value: Value) -> InputSlot:
+        leaf = self.trace.records[self.trace.leaves(*INPUTS)[number]].op
+        slot, limit = layout.slot(value), self.k.limits.get(value, _NO_LIMIT)
+        if leaf is INPUT:
+            return InputSlot("dense", slot)
+        if leaf is BAG:
+            return InputSlot("bag", slot, limit)
+        return InputSlot("random", slot) if leaf is RANDOM else InputSlot("index", slot, limit)

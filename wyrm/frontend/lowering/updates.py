@@ -1,0 +1,198 @@
+"""What optimizers do, in instructions: updates by rules, clipping by norm, rows that are caught up before they are read.
+
+:func:`lower_update` is an optimizer's step over gradient buffers, :func:`lower_catch_up` brings whole parameters up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.instructions import instructions
+from wyrm.frontend.lowering.layout import Layout
+from wyrm.program import ParameterSlot, Program, Rule, Shape
+
+__all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_catch_up", "lower_update"]
+
+#: The last scalar of a rule that clips by norm: what the gradient is multiplied with. It is computed, not given.
+GRADIENT_SCALE = "gradient_scale"
+#: Kernels that read rows of their first operand.
+_LOOKUPS = ("gather", "gather_bag")
+
+
+class Training(NamedTuple):
+    """What happens to one parameter.
+
+    Attributes
+    ----------
+    rule
+        The arithmetic.
+    scalars
+        The number of the scalars that it reads.
+    optimizer
+        The number of the optimizer: the norm that is clipped is that of all its parameters.
+    scheduled
+        Whether the scalars come as an input, anew for each step.
+    """
+
+    rule: Rule
+    scalars: int
+    optimizer: int = 0
+    scheduled: bool = False
+
+    @property
+    def given(self) -> int:
+        """How many scalars the optimizer gives."""
+        return len(self.rule.scalars) - (GRADIENT_SCALE in self.rule.scalars)
+
+
+class _Update(NamedTuple):
+    name: str
+    parameter: int
+    value: Value
+    training: Training
+    operands: tuple[Value, ...]
+
+
+class Updates:
+    """The updates of a step, recorded when all of them are known."""
+
+    def __init__(self, k: Emitter) -> None:
+        self.k = k
+        self._updates: list[_Update] = []
+        self._ticks: list[tuple[int, Training]] = []
+        self._scalars: dict[tuple[int, int], Value] = {}
+
+    @property
+    def schedules(self) -> list[tuple[Value, int, int]]:
+        """The scalars that come as inputs, each with its number and by how many steps it lags behind."""
+        return [(value, *key) for key, value in self._scalars.items() if value.place[0] == "schedule"]
+
+    def add(self, name: str, parameter: int, value: Value, training: Training, *operands: Value) -> None:
+        """Note an update: its kernel, and the gradient (or index and rows) that it takes."""
+        self._updates.append(_Update(name, parameter, value, training, operands))
+
+    def tick(self, parameter: int, training: Training) -> None:
+        """Note that a step is made on a parameter, with a gradient or without."""
+        if training.rule.catch_up is not None:
+            self._ticks.append((parameter, training))
+
+    def emit(self) -> list[Value]:
+        """Record all updates."""
+        k = self.k
+        scales = {
+            optimizer: self._scale([u for u in self._updates if u.training.optimizer == optimizer])
+            for optimizer in {u.training.optimizer for u in self._updates if GRADIENT_SCALE in u.training.rule.scalars}
+        }
+        effects = []
+        for update in self._updates:
+            training, p = update.training, update.parameter
+            scalars = self.given(training)
+            if GRADIENT_SCALE in training.rule.scalars:
+                scale = scales[training.optimizer]
+                scalars = k.blocks([scalars, scale], [(0, 0), (0, training.given)], (1, training.given + 1))
+            beside = _beside(p, update.value.shape, training, scalars)
+            effects.append(k.effect(update.name, update.value, *update.operands, *beside, rule=training.rule))
+        effects += [k.effect("tick", _clock(p, training)) for p, training in self._ticks]
+        return effects
+
+    def given(self, training: Training, lag: int = 0) -> Value:
+        """The scalars that an optimizer gives, of this step or of an earlier one."""
+        key = training.scalars, lag if training.scheduled else 0
+        if key not in self._scalars:
+            place = ("schedule", *key) if training.scheduled else ("scalars", training.scalars)
+            self._scalars[key] = Value("", shape=(1, training.given), place=place)
+        return self._scalars[key]
+
+    def catch_up_before(self, parameters: Mapping[int, Value], lazy: Sequence[Sequence[Training]]) -> list[Value]:
+        """Record, before everything else, what brings up to date the rows that the calls recorded so far read.
+
+        Parameters
+        ----------
+        parameters
+            The value of each parameter, by number.
+        lazy
+            The rules by which rows of each may be behind.
+        """
+        k = self.k
+        calls, k.values = k.values, []
+        effects = []
+        for p, parameter in parameters.items():
+            uses = [(call, position) for call in calls for position, o in enumerate(call.operands) if o is parameter]
+            looked_up = {call.operands[1]: None for call, position in uses if call.kernel in _LOOKUPS and position == 0}
+            whole = any(call.kernel not in _LOOKUPS or position > 0 for call, position in uses)
+            for training in lazy[p]:
+                beside = _beside(p, parameter.shape, training, self.given(training, lag=1))
+                for index in [None] if whole else looked_up:
+                    name = "catch_up" if index is None else "catch_up_bag" if index.place[0] == "bag" else "catch_up_rows"
+                    operands = [] if index is None else [index]
+                    effects.append(k.effect(name, parameter, *operands, *beside, rule=training.rule))
+        k.values += calls
+        return effects
+
+    def _scale(self, updates: Sequence[_Update]) -> Value:
+        """What the gradients of an optimizer's parameters are multiplied with: clip_norm / norm, or 1 where that is more."""
+        k = self.k
+        total = k.literal(0.0)
+        for update in updates:
+            last = update.operands[-1]
+            squares = k.square_sum(last) if update.name == "update_gradient" else k.sum(k.multiply(last, last))
+            total = k.add(total, squares)
+        norm = k.sqrt(total)
+        training = updates[0].training
+        place = training.rule.scalars.index("clip_norm")
+        limit = k.slice(self.given(training), (0, 1), (place, place + 1))
+        return k.select(k.greater(norm, limit), k.divide(limit, norm), k.literal(1.0))
+
+
+def _clock(p: int, training: Training) -> Value:
+    return Value("", shape=(1, 1), place=("clock", p, training.rule.name))
+
+
+def _beside(p: int, shape: Shape, training: Training, scalars: Value) -> list[Value]:
+    """The operands of an update that follow its gradient: states, scalars, clock."""
+    rows, cols = shape
+    beside = [
+        Value("", shape=(rows, cols if state.per == "element" else 1), place=("state", p, f"{training.rule.name}.{state.name}"))
+        for state in training.rule.states
+    ]
+    beside.append(scalars)
+    if training.rule.catch_up is not None:
+        beside.append(_clock(p, training))
+    return beside
+
+
+def lower_update(shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str]) -> Program:
+    """The program of an optimizer's step over the gradient buffers of parameters of these shapes."""
+    k = Emitter(kernels)
+    updates = Updates(k)
+    for p, (shape, how) in enumerate(zip(shapes, training, strict=True)):
+        gradient, value = (Value("", shape=shape, place=(kind, p)) for kind in ("gradient", "value"))
+        updates.add("update_gradient", p, value, how, gradient)
+        updates.tick(p, how)
+    updates.emit()
+    return _program(k, shapes, dtype)
+
+
+def lower_catch_up(shape: Shape, training: Training, dtype: str) -> Program:
+    """The program that brings every row of a parameter up to the steps that its rule has made."""
+    k = Emitter()
+    value = Value("", shape=shape, place=("value", 0))
+    scalars = Updates(k).given(training)
+    k.effect("catch_up", value, *_beside(0, shape, training, scalars), rule=training.rule)
+    return _program(k, [shape], dtype)
+
+
+def _program(k: Emitter, shapes: Sequence[Shape], dtype: str) -> Program:
+    layout = Layout(dtype, [k.values], list(k.literals.values()))
+    update = instructions(layout, k.values)
+    return Program(
+        "update",
+        dtype,
+        tuple(layout.buffers),
+        layout.lengths[0],
+        parameters=tuple(ParameterSlot(shape) for shape in shapes),
+        literals=tuple((number, layout.slot(value)) for number, value in k.literals.items()),
+        update=update,
+    )

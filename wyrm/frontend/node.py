@@ -1,0 +1,300 @@
+"""Nodes: values in a graph, recorded as they are written down.
+
+:class:`Node` is what an op returns and what all nodes have in common. Inputs are in :mod:`wyrm.frontend.inputs`, parameters in
+:mod:`wyrm.frontend.parameters`, and the ops, with their methods, in :mod:`wyrm.frontend.ops`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError, MissingValueError, ShapeError, WyrmError
+from wyrm.frontend.binding import Binding, Workspace
+from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.mode import is_evaluating
+from wyrm.frontend.op import Leaf, Op
+from wyrm.frontend.ops import (
+    Choices,
+    Elementwise,
+    Functions,
+    Gradients,
+    Lookups,
+    Products,
+    Random,
+    Reductions,
+    Shapes,
+)
+from wyrm.frontend.order import operands_first
+from wyrm.frontend.structure import STORE, Structure, intern_op
+from wyrm.program import Attributes, Shape
+from wyrm.selection import get_backend
+
+if TYPE_CHECKING:
+    from wyrm.backend import Backend
+    from wyrm.frontend.parameters import ParameterNode
+
+__all__ = ["Node", "NodeLike", "apply"]
+
+Array = npt.NDArray[Any]
+
+
+class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookups, Random, Gradients):
+    """A matrix in a graph: the result of an op, an input or a parameter.
+
+    Nodes are made by ops on other nodes, not by calling this class. A node has its shape as soon as it exists; :meth:`forward`
+    gives it a value, and :meth:`backward` gives the parameters behind it their gradients.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> x = wyrm.InputNode((1, 1))
+    >>> y = x * 2.0 + 1.0
+    >>> y
+    <add (1, 1)>
+    >>> x.set_value(3.0)
+    >>> y.forward()
+    >>> y.value
+    array([[7.]], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_graph", "_parents", "_structure", "_workspace", "name")
+
+    _structure: Structure
+    #: ``None`` for parameters, which belong to no graph.
+    _graph: Graph | None
+    _parents: tuple[Node, ...]
+    _workspace: Workspace
+    name: str | None
+    #: NumPy leaves `array * node` to the node.
+    __array_ufunc__ = None
+
+    # -- what it is
+
+    @property
+    def shape(self) -> Shape:
+        """(rows, columns)."""
+        return self._structure.shape
+
+    @property
+    def dtype(self) -> str:
+        """``float32`` or ``float64``; ``int64`` for index inputs."""
+        return self._structure.dtype
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a trainable parameter stands behind it."""
+        return self._structure.needs_gradient
+
+    def parameters(self) -> list[ParameterNode]:
+        """The parameters behind this node, in the order in which they are first needed."""
+        from wyrm.frontend.parameters import ParameterNode
+
+        return [node for node in self._ancestors() if isinstance(node, ParameterNode)]
+
+    def _ancestors(self) -> list[Node]:
+        """The node and all behind it, operands before results."""
+        done: dict[Node, None] = {}
+        for node in operands_first([self], lambda node: node._parents, done):
+            done[node] = None
+        return list(done)
+
+    def _kind(self) -> str:
+        return self._structure.op.name
+
+    def _label(self) -> str:
+        """How messages call the node."""
+        name = getattr(self, "name", None)
+        return f"{self._kind()} {name!r}" if name else f"{self._kind()} {self.shape}"
+
+    def __repr__(self) -> str:
+        name = getattr(self, "name", None)
+        return f"<{self._kind()} {self.shape}{f' {name!r}' if name else ''}>"
+
+    # -- passes
+
+    def forward(self, backend: str | Backend | None = None) -> None:
+        """Compute the value, from the inputs and the parameters as they are now.
+
+        Parameters
+        ----------
+        backend
+            Where to compute, by name; without, where this node was computed before, or on the default backend.
+
+        Raises
+        ------
+        MissingValueError
+            Where an input has been given no value.
+        UnknownBackendError, BackendError
+            Where there is no such backend, or it cannot be loaded.
+        """
+        try:
+            workspace = self._workspace
+        except AttributeError:
+            workspace = self._bind(backend)
+        else:
+            if backend is not None:
+                workspace = self._bind(backend)
+        graph = self._graph
+        assert graph is not None
+        if not graph.plain:
+            workspace = self._bind(workspace.binding.backend)
+            graph.note_pass(workspace)
+        elif graph.latest is not workspace:
+            graph.note_pass(workspace)
+        status = workspace.forward()
+        while status:
+            if workspace.binding.expired:
+                workspace = self._bind(workspace.binding.backend)
+                graph.note_pass(workspace)
+            else:
+                workspace.recover(status)
+            status = workspace.forward()
+
+    def backward(self, weight: float = 1.0) -> None:
+        """Add ``weight`` times the gradient of this node (of the sum of its elements) to the parameters' gradients.
+
+        Differentiates the last forward pass of this node; where there was none, runs one first.
+
+        Parameters
+        ----------
+        weight
+            A factor; exact for any number.
+        """
+        try:
+            workspace = self._workspace
+        except AttributeError:
+            self.forward()
+            workspace = self._workspace
+        try:
+            status = workspace.backward(weight)
+        except TypeError:
+            raise DTypeError(f"backward of {self._label()}: expected a number as weight, got {weight!r}") from None
+        while status:
+            workspace.recover(status)
+            status = workspace.backward(weight)
+
+    @property
+    def value(self) -> Array:
+        """What the last pass that held this node computed, as a copy; where there was none, a forward pass is run."""
+        assert self._graph is not None
+        value = self._graph.last_value(self._structure)
+        if value is None:
+            self.forward()
+            value = self._graph.last_value(self._structure)
+        result: Array = value
+        return result
+
+    def zero_gradient(self) -> None:
+        """Set the gradients of all parameters behind this node back to zero."""
+        for parameter in self.parameters():
+            parameter.zero_gradient()
+
+    def _bind(self, backend: str | Backend | None) -> Workspace:
+        """Get a workspace for this node's program on a backend."""
+        chosen = get_backend(backend)
+        graph, structure = self._graph, self._structure
+        assert graph is not None
+        key = chosen, graph.random and is_evaluating()
+        binding = structure.bindings.get(key)
+        if binding is None or binding.expired:
+            binding = structure.bindings[key] = Binding(structure, *key)
+        graph.refresh()
+        self._check_inputs(binding, graph)
+        for workspace in graph.workspaces:
+            if workspace.binding is binding:
+                break
+        else:
+            workspace = binding.lease(graph.leaves)
+            graph.workspaces.append(workspace)
+        graph.closed = True
+        self._workspace = workspace
+        return workspace
+
+    def _check_inputs(self, binding: Binding, graph: Graph) -> None:
+        """Raise where an input of the program has no value."""
+        if not graph.unset or graph.unset.isdisjoint(binding.cells):
+            return
+        for node in self._ancestors():
+            if isinstance(node._structure.op, Leaf) and getattr(node, "is_set", True) is False:
+                raise MissingValueError(f"{node._label()} has no value yet; call its set_value before running {self._label()}")
+
+    # -- making nodes
+
+    def _unary(self, op: Op) -> Node:
+        node = Node()
+        node._structure = STORE.get((op, self._structure)) or intern_op(op, (self._structure,))
+        node._graph = self._graph or current_graph()
+        node._parents = (self,)
+        return node
+
+    def _binary(self, op: Op, other: Any) -> Node:
+        if not isinstance(other, Node):
+            other = self._constant(other, op)
+        graph = self._graph
+        if graph is not other._graph:
+            if graph is None:
+                graph = other._graph
+            elif other._graph is not None:
+                return self._general(op, (other,), ())
+        elif graph is None:
+            graph = current_graph()
+        a, b = self._structure, other._structure
+        node = Node()
+        node._structure = STORE.get((op, a, b)) or _interned(op, (self, other), (a, b))
+        node._graph = graph
+        node._parents = (self, other)
+        return node
+
+    def _binary_reflected(self, op: Op, other: Any) -> Node:
+        return self._constant(other, op)._binary(op, self)
+
+    def _general(self, op: Op, others: tuple[Any, ...], attributes: Attributes) -> Node:
+        """The node of an op with attributes, with more operands, or with operands of several graphs."""
+        operands = (self, *(other if isinstance(other, Node) else self._constant(other, op) for other in others))
+        graphs = [operand._graph for operand in operands if operand._graph is not None]
+        graph = graphs[0] if graphs else current_graph()
+        if any(other is not graph for other in graphs):
+            # Leaves can be added to a graph that has not been run, without disturbing those who rebuild it.
+            graph = next((g for g in graphs if not g.closed), None) or Graph()
+        structures = tuple(
+            operand._structure if operand._graph is None else graph.bring(operand._structure, operand._graph)
+            for operand in operands
+        )
+        node = Node()
+        node._structure = _interned(op, operands, structures, attributes)
+        node._graph = graph
+        node._parents = operands
+        return node
+
+    def _constant(self, value: Any, op: Op) -> Node:
+        """A number or array as a node beside this one."""
+        from wyrm.frontend.inputs import constant
+
+        try:
+            return constant(value, self)
+        except WyrmError as error:
+            raise type(error)(f"{op.name} with {self._label()}: {error}") from None
+
+
+#: What stands beside a node in an expression.
+NodeLike = Node | float | Array
+
+
+def apply(op: Op, *operands: Any, attributes: Attributes = ()) -> Node:
+    """The node of an op on nodes, numbers and arrays, at least one of which is a node."""
+    first = next((operand for operand in operands if isinstance(operand, Node)), None)
+    if first is None:
+        raise DTypeError(f"{op.name}: expected at least one node among the operands, got {operands!r}")
+    nodes = [operand if isinstance(operand, Node) else first._constant(operand, op) for operand in operands]
+    return nodes[0]._general(op, tuple(nodes[1:]), attributes)
+
+
+def _interned(op: Op, operands: tuple[Node, ...], structures: tuple[Structure, ...], attributes: Attributes = ()) -> Structure:
+    """The structure of an op; errors name the nodes."""
+    try:
+        return intern_op(op, structures, attributes)
+    except (ShapeError, DTypeError) as error:
+        labels = ", ".join(operand._label() for operand in operands)
+        raise type(error)(f"{error} (operands: {labels})") from None

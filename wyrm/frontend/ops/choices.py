@@ -1,0 +1,106 @@
+"""Ops that choose between elements. Where two are equal, each has half of the gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wyrm.frontend.op import Op, Operand
+from wyrm.program import broadcast_shapes
+
+if TYPE_CHECKING:
+    from wyrm.frontend.node import Node, NodeLike
+
+__all__ = ["Choices", "where"]
+
+
+def _share(k: Any, g: Any, mine: Any, other: Any) -> Any:
+    """The gradient where ``mine`` is greater, half of it where both are equal."""
+    half = k.multiply(k.literal(0.5), g)
+    return k.select(k.greater(mine, other), g, k.select(k.greater(other, mine), k.literal(0.0), half))
+
+
+MAXIMUM = Op(
+    "maximum",
+    broadcast_shapes,
+    lambda k, a, b: k.maximum(a, b),
+    (lambda k, g, y, a, b: _share(k, g, a, b), lambda k, g, y, a, b: _share(k, g, b, a)),
+)
+MINIMUM = Op(
+    "minimum",
+    broadcast_shapes,
+    lambda k, a, b: k.minimum(a, b),
+    (lambda k, g, y, a, b: _share(k, g, b, a), lambda k, g, y, a, b: _share(k, g, a, b)),
+)
+RELU = Op(
+    "relu",
+    lambda a: a,
+    lambda k, a: k.maximum(a, k.literal(0.0)),
+    (lambda k, g, y, a: k.select(k.greater(a, k.literal(0.0)), g, k.literal(0.0)),),
+)
+CLIP = Op(
+    "clip",
+    broadcast_shapes,
+    lambda k, a, low, high: k.minimum(k.maximum(a, low), high),
+    # the gradient passes wherever the element does, the bounds included
+    (
+        lambda k, g, y, a, low, high: k.select(
+            k.maximum(k.greater(low, a), k.greater(a, high)), k.literal(0.0), g
+        ),
+        None,
+        None,
+    ),
+)  # fmt: skip
+WHERE = Op(
+    "where",
+    broadcast_shapes,
+    lambda k, condition, a, b: k.select(condition, a, b),
+    (
+        None,
+        lambda k, g, y, condition, a, b: k.select(condition, g, k.literal(0.0)),
+        lambda k, g, y, condition, a, b: k.select(condition, k.literal(0.0), g),
+    ),
+)
+
+
+class Choices(Operand):
+    """Choices as methods."""
+
+    __slots__ = ()
+
+    def maximum(self, other: NodeLike) -> Node:
+        """The larger of each element and that of ``other``; NaN where either is."""
+        return self._binary(MAXIMUM, other)
+
+    def minimum(self, other: NodeLike) -> Node:
+        """The smaller of each element and that of ``other``; NaN where either is."""
+        return self._binary(MINIMUM, other)
+
+    def relu(self) -> Node:
+        """Each element, or 0 where it is negative; the slope at 0 is 0."""
+        return self._unary(RELU)
+
+    def clip(self, low: NodeLike, high: NodeLike) -> Node:
+        """Each element, kept from ``low`` to ``high``; no gradient flows to the bounds, nor where an element lies beyond."""
+        return self._general(CLIP, (low, high), ())
+
+
+def where(condition: NodeLike, a: NodeLike, b: NodeLike) -> Node:
+    """Elements of ``a`` where ``condition`` is not 0, of ``b`` elsewhere; all three broadcast.
+
+    Parameters
+    ----------
+    condition
+        A mask; no gradient flows to it. An array is data: another one gives the same program.
+    a, b
+        Nodes, numbers or arrays; one of the three must be a node.
+
+    Examples
+    --------
+    >>> import numpy as np, wyrm
+    >>> x = wyrm.InputNode((1, 3), [[1.0, 2.0, 3.0]])
+    >>> wyrm.where(np.array([[True, False, True]]), x, -1.0).value
+    array([[ 1., -1.,  3.]], dtype=float32)
+    """
+    from wyrm.frontend.node import apply
+
+    return apply(WHERE, condition, a, b)

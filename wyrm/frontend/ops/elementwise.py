@@ -1,0 +1,113 @@
+"""Arithmetic, element by element; operands broadcast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wyrm.frontend.op import Op, Operand
+from wyrm.program import broadcast_shapes
+
+if TYPE_CHECKING:
+    from wyrm.frontend.node import Node, NodeLike
+
+__all__ = ["Elementwise"]
+
+ADD = Op(
+    "add",
+    broadcast_shapes,
+    lambda k, a, b: k.add(a, b),
+    (lambda k, g, y, a, b: g, lambda k, g, y, a, b: g),
+)
+SUBTRACT = Op(
+    "subtract",
+    broadcast_shapes,
+    lambda k, a, b: k.subtract(a, b),
+    (lambda k, g, y, a, b: g, lambda k, g, y, a, b: k.negate(g)),
+)
+MULTIPLY = Op(
+    "multiply",
+    broadcast_shapes,
+    lambda k, a, b: k.multiply(a, b),
+    (lambda k, g, y, a, b: k.multiply(g, b), lambda k, g, y, a, b: k.multiply(g, a)),
+)
+DIVIDE = Op(
+    "divide",
+    broadcast_shapes,
+    lambda k, a, b: k.divide(a, b),
+    (lambda k, g, y, a, b: k.divide(g, b), lambda k, g, y, a, b: k.negate(k.multiply(g, k.divide(y, b)))),
+)
+POWER = Op(
+    "power",
+    broadcast_shapes,
+    lambda k, a, p: k.power(a, p),
+    # where p is 0 the slope is 0, though a ** (p - 1) may be infinite
+    (
+        lambda k, g, y, a, p: k.multiply(
+            g,
+            k.select(
+                k.absolute(p), k.multiply(p, k.power(a, k.subtract(p, k.literal(1.0)))), k.literal(0.0)
+            ),
+        ),
+        None,
+    ),
+)  # fmt: skip
+NEG = Op(
+    "neg",
+    lambda a: a,
+    lambda k, a: k.negate(a),
+    (lambda k, g, y, a: k.negate(g),),
+)
+SQUARE = Op(
+    "square",
+    lambda a: a,
+    lambda k, a: k.multiply(a, a),
+    (lambda k, g, y, a: k.multiply(k.multiply(k.literal(2.0), g), a),),
+)
+
+
+class Elementwise(Operand):
+    """Arithmetic as operators. Numbers and arrays on the other side become constants."""
+
+    __slots__ = ()
+
+    def __add__(self, other: NodeLike) -> Node:
+        return self._binary(ADD, other)
+
+    def __radd__(self, other: NodeLike) -> Node:
+        return self._binary_reflected(ADD, other)
+
+    def __sub__(self, other: NodeLike) -> Node:
+        return self._binary(SUBTRACT, other)
+
+    def __rsub__(self, other: NodeLike) -> Node:
+        return self._binary_reflected(SUBTRACT, other)
+
+    def __mul__(self, other: NodeLike) -> Node:
+        return self._binary(MULTIPLY, other)
+
+    def __rmul__(self, other: NodeLike) -> Node:
+        return self._binary_reflected(MULTIPLY, other)
+
+    def __truediv__(self, other: NodeLike) -> Node:
+        return self._binary(DIVIDE, other)
+
+    def __rtruediv__(self, other: NodeLike) -> Node:
+        return self._binary_reflected(DIVIDE, other)
+
+    def __pow__(self, exponent: NodeLike) -> Node:
+        return self._binary(POWER, exponent)
+
+    def __neg__(self) -> Node:
+        return self._unary(NEG)
+
+    def power(self, exponent: NodeLike) -> Node:
+        """Each element to the power of ``exponent``, as ``node ** exponent``; no gradient flows to the exponent."""
+        return self._binary(POWER, exponent)
+
+    def neg(self) -> Node:
+        """The node with its sign changed, as ``-node``."""
+        return self._unary(NEG)
+
+    def square(self) -> Node:
+        """Each element times itself."""
+        return self._unary(SQUARE)

@@ -1,0 +1,158 @@
+"""Parameters: the nodes that are trained."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError, ShapeError
+from wyrm.frontend.binding import Binding, retire_all
+from wyrm.frontend.gradients import Gradient, RowSparseGradient, read_gradient
+from wyrm.frontend.node import Node
+from wyrm.frontend.storage import HogwildParameter
+from wyrm.frontend.structure import parameter_structure
+from wyrm.frontend.values import as_reals
+from wyrm.memory import GradientBuffer
+
+if TYPE_CHECKING:
+    from wyrm.backend import Backend
+
+__all__ = ["ParameterNode"]
+
+Array = npt.NDArray[Any]
+
+
+class ParameterNode(Node):
+    """A matrix that is trained.
+
+    The node gathers its gradient from every use in every graph until an optimizer's step, or :meth:`zero_gradient`,
+    sets it back to zero.
+
+    Parameters
+    ----------
+    value
+        A matrix, (rows, columns), or a number for (1, 1).
+    name
+        For messages and pictures.
+    dtype
+        ``float32`` unless given as ``float64``. A graph has one dtype.
+    trainable
+        Whether it has a gradient.
+    copy
+        As for :class:`HogwildParameter`.
+
+    Examples
+    --------
+    >>> import numpy as np, wyrm
+    >>> weights = wyrm.ParameterNode(np.ones((2, 2)), name="weights")
+    >>> loss = weights.square().scalar_sum()
+    >>> loss.forward()
+    >>> loss.backward(1.0)
+    >>> weights.gradient.to_dense()
+    array([[2., 2.],
+           [2., 2.]], dtype=float32)
+    """
+
+    __slots__ = ("_backend", "_bindings", "_gradient", "_storage", "trainable")
+
+    def __init__(
+        self,
+        value: npt.ArrayLike | HogwildParameter,
+        *,
+        name: str | None = None,
+        dtype: npt.DTypeLike | None = None,
+        trainable: bool = True,
+        copy: bool = True,
+    ) -> None:
+        self._storage = value if isinstance(value, HogwildParameter) else HogwildParameter(value, dtype=dtype, copy=copy)
+        self._graph = None
+        self._parents = ()
+        self.name = name
+        self.trainable = trainable
+        self._gradient: GradientBuffer | None = None
+        self._bindings: list[weakref.ref[Binding]] = []
+        self._backend: Backend | None = None
+        self._structure = parameter_structure(self, self._storage.shape, self._storage.dtype, trainable)
+        self._storage.enter(self)
+
+    @classmethod
+    def shared(cls, storage: HogwildParameter, *, name: str | None = None, trainable: bool = True) -> ParameterNode:
+        """A node over storage that other nodes use too; its gradient is its own."""
+        if not isinstance(storage, HogwildParameter):
+            raise DTypeError(f"ParameterNode.shared: expected a HogwildParameter, got {type(storage).__name__}")
+        return cls(storage, name=name, trainable=trainable)
+
+    def __del__(self) -> None:
+        retire_all(getattr(self, "_bindings", []))
+
+    def _bound_by(self, binding: Binding) -> None:
+        self._bindings = [b for b in self._bindings if b() is not None] + [weakref.ref(binding)]
+
+    def _expire_bindings(self) -> None:
+        """Have the programs of graphs with this parameter made anew when they are run again."""
+        for reference in self._bindings:
+            binding = reference()
+            if binding is not None:
+                binding.expire()
+
+    def _gradient_buffer(self) -> GradientBuffer:
+        if self._gradient is None:
+            self._gradient = GradientBuffer(self._storage.shape, self._storage.dtype)
+        return self._gradient
+
+    @property
+    def storage(self) -> HogwildParameter:
+        """The value and optimizer state, to be shared with other nodes."""
+        return self._storage
+
+    @property
+    def value(self) -> Array:
+        """The value, a view that can be read but not written; :meth:`set_value` writes."""
+        view: Array = self._storage.value.view()
+        view.flags.writeable = False
+        return view
+
+    def set_value(self, value: npt.ArrayLike) -> None:
+        """Overwrite the value, in place, for all nodes that share the storage.
+
+        Raises
+        ------
+        ShapeError
+            Where the shape is another.
+        DTypeError
+            Where the value does not hold real numbers.
+        """
+        array = as_reals(value, self._label())
+        shape = self._storage.shape
+        if array.shape != shape and not (array.ndim == 0 and shape == (1, 1)):
+            raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {array.shape}")
+        self._storage.value[...] = array
+
+    @property
+    def gradient(self) -> Gradient:
+        """What has been gathered since the last step: a copy; no rows at all where nothing has."""
+        if self._gradient is None:
+            empty = np.zeros((0, self.shape[1]), self.dtype)
+            return RowSparseGradient(np.zeros(0, np.int64), empty, self.shape)
+        return read_gradient(self._gradient)
+
+    def zero_gradient(self) -> None:
+        """Set the gradient back to zero."""
+        if self._gradient is not None:
+            self._gradient.clear()
+
+    def forward(self, backend: str | Backend | None = None) -> None:
+        """Nothing: a parameter has its value."""
+
+    def backward(self, weight: float = 1.0) -> None:
+        """Add ``weight`` to each element of the gradient: the gradient of the sum of the elements."""
+        if self.trainable:
+            buffer = self._gradient_buffer()
+            buffer.require_dense()[...] += weight
+            buffer.header[0] = 1
+
+    def _kind(self) -> str:
+        return "ParameterNode"

@@ -1,0 +1,61 @@
+"""The leaf behind what is random in training: the key of its random numbers."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from wyrm.errors import OptionError
+from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.inputs import Leafed
+from wyrm.frontend.node import Node
+from wyrm.frontend.op import RANDOM
+from wyrm.frontend.structure import input_structure
+
+__all__ = ["RandomNode", "random_key"]
+
+
+class RandomNode(Leafed):
+    """Seed and stream; with the step's number, which native code adds, a key as :mod:`wyrm.philox` has it.
+
+    Attributes
+    ----------
+    seeded
+        Whether a user gave the seed; else :func:`wyrm.fit` gives its own.
+    """
+
+    __slots__ = ("seeded",)
+
+    def __init__(self, graph: Graph, seed: int | None) -> None:
+        self.name = None
+        self.seeded = seed is not None
+        number = self._enter(graph)
+        graph.random, graph.plain = True, False
+        self._structure = input_structure(RANDOM, number, (3, 1), "int64")
+        self._array = np.array([secrets.randbits(63) if seed is None else seed, number], np.int64)
+        graph.leaves.set_array(number, self._array)
+        graph.unset.discard(number)
+
+    @property
+    def words(self) -> tuple[int, int]:
+        """Seed and stream."""
+        assert self._array is not None
+        return int(self._array[0]), int(self._array[1])
+
+    def _kind(self) -> str:
+        return "random key"
+
+
+def random_key(beside: Node, seed: int | None) -> RandomNode:
+    """A key in the graph of another node.
+
+    Raises
+    ------
+    OptionError
+        Where the seed is no whole number of at most 63 bits.
+    """
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if seed is not None and not (whole and 0 <= seed < 2**63):
+        raise OptionError(f"{beside._label()}: expected a whole number from 0 to 2**63 - 1 as seed, got {seed!r}")
+    return RandomNode(beside._graph or current_graph(), seed)

@@ -1,0 +1,221 @@
+"""The storage of parameters: values and what optimizers keep beside them, which the nodes of several threads may share."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError, OptionError, ShapeError
+from wyrm.frontend.compiled import compiled
+from wyrm.frontend.lowering.updates import Training, lower_catch_up
+from wyrm.frontend.values import as_reals
+from wyrm.memory import Clock, Leaves, Memory, aligned
+from wyrm.program import Buffer, Rule, Shape
+
+if TYPE_CHECKING:
+    from wyrm.backend import Backend
+    from wyrm.frontend.parameters import ParameterNode
+
+__all__ = ["HogwildParameter", "Lazy"]
+
+Array = npt.NDArray[Any]
+_DTYPES = ("float32", "float64")
+
+
+class HogwildParameter:
+    """The storage of a parameter: its value and what optimizers keep for it, without locks.
+
+    Several nodes may share one, each thread with nodes, graph and optimizer of its own: their
+    updates meet in this storage without locks ("Hogwild": Niu et al., NIPS 2011).
+
+    Parameters
+    ----------
+    value
+        A matrix, (rows, columns), or a number for (1, 1).
+    dtype
+        ``float32`` unless given as ``float64``.
+    copy
+        Whether to copy the value. ``False`` adopts the array itself, which must be writable, C-contiguous and of
+        the dtype: training then changes it in place.
+
+    Raises
+    ------
+    DTypeError
+        Where the value does not hold real numbers.
+    ShapeError
+        Where it is not a matrix.
+
+    Examples
+    --------
+    >>> import numpy as np, wyrm
+    >>> shared = wyrm.HogwildParameter(np.zeros((2, 3)))
+    >>> a, b = wyrm.ParameterNode.shared(shared), wyrm.ParameterNode.shared(shared)
+    >>> a.set_value(np.ones((2, 3)))
+    >>> float(b.value.sum())
+    6.0
+    """
+
+    __slots__ = ("__weakref__", "_array", "_lazy", "_lock", "_nodes", "_states")
+
+    def __init__(self, value: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, copy: bool = True) -> None:
+        name = np.dtype(np.float32 if dtype is None else dtype).name
+        if name not in _DTYPES:
+            raise DTypeError(f"parameter: dtype must be float32 or float64, got {name}")
+        array = as_reals(value, "parameter")
+        if array.ndim == 0:
+            array = array.reshape(1, 1)
+        if array.ndim != 2:
+            raise ShapeError(
+                f"parameter: expected a matrix, (rows, columns), got shape {array.shape}; reshape a vector to (1, n) or (n, 1)"
+            )
+        if copy:
+            self._array: Array = aligned(array.shape, name, fill=None)
+            self._array[...] = array
+        else:
+            if not isinstance(value, np.ndarray) or value.dtype.name != name or not value.flags.carray:
+                raise OptionError(
+                    f"parameter: copy=False adopts an array that is writable, C-contiguous and of dtype {name}; "
+                    f"this one is not, so pass copy=True or convert it first"
+                )
+            self._array = value
+        self._begin()
+
+    def _begin(self) -> None:
+        self._states: dict[str, Array] = {}
+        self._lazy: dict[str, Lazy] = {}
+        self._nodes: weakref.WeakSet[ParameterNode] = weakref.WeakSet()
+        self._lock = threading.RLock()
+
+    @property
+    def shape(self) -> Shape:
+        """(rows, columns)."""
+        rows, cols = self._array.shape
+        return rows, cols
+
+    @property
+    def dtype(self) -> str:
+        """``float32`` or ``float64``."""
+        name: str = self._array.dtype.name
+        return name
+
+    @property
+    def value(self) -> Array:
+        """The value itself, not a copy; rows that an optimizer has left behind are caught up first."""
+        self.catch_up()
+        return self._array
+
+    # -- what optimizers keep
+
+    def state(self, rule: Rule) -> dict[str, Array]:
+        """What optimizers with this rule keep for the parameter, by name; made when it is first asked for.
+
+        Raises
+        ------
+        OptionError
+            Where another rule of the same name keeps something of another shape.
+        """
+        found = {}
+        with self._lock:
+            for state in rule.states:
+                shape = (self.shape[0], self.shape[1] if state.per == "element" else 1)
+                name = f"{rule.name}.{state.name}"
+                if name not in self._states:
+                    self._states[name] = aligned(shape, self.dtype, state.initial)
+                elif self._states[name].shape != shape:
+                    raise OptionError(f"parameter: two rules named {rule.name!r} keep a {state.name!r} of different shapes")
+                found[state.name] = self._states[name]
+        return found
+
+    def buffer(self, buffer: Buffer) -> Any:
+        """The memory that programs know under this name: the value, a state or a clock."""
+        if buffer.kind == "value":
+            return self._array
+        return self._states[buffer.name] if buffer.kind == "state" else self._lazy[buffer.name].clock
+
+    def clock(self, rule: Rule) -> Clock:
+        """The clock of a rule that the parameter follows."""
+        return self._lazy[rule.name].clock
+
+    # -- rows that are behind
+
+    def enter(self, node: ParameterNode) -> None:
+        """Take note of a node over this storage."""
+        with self._lock:
+            self._nodes.add(node)
+
+    @property
+    def lazy(self) -> list[Lazy]:
+        """The rules under which rows may be behind."""
+        return list(self._lazy.values())
+
+    def follow(self, rule: Rule, scalars: Array, backend: Backend) -> None:
+        """Make ready for steps by a rule.
+
+        Where the rule has a ``catch_up``, rows may be behind from now on: graphs that have been run already are bound anew
+        when they are run again.
+
+        Parameters
+        ----------
+        scalars
+            Those of the last step; kept, not copied.
+        backend
+            Where rows are caught up when the value is read.
+        """
+        self.state(rule)
+        if rule.catch_up is None:
+            return
+        with self._lock:
+            known = self._lazy.get(rule.name)
+            if known is not None and known.rule == rule and known.scalars is scalars:
+                return
+            self.catch_up()
+            clock = Clock(self.shape[0]) if known is None else known.clock
+            self._lazy[rule.name] = Lazy(self, rule, scalars, clock, backend)
+            for node in list(self._nodes):
+                node._expire_bindings()
+
+    def catch_up(self) -> None:
+        """Bring every row up to the steps that have been made."""
+        for lazy in self.lazy:
+            lazy.catch_up()
+
+    def __repr__(self) -> str:
+        return f"HogwildParameter(shape={self.shape}, dtype={self.dtype})"
+
+
+class Lazy:
+    """A rule under which rows of a parameter may be behind.
+
+    Attributes
+    ----------
+    rule, scalars, clock
+        What rows are caught up with; the scalars are those of the last step.
+    """
+
+    __slots__ = ("_kept", "_run", "_settled", "clock", "rule", "scalars")
+
+    def __init__(self, storage: HogwildParameter, rule: Rule, scalars: Array, clock: Clock, backend: Backend) -> None:
+        self.rule, self.scalars, self.clock = rule, scalars, clock
+        self._settled = clock.now
+        program = lower_catch_up(storage.shape, Training(rule, 0), storage.dtype)
+        buffers: list[Any] = Memory.own(program)
+        for buffer in program.buffers[2:]:
+            if buffer.kind == "scalars":
+                buffers.append(scalars)
+            else:
+                buffers.append(clock if buffer.kind == "clock" else storage.buffer(buffer))
+        bound = compiled(program, backend).bind(Memory(program, buffers))
+        leaves = Leaves(1)
+        self._run, _ = bound.attached(leaves)
+        self._kept = bound, leaves
+
+    def catch_up(self) -> None:
+        """Bring every row up to the steps that have been made, unless that is how they are."""
+        now = self.clock.now
+        if now != self._settled:
+            self._run()
+            self._settled = now

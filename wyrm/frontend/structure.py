@@ -1,0 +1,156 @@
+"""Structures: what nodes compute, without their values, interned.
+
+The same op on the same structures, with the same attributes, is the same object: it carries shape, dtype, whether a gradient is
+needed and, once it has been run, its programs. So rebuilding a graph costs one look-up a node. Inputs are told apart
+by their number in the graph being built, parameters by the node.
+
+The store is bounded: when it is full it is emptied. Nodes keep their own structures, and programs have a cache of
+their own, by content; so nothing but speed depends on the store.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wyrm.errors import DTypeError, ShapeError
+from wyrm.frontend.op import INPUT, PARAMETER, Leaf, Op
+from wyrm.frontend.order import operands_first
+from wyrm.program import Attributes, Shape
+
+if TYPE_CHECKING:
+    from wyrm.frontend.binding import Binding
+    from wyrm.frontend.parameters import ParameterNode
+
+__all__ = ["STORE", "Structure", "input_structure", "intern_op", "parameter_structure", "renumbered"]
+
+#: How many structures the store holds before it is emptied.
+STORE_LIMIT = 200_000
+
+
+class Structure:
+    """What a node computes.
+
+    Attributes
+    ----------
+    op
+        The op, or the kind of leaf.
+    parents
+        The operands' structures.
+    attributes
+        The op's attributes; for an input, its number.
+    dtype
+        ``float32``, ``float64``; ``int64`` for indices.
+    needs_gradient
+        Whether a trainable parameter stands behind it.
+    parameter
+        For a parameter, the node, held weakly.
+    bindings
+        The programs of a structure that was run, by backend.
+    """
+
+    __slots__ = ("attributes", "bindings", "dtype", "needs_gradient", "op", "parameter", "parents", "shape")
+
+    def __init__(
+        self,
+        op: Op | Leaf,
+        parents: tuple[Structure, ...],
+        attributes: Attributes,
+        shape: Shape,
+        dtype: str,
+        needs_gradient: bool,
+        parameter: weakref.ref[ParameterNode] | None = None,
+    ) -> None:
+        self.op = op
+        self.parents = parents
+        self.attributes = attributes
+        self.shape = shape
+        self.dtype = dtype
+        self.needs_gradient = needs_gradient
+        self.parameter = parameter
+        self.bindings: dict[Any, Binding] = {}
+
+    @property
+    def number(self) -> int:
+        """An input's number in its graph."""
+        number: int = dict(self.attributes)["number"]
+        return number
+
+    def live_parameter(self) -> ParameterNode:
+        """The node of a parameter; nodes keep those behind them alive."""
+        node = None if self.parameter is None else self.parameter()
+        assert node is not None
+        return node
+
+
+#: The interned structures by what they are made of: ``(op, *parents)``, with the attributes behind where there are any.
+STORE: dict[tuple[Any, ...], Structure] = {}
+
+
+def _keep(key: tuple[Any, ...], structure: Structure) -> Structure:
+    if len(STORE) >= STORE_LIMIT:
+        STORE.clear()
+    return STORE.setdefault(key, structure)
+
+
+def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = ()) -> Structure:
+    """The structure of an op on others.
+
+    Raises
+    ------
+    ShapeError
+        Where the op's shape rule refuses the shapes. Nothing is stored then.
+    DTypeError
+        Where real operands differ in dtype.
+    """
+    key = (op, *parents, attributes) if attributes else (op, *parents)
+    found = STORE.get(key)
+    if found is not None:
+        return found
+    dtypes = {p.dtype for p in parents if p.dtype != "int64"}
+    if len(dtypes) > 1:
+        raise DTypeError(
+            f"{op.name}: operands of {' and '.join(sorted(dtypes))} meet; a graph has one dtype, so give the same `dtype=` "
+            f"to all of its inputs and parameters"
+        )
+    try:
+        shape = op.shape(*(p.shape for p in parents), **dict(attributes))
+    except ValueError as error:
+        raise ShapeError(f"{op.name}: {error}") from None
+    needs_gradient = any(p.needs_gradient and vjp is not None for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True))
+    return _keep(key, Structure(op, parents, attributes, shape, dtypes.pop(), needs_gradient))
+
+
+def input_structure(kind: Leaf, number: int, shape: Shape, dtype: str) -> Structure:
+    """The structure of input ``number`` of a graph."""
+    key = (kind, number, shape, dtype)
+    found = STORE.get(key)
+    if found is not None:
+        return found
+    return _keep(key, Structure(kind, (), (("number", number),), shape, dtype if kind is INPUT else "int64", False))
+
+
+def parameter_structure(node: ParameterNode, shape: Shape, dtype: str, trainable: bool) -> Structure:
+    """The structure of a parameter: a new one for each node."""
+    return Structure(PARAMETER, (), (), shape, dtype, trainable, weakref.ref(node))
+
+
+def renumbered(structure: Structure, numbers: Mapping[int, int], done: dict[Structure, Structure]) -> Structure:
+    """The same structure over inputs with other numbers.
+
+    Parameters
+    ----------
+    numbers
+        The new number of each input; ``KeyError`` is raised where one is missing.
+    done
+        What has been renumbered so already; added to.
+    """
+    for s in operands_first([structure], lambda s: s.parents, done):
+        if isinstance(s.op, Op):
+            done[s] = intern_op(s.op, tuple(done[parent] for parent in s.parents), s.attributes)
+        elif s.op is PARAMETER:
+            done[s] = s
+        else:
+            done[s] = input_structure(s.op, numbers[s.number], s.shape, s.dtype)
+    return done[structure]

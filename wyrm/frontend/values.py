@@ -1,0 +1,57 @@
+"""What users pass as values, checked and turned into arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError
+from wyrm.memory import SOURCE_DTYPES
+
+__all__ = ["as_indices", "as_reals", "is_native"]
+
+Array = npt.NDArray[Any]
+
+
+def as_reals(value: Any, label: str) -> Array:
+    """``value`` as an array of real numbers, of whatever dtype.
+
+    Raises
+    ------
+    DTypeError
+        For complex numbers, objects, strings and anything else that is not real, naming ``label``.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise DTypeError(f"{label}: expected real numbers, got something that is no array: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{label}: expected real numbers, got {type(value).__name__} of dtype {array.dtype}")
+    return array
+
+
+def is_native(array: Array) -> bool:
+    """Whether native code can read an array's elements as they are."""
+    return array.dtype.name in SOURCE_DTYPES and array.dtype.isnative
+
+
+def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:
+    """``value`` as an array of int64 row numbers, a copy.
+
+    Raises
+    ------
+    DTypeError
+        For anything but whole numbers, naming ``label``.
+    """
+    array = as_reals(value, label)
+    if array.dtype.kind == "b":
+        raise DTypeError(f"{label}: expected row numbers, got booleans")
+    if array.dtype.kind == "f":
+        wrong = array[~(np.isfinite(array) & (array == np.floor(array)))]
+        if wrong.size:
+            raise DTypeError(f"{label}: expected whole row numbers, got {wrong.flat[0]}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DTypeError(f"{label}: row number {int(array.max())} does not fit into 64 bits")
+    return array.astype(np.int64)

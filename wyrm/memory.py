@@ -1,0 +1,361 @@
+"""The memory that the frontend allocates and backends work in: all of it host memory, 64-byte aligned.
+
+* :func:`aligned` makes an array;
+* :class:`Leaves` holds what a graph's inputs have been set to;
+* :class:`GradientBuffer` gathers the gradient of one parameter;
+* :class:`Clock` counts the steps that a parameter's rows have seen;
+* :class:`BagSource` holds bags, :class:`BagBuffer` those of one pass;
+* :class:`Memory` is everything that one bound program runs over;
+* :class:`Source` is one input of a feed, :class:`Sink` where one output goes.
+
+Native code finds its way by the addresses and the integer headers described here; they are part of the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.program import Program, Shape
+
+__all__ = [
+    "ALIGNMENT",
+    "SOURCE_DTYPES",
+    "BagBuffer",
+    "BagSource",
+    "Clock",
+    "GradientBuffer",
+    "Leaves",
+    "Memory",
+    "Report",
+    "Sink",
+    "Source",
+    "address",
+    "aligned",
+]
+
+Array = npt.NDArray[Any]
+#: Bytes; the width of a cache line and of the widest vector register in use.
+ALIGNMENT = 64
+#: The dtypes in which runners take values from where they stand, by their code in headers and tables.
+SOURCE_DTYPES = ("float32", "float64", "int32", "int64")
+
+
+def address(array: Array) -> int:
+    """The address of an array's first element."""
+    result: int = array.__array_interface__["data"][0]
+    return result
+
+
+def aligned(shape: int | tuple[int, ...], dtype: npt.DTypeLike, fill: float | None = 0) -> Array:
+    """A C-contiguous array whose first element is 64-byte aligned; ``fill=None`` leaves it uninitialised.
+
+    Zeros come from the operating system untouched: a table's pages are only taken up when they are written.
+    """
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    allocate = np.empty if fill is None else np.zeros
+    raw = allocate(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    skip = -address(raw) % ALIGNMENT
+    array = raw[skip : skip + count * dtype.itemsize].view(dtype).reshape(shape)
+    if fill:
+        array.fill(fill)
+    return array
+
+
+class Leaves:
+    """What the inputs of one graph are set to: a cell of eight bytes for each, at ``address + 8 * number``.
+
+    A cell holds a float64 for a dense input of one element, an int64 for an index input of one index, the address of the
+    header of its :class:`BagSource` for a bag, and for every other input the address of its values, which are C-contiguous:
+    real numbers in the program's dtype or int64.
+    """
+
+    __slots__ = ("address", "arrays", "capacity", "count", "indices", "reals")
+
+    def __init__(self, capacity: int) -> None:
+        memory = aligned(capacity, np.float64)
+        self.address = address(memory)
+        self.capacity = capacity
+        self.count = 0
+        self.reals: memoryview[float] = memoryview(memory.data)
+        self.indices: memoryview[int] = memoryview(memory.view(np.int64).data)
+        #: What cells point to, by number: arrays and sources of bags.
+        self.arrays: dict[int, Any] = {}
+
+    def set_array(self, number: int, array: Array) -> None:
+        """Let a cell point to an array."""
+        self.arrays[number] = array
+        self.indices[number] = address(array)
+
+    def set_bags(self, number: int, source: BagSource) -> None:
+        """Let a cell point to bags."""
+        self.arrays[number] = source
+        self.indices[number] = address(source.header)
+
+    def read(self, number: int, kind: str) -> Any:
+        """What input ``number`` is set to: its array, or the one number in its cell."""
+        array = self.arrays.get(number)
+        if array is not None:
+            return array
+        return self.reals[number] if kind == "dense" else self.indices[number]
+
+
+class GradientBuffer:
+    """The gradient of one parameter, as it gathers during backward passes: dense, row-sparse or both.
+
+    Dense contributions are added to a matrix of the parameter's shape, which exists only for parameters used so. Row
+    contributions are appended to a list of (row, values); rows may repeat, and whoever reads the list sums them.
+    The gradient is the sum of both.
+
+    Attributes
+    ----------
+    header
+        Eleven int64 for native code: 0 whether the matrix was touched; 1 its address (0: none); 2 the number of rows in
+        the list; 3 its capacity; 4 the address of the row numbers (int64); 5 of their values; 6 of a scratch table of
+        int32, to find duplicates with; 7 the length of that table less 1 (a power of two, at least twice the capacity);
+        8 and 9 the parameter's shape; 10 the number of steps that have been made with this gradient, which is the step in the
+        keys of random numbers.
+    """
+
+    __slots__ = ("_scratch", "dense", "header", "row_numbers", "row_values", "shape")
+
+    def __init__(self, shape: Shape, dtype: npt.DTypeLike) -> None:
+        self.shape = shape
+        self.header = aligned(11, np.int64)
+        self.header[8:10] = shape
+        self.dense: Array | None = None
+        self.row_numbers = aligned(0, np.int64)
+        self.row_values = aligned((0, shape[1]), dtype)
+        self._scratch = aligned(0, np.int32)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values."""
+        return self.row_values.dtype
+
+    @property
+    def touched(self) -> bool:
+        """Whether the dense matrix holds a contribution."""
+        return bool(self.header[0])
+
+    @property
+    def count(self) -> int:
+        """How many row contributions the list holds."""
+        return int(self.header[2])
+
+    def require_dense(self) -> Array:
+        """The dense matrix, allocated (and zero) if there was none."""
+        if self.dense is None:
+            self.dense = aligned(self.shape, self.dtype)
+            self.header[1] = address(self.dense)
+        return self.dense
+
+    def reserve(self, rows: int) -> None:
+        """Make room for ``rows`` more contributions, summing duplicates first where the list is full."""
+        if self.count + rows <= len(self.row_numbers):
+            return
+        numbers, values = self.merged_rows()
+        self._allocate(max(16, 2 * (len(numbers) + rows)))
+        self.row_numbers[: len(numbers)] = numbers
+        self.row_values[: len(numbers)] = values
+        self.header[2] = len(numbers)
+
+    def _allocate(self, capacity: int) -> None:
+        self.row_numbers = aligned(capacity, np.int64)
+        self.row_values = aligned((capacity, self.shape[1]), self.dtype, fill=None)
+        self._scratch = aligned(1 << (2 * capacity - 1).bit_length(), np.int32)
+        self.header[3:8] = (
+            capacity,
+            address(self.row_numbers),
+            address(self.row_values),
+            address(self._scratch),
+            len(self._scratch) - 1,
+        )
+
+    def merged_rows(self) -> tuple[Array, Array]:
+        """The row contributions as sorted, distinct row numbers and the sums of their values."""
+        count = self.count
+        numbers, place = np.unique(self.row_numbers[:count], return_inverse=True)
+        values = np.zeros((len(numbers), self.shape[1]), self.dtype)
+        np.add.at(values, place.reshape(-1), self.row_values[:count])
+        return numbers, values
+
+    def add_rows(self, numbers: Array, values: Array) -> None:
+        """Append contributions; room for them must have been reserved."""
+        start, stop = self.count, self.count + len(numbers)
+        self.row_numbers[start:stop] = numbers
+        self.row_values[start:stop] = values
+        self.header[2] = stop
+
+    def gathered(self) -> Array:
+        """The dense matrix, with the rows of the list added to it, which is empty then."""
+        dense = self.require_dense()
+        np.add.at(dense, self.row_numbers[: self.count], self.row_values[: self.count])
+        self.header[2] = 0
+        return dense
+
+    def clear(self) -> None:
+        """Set the gradient to zero."""
+        if self.dense is not None and self.touched:
+            self.dense.fill(0)
+        self.header[0] = 0
+        self.header[2] = 0
+
+
+class Clock:
+    """How many steps a rule has made on a parameter, and up to which of them each row is current.
+
+    Attributes
+    ----------
+    header
+        Two int64 for native code: the steps made; the address of ``last``.
+    last
+        For each row, the steps that it has seen or caught up with.
+    """
+
+    __slots__ = ("header", "last")
+
+    def __init__(self, rows: int) -> None:
+        self.last = aligned(rows, np.int64)
+        self.header = aligned(2, np.int64)
+        self.header[1] = address(self.last)
+
+    @property
+    def now(self) -> int:
+        """The steps made."""
+        return int(self.header[0])
+
+
+class BagSource:
+    """Bags of indices: bag b has the indices ``values[offsets[b] : offsets[b + 1]]``, and the weights that stand likewise.
+
+    Attributes
+    ----------
+    header
+        Five int64 for native code: the addresses of values, offsets (int64) and weights (0: none), and the codes of the
+        dtypes of values and weights, their places in :data:`SOURCE_DTYPES`.
+    """
+
+    __slots__ = ("header", "offsets", "values", "weights")
+
+    def __init__(self, values: Array, offsets: Array, weights: Array | None = None) -> None:
+        self.values, self.offsets, self.weights = values, offsets, weights
+        self.header = aligned(5, np.int64)
+        self.header[:2] = address(values), address(offsets)
+        self.header[3] = SOURCE_DTYPES.index(values.dtype.name)
+        if weights is not None:
+            self.header[2], self.header[4] = address(weights), SOURCE_DTYPES.index(weights.dtype.name)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+class BagBuffer:
+    """The bags of one pass, copied from where they come from.
+
+    Attributes
+    ----------
+    header
+        Six int64 for native code: the number of indices; the capacity; the number of bags; the addresses of the indices
+        (int64), of the bags' begins and the last one's end (int64), and of the weights (in the program's dtype; all 1 where
+        there are none).
+    """
+
+    __slots__ = ("dtype", "header", "indices", "offsets", "weights")
+
+    def __init__(self, rows: int, dtype: npt.DTypeLike) -> None:
+        self.dtype = dtype
+        self.header = aligned(6, np.int64)
+        self.offsets = aligned(rows + 1, np.int64)
+        self.header[2] = rows
+        self.header[4] = address(self.offsets)
+        self.reserve(16)
+
+    def reserve(self, count: int) -> None:
+        """Make room for so many indices; what was there is gone."""
+        self.indices = aligned(count, np.int64)
+        self.weights = aligned(count, self.dtype)
+        self.header[0], self.header[1] = 0, count
+        self.header[3], self.header[5] = address(self.indices), address(self.weights)
+
+    @property
+    def count(self) -> int:
+        """How many indices there are."""
+        return int(self.header[0])
+
+
+class Report:
+    """Why a native call did not return 0: five int64 that the callee fills.
+
+    (status, where, place, value, position); the last is the position in the order of a run that the example had.
+    """
+
+    #: An index input holds a number outside 0 <= index < limit: where: input, place: which of its indices, value: the index.
+    INDEX_OUT_OF_RANGE = 1
+    #: The row list of a gradient buffer has no room for another pass: value: how much room is needed.
+    ROWS_FULL = 2
+    #: The loss is NaN or infinite: where: the example.
+    NOT_FINITE = 3
+    #: A bag buffer is too small: where: input, value: how many indices there are.
+    BAG_FULL = 4
+
+    __slots__ = ("words",)
+
+    def __init__(self) -> None:
+        self.words = aligned(5, np.int64)
+
+    def set(self, status: int, where: int = 0, place: int = 0, value: int = 0) -> int:
+        """Fill the report; returns the status."""
+        self.words[:4] = status, where, place, value
+        return status
+
+
+@dataclass
+class Memory:
+    """All the buffers that a bound program runs over.
+
+    ``buffers`` has one entry for each of the program's: flat arrays for ``real`` and ``index``, a :class:`BagBuffer` for a
+    bag, a 2-D array for a value or state, a :class:`GradientBuffer` for a gradient, a row for scalars, a :class:`Clock`.
+    """
+
+    program: Program
+    buffers: Sequence[Any]
+    report: Report = field(default_factory=Report)
+
+    @staticmethod
+    def own(program: Program) -> list[Array]:
+        """New ``real`` and ``index`` buffers for a program, with its literals in place."""
+        real = aligned(program.real_length, program.dtype)
+        for value, slot in program.literals:
+            real[slot.offset] = value
+        return [real, aligned(program.index_length, np.int64)]
+
+
+@dataclass
+class Source:
+    """One input's values for a whole data set: row e of ``array`` is the value for example e.
+
+    ``array`` is 2-D, of float32, float64, int32 or int64, each row contiguous. ``constant``: its only row stands for every
+    example. ``by_position``: row p is the value for the p-th example of the order. For a bag input there are ``bags``
+    instead, as many for each example as the input has; for a random one, the array's only row has seed and stream.
+    """
+
+    array: Array
+    constant: bool = False
+    by_position: bool = False
+    bags: BagSource | None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+@dataclass
+class Sink:
+    """Where an output goes: row e of ``array`` (2-D, in the program's dtype, each row contiguous) takes example e's."""
+
+    array: Array

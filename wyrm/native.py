@@ -1,0 +1,376 @@
+"""For backends in native code: programs laid out as tables of 64-bit integers that any language can walk.
+
+A backend subclasses :class:`NativeBackend` and supplies the addresses of its kernels and three entry points. This module
+encodes programs, binds them to memory and calls the entry points. Every word below is an int64.
+
+*Instruction*: ``[kernel address, length in words, accumulate, attribute]``, then four words for each operand, the result first:
+``[address, rows, columns, row stride in elements]``. A kernel is a function of the instruction's address.
+
+- Elementwise kernels, ``copy`` and ``sum``: where an operand (for ``sum``, the result) has one row and the other several, its
+  row stride is 0; where it has one column and the other several, its only column serves all. Matrices that lie without gaps
+  and have equal shapes come as one long row.
+- ``matmul``: the attribute is ``transpose_a + 2 * transpose_b``. Bags: the attribute is ``mean``.
+- Operands that are gradients (the ``out`` of ``accumulate_rows`` and ``accumulate_bag``, the operand of ``update_gradient`` and
+  ``square_sum``), bags and clocks are the addresses of their headers (:mod:`wyrm.memory`); a gradient has the parameter's
+  shape, a bag as many rows as there are bags.
+- Updates and catching up: the attribute is the address of a *rule*; the operands that follow are the states, then the
+scalars as
+  one row, then the clock, where the rule has one.
+
+*Rule*: ``[states, scalars, literals, steps, registers, address of literals (in the program's dtype), bits of the states that
+are kept per row, whether it may take a matrix as one row, address of catch_up or 0]``, then the registers of the results
+(the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
+:data:`OPCODES`; operands that there are not are 0.
+
+*Input*: :data:`INPUT` words: ``[kind, dtype code, source, stride in bytes, count, destination, limit, mode]``; kinds are
+positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPES`.
+
+- In a pass, ``source`` is an offset from the leaves' address; mode 1: the cell there holds an address. In a run, it is an
+  address, and example e's values are ``stride * e`` bytes on; mode 1: those for the position p in the order, ``stride * p``.
+- Bags: the source is the header of a bag source, the destination that of a bag buffer, the count the bags of an example.
+- Random: the source is seed and stream. The step is, in a pass, the word at the address in ``stride`` (0: the step is 0),
+in a run
+  ``first_step`` plus the example.
+
+*Claim*: ``[gradient header, rows, bag header or 0]``: before a backward pass, the list must have room for so many rows and
+for as many as the bag has indices; claims of one gradient follow each other and add up. Rows -1: the matrix is touched.
+
+*Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride]``.
+
+*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.backend import Backend, Executable, Pass, Runner
+from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Leaves, Memory, Sink, Source, address, aligned
+from wyrm.program import KERNELS, Instruction, Program, Rule, Slot
+
+__all__ = ["FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
+
+Array = npt.NDArray[Any]
+
+#: How the steps of rules are numbered: elementwise kernels in the order of the kernel table.
+OPCODES = {name: number for number, name in enumerate(k.name for k in KERNELS.values() if k.elementwise)}
+OPCODES["row_mean"] = len(OPCODES)
+#: The kinds of inputs, by code; ``schedule`` is loaded as ``dense`` is.
+INPUT_KINDS = ("dense", "index", "bag", "random")
+#: The number of words that describe an input.
+INPUT = 8
+#: Kernels whose result, or whose operand of that number, is a gradient's header and not its matrix.
+_HEADERS = {("accumulate_rows", 0), ("accumulate_bag", 0), ("update_gradient", 1), ("square_sum", 1)}
+#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``losses`` the
+#: running sum of losses, a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report;
+#: ``leaves`` that of the leaves, for a pass.
+FRAME = (
+    "forward",
+    "forward_end",
+    "backward",
+    "backward_end",
+    "update",
+    "update_end",
+    "inputs",
+    "inputs_end",
+    "claims",
+    "claims_end",
+    "sinks",
+    "sinks_end",
+    "real",
+    "seed",
+    "loss",
+    "losses",
+    "report",
+    "leaves",
+    "first_step",
+)
+
+
+class NativeBackend(Backend):
+    """A backend in native code.
+
+    Subclasses say where the code is; all addresses and statuses are integers.
+
+    Attributes
+    ----------
+    forward
+        ``forward(frame)``: load the inputs, run the forward section, then the update section.
+    backward
+        ``backward(frame, weight)``: check the claims, set the seed, run the backward section.
+    run
+        ``run(frame, order, start, stop)``: the examples of a feed, each as :meth:`wyrm.backend.Runner.run` says.
+    """
+
+    forward: Callable[[int], int]
+    backward: Callable[[int, float], int]
+    run: Callable[[int, int, int, int], int]
+
+    @abstractmethod
+    def kernel_address(self, instruction: Instruction, dtype: str) -> int:
+        """The address of the function for an instruction's kernel, for real numbers of ``dtype``."""
+
+    def compile(self, program: Program) -> Executable:
+        """Lay the program out as a table."""
+        self.check(program)
+        return _NativeExecutable(self, program)
+
+
+class _Section:
+    """Words under construction, some of them to be moved to where a buffer is."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.places: list[int] = []
+        self.buffers: list[int] = []
+
+    def relocate(self, buffer: int, offset: int) -> None:
+        """Append an address: ``offset`` bytes into a buffer."""
+        self.places.append(len(self.words))
+        self.buffers.append(buffer)
+        self.words.append(offset)
+
+
+class _NativeExecutable(Executable):
+    def __init__(self, backend: NativeBackend, program: Program) -> None:
+        super().__init__(program)
+        self.backend = backend
+        self.itemsize = np.dtype(program.dtype).itemsize
+        self._kept: list[Array] = []  # literals and rules, to which instructions point
+        section = _Section()
+        self.ends = [0]
+        for instructions in (program.forward, program.backward, program.update):
+            for instruction in instructions:
+                self._encode(section, instruction)
+            self.ends.append(8 * len(section.words))
+        self.words = np.array(section.words, np.int64)
+        self.places = np.array(section.places, np.intp)
+        self.buffers = np.array(section.buffers, np.intp)
+
+    def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
+        return _NativePass(self, memory, cells)
+
+    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = ()) -> Runner:
+        return _NativeRunner(self, memory, sources, sinks)
+
+    # -- encoding
+
+    def _encode(self, section: _Section, instruction: Instruction) -> None:
+        kernel = KERNELS[instruction.kernel]
+        slots = [instruction.out, *instruction.operands]
+        shapes = [(slot.shape, slot.stride) for slot in slots]
+        if kernel.elementwise or kernel.name in ("copy", "row_dot"):
+            widest = shapes[0] if kernel.name != "row_dot" else max(shapes[1:], key=lambda s: s[0])
+            shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
+        elif kernel.name == "sum":
+            shapes = _broadcast(shapes, shapes[1][0], flatten=False)
+        section.words += [
+            self.backend.kernel_address(instruction, self.program.dtype),
+            4 + 4 * len(slots),
+            int(instruction.accumulate),
+            self._attribute(instruction),
+        ]
+        for n, (slot, ((rows, cols), stride)) in enumerate(zip(slots, shapes, strict=True)):
+            buffer, offset = slot.buffer, self._byte_offset(slot)
+            if self.program.buffers[buffer].kind == "gradient" and (kernel.name, n) not in _HEADERS:
+                buffer += len(self.program.buffers)  # the dense matrix, not the header
+            section.relocate(buffer, offset)
+            section.words += [rows, cols, stride]
+
+    def _byte_offset(self, slot: Slot) -> int:
+        return slot.offset * (8 if self.program.buffers[slot.buffer].kind == "index" else self.itemsize)
+
+    def _attribute(self, instruction: Instruction) -> int:
+        attributes = dict(instruction.attributes)
+        if "rule" in attributes:
+            return self._encode_rule(attributes["rule"])
+        if "mean" in attributes:
+            return int(attributes["mean"])
+        return int(attributes.get("transpose_a", False)) + 2 * int(attributes.get("transpose_b", False))
+
+    def _encode_rule(self, rule: Rule) -> int:
+        literals = self._keep(np.array(rule.literals, self.program.dtype))
+        per_row = sum(1 << n for n, state in enumerate(rule.states) if state.per == "row")
+        words = [
+            len(rule.states),
+            len(rule.scalars),
+            len(rule.literals),
+            len(rule.steps),
+            rule.registers,
+            literals,
+            per_row,
+            int(rule.by_element),
+            0 if rule.catch_up is None else self._encode_rule(rule.catch_up),
+        ]
+        words += rule.results
+        for step in rule.steps:
+            operands = (*step.operands, 0, 0)[:3]
+            words += [OPCODES[step.kernel], step.out, *operands]
+        return self._keep(np.array(words, np.int64))
+
+    def _keep(self, values: Array) -> int:
+        array = aligned(values.shape, values.dtype)
+        array[...] = values
+        self._kept.append(array)
+        return address(array)
+
+
+def _broadcast(
+    shapes: list[tuple[tuple[int, int], int]], full: tuple[int, int], flatten: bool
+) -> list[tuple[tuple[int, int], int]]:
+    """(shape, stride) of each operand as native kernels want them; see the module's docstring."""
+    rows, cols = full
+    if flatten and all(shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes):
+        return [(shape if shape == (1, 1) else (1, rows * cols), rows * cols) for shape, stride in shapes]
+    return [(shape, 0 if shape[0] == 1 and rows != 1 else stride) for shape, stride in shapes]
+
+
+class _Frame:
+    """A program's tables, bound to memory: the frame and everything that it points to."""
+
+    def __init__(self, executable: _NativeExecutable, memory: Memory) -> None:
+        program = executable.program
+        self.memory = memory
+        self.kept: list[Any] = [executable, memory]
+        bases = np.zeros(2 * len(program.buffers), np.int64)
+        for n, buffer in enumerate(memory.buffers):
+            if isinstance(buffer, (GradientBuffer, BagBuffer, Clock)):
+                bases[n] = address(buffer.header)
+                if isinstance(buffer, GradientBuffer) and program.parameters[program.buffers[n].number].gradient == "dense":
+                    bases[n + len(program.buffers)] = address(buffer.require_dense())
+            else:
+                bases[n] = address(buffer)
+        self.bases = bases
+        code = self._table(executable.words)
+        code[executable.places] += bases[executable.buffers]
+        self.words = self._table(np.zeros(len(FRAME), np.int64))
+        begin = address(code)
+        for n, name in enumerate(("forward", "backward", "update")):
+            self.set(name, begin + executable.ends[n], begin + executable.ends[n + 1])
+        self.set("real", SOURCE_DTYPES.index(program.dtype))
+        self.set("report", address(memory.report.words))
+        if program.seed is not None:
+            self.set("seed", self.at(executable, program.seed))
+        self.address = address(self.words)
+
+    def at(self, executable: _NativeExecutable, slot: Slot) -> int:
+        """The address of a slot."""
+        return int(self.bases[slot.buffer]) + executable._byte_offset(slot)
+
+    def set_records(self, name: str, records: list[list[int]]) -> None:
+        """Put a table of equally long records into the frame."""
+        table = self._table(np.array(records, np.int64).reshape(-1))
+        self.set(name, address(table), address(table) + table.nbytes)
+
+    def set(self, name: str, *values: int) -> None:
+        """Put values into the words from ``name`` on."""
+        n = FRAME.index(name)
+        self.words[n : n + len(values)] = values
+
+    def _table(self, words: Array) -> Array:
+        table = aligned(max(len(words), 1), np.int64)[: len(words)]
+        table[...] = words
+        self.kept.append(table)
+        return table
+
+
+class _Origin(NamedTuple):
+    """Where an input comes from: the words of its record that differ between passes and runs."""
+
+    dtype: str
+    source: int
+    stride: int = 0
+    mode: int = 0
+
+
+def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[_Origin]) -> None:
+    """Put the records of the inputs, and the claims of the backward pass, into the frame."""
+    program = executable.program
+    records = []
+    for expected, origin in zip(program.inputs, origins, strict=True):
+        rows, cols = expected.slot.shape
+        kind = INPUT_KINDS.index("dense" if expected.kind == "schedule" else expected.kind)
+        code = SOURCE_DTYPES.index(origin.dtype)
+        destination = frame.at(executable, expected.slot)
+        records.append([kind, code, origin.source, origin.stride, rows * cols, destination, expected.limit, origin.mode])
+    frame.set_records("inputs", records)
+    claims = []
+    for n, buffer in enumerate(program.buffers):
+        use = program.parameters[buffer.number] if buffer.kind == "gradient" else None
+        if use is not None and use.gradient is not None:
+            header = int(frame.bases[n])
+            claims.append([header, use.rows_per_pass if use.gradient == "rows" else -1, 0])
+            claims += [[header, 0, frame.at(executable, program.inputs[number].slot)] for number in use.bags]
+    frame.set_records("claims", claims)
+
+
+class _NativePass(Pass):
+    def __init__(self, executable: _NativeExecutable, memory: Memory, cells: Sequence[int]) -> None:
+        program = executable.program
+        self.frame = frame = _Frame(executable, memory)
+        steps = 0  # the address of the number of steps made, for the keys of random inputs
+        for n, buffer in enumerate(program.buffers):
+            if buffer.kind == "gradient" and not steps:
+                steps = int(frame.bases[n]) + 8 * 10
+        origins = []
+        for expected, cell in zip(program.inputs, cells, strict=True):
+            single = expected.slot.shape == (1, 1) and expected.kind != "bag"
+            dtype = program.dtype if expected.kind == "dense" else "int64"
+            if single and expected.kind == "dense":
+                dtype = "float64"
+            stride = steps if expected.kind == "random" else 0
+            origins.append(_Origin(dtype, 8 * cell, stride, int(not single)))
+        _set_inputs(executable, frame, origins)
+        self._forward = executable.backend.forward
+        self._backward = executable.backend.backward
+
+    def forward(self, leaves: Leaves) -> int:
+        self.frame.set("leaves", leaves.address)
+        return self._forward(self.frame.address)
+
+    def backward(self, weight: float) -> int:
+        return self._backward(self.frame.address, weight)
+
+    def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
+        self.frame.set("leaves", leaves.address)
+        return partial(self._forward, self.frame.address), partial(self._backward, self.frame.address)
+
+
+class _NativeRunner(Runner):
+    def __init__(self, executable: _NativeExecutable, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink]) -> None:
+        program = executable.program
+        self.frame = frame = _Frame(executable, memory)
+        frame.kept += [sources, sinks]
+        origins = []
+        for source in sources:
+            if source.bags is not None:
+                origins.append(_Origin("int64", address(source.bags.header)))
+            else:
+                array = source.array
+                stride = 0 if source.constant else array.strides[0]
+                origins.append(_Origin(array.dtype.name, address(array), stride, int(source.by_position)))
+        _set_inputs(executable, frame, origins)
+        records = []
+        for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():
+            place = [address(sink.array), sink.array.strides[0]]
+            records.append([*place, frame.at(executable, slot), *slot.shape, slot.stride])
+        frame.set_records("sinks", records)
+        if program.purpose == "train":
+            frame.set("loss", frame.at(executable, program.outputs[0]))
+        self._losses = frame.words[FRAME.index("losses") :][:1].view(np.float64)
+        self._run = executable.backend.run
+
+    @property
+    def loss(self) -> float:  # type: ignore[override]
+        """The sum of the losses so far."""
+        return float(self._losses[0])
+
+    def run(self, order: npt.NDArray[np.int64], start: int, stop: int) -> int:
+        self.frame.set("first_step", self.first_step)
+        return self._run(self.frame.address, address(order), start, stop)

@@ -1,0 +1,301 @@
+"""What all optimizers have in common: groups of parameters, options, and the step, one native call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import BackendError, DTypeError, OptionError, ShapeError
+from wyrm.frontend.compiled import compiled
+from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.memory import Leaves, Memory
+from wyrm.optim.group import Group, RunningGroup, checked_number
+from wyrm.optim.rules import Update, trace_rule
+from wyrm.optim.schedules import Schedule
+from wyrm.program import Rule, State
+from wyrm.selection import get_backend
+
+__all__ = ["Optimizer", "Result", "shrunk"]
+
+Array = npt.NDArray[Any]
+#: The new value and the new states by name.
+Result = tuple[Any, dict[str, Any]]
+
+
+class Optimizer:
+    """The base of the optimizers. A subclass says what it keeps and what a step does to one row; see :meth:`update`.
+
+    A step prepares the gradient first: it is scaled so that the norm over all the optimizer's parameters is at most
+    ``clip_norm``, its elements are kept within ``clip_value``, and ``l2`` times the value is added. ``weight_decay`` shrinks
+    the value by ``1 - learning_rate * weight_decay`` beside that, at every step (Loshchilov and Hutter, ICLR 2019).
+
+    Of a parameter whose gradient is row-sparse, the rows that a step touches are updated; the others, and parameters without
+    gradient, keep their bits. Where a rule does something to these as well (``weight_decay``, ``momentum``), they are caught
+    up with when they are next touched, read, evaluated or saved: the result is the dense algorithm's.
+
+    Parameters
+    ----------
+    parameters
+        What to train: at least one node, none twice, all of one dtype; or :class:`Group`s of them.
+    options
+        The options by name; those that are ``None`` or 0 have no effect, and no cost.
+
+    Raises
+    ------
+    OptionError
+        Where there are no parameters, one stands twice, or an option is unknown or outside its range.
+    DTypeError
+        Where something is no parameter or no number, or dtypes differ.
+    """
+
+    #: Under which parameters keep the state.
+    name: ClassVar[str]
+    #: What is kept for each parameter.
+    states: ClassVar[tuple[State, ...]] = ()
+    #: Options that are part of the rule even where they are 0.
+    always: ClassVar[frozenset[str]] = frozenset({"learning_rate"})
+    #: Options that have to be below 1.
+    fractions: ClassVar[frozenset[str]] = frozenset()
+
+    @staticmethod
+    def update(
+        k: Any, value: Any, gradient: Any, state: SimpleNamespace, scalar: SimpleNamespace
+    ) -> tuple[Any, dict[str, Any]]:
+        """What a step does to one row: returns its new value and the new states by name.
+
+        Written in elementwise kernels: ``k.multiply(scalar.learning_rate, gradient)``; ``k.row_mean(x)`` is the mean over the
+        row, ``k.literal(0.5)`` a constant. The gradient has been prepared, and the value has been decayed. ``scalar``
+        has those options that are part of the rule: those in ``always``, and those that are not 0.
+        """
+        raise NotImplementedError("an optimizer's class defines update")
+
+    @staticmethod
+    def catch_up(k: Any, value: Any, missed: Any, state: SimpleNamespace, scalar: SimpleNamespace) -> Result:
+        """What ``missed`` steps do to a row that they do not touch. Without ``momentum``, ``weight_decay`` alone."""
+        return k.multiply(k.power(Optimizer.decay(k, scalar), missed), value), vars(state)
+
+    @staticmethod
+    def decay(k: Any, scalar: SimpleNamespace) -> Any:
+        """What ``weight_decay`` multiplies a value with at each step."""
+        return k.subtract(k.literal(1.0), k.multiply(scalar.learning_rate, scalar.weight_decay))
+
+    def __init__(self, learning_rate: float | Schedule, parameters: Iterable[ParameterNode | Group], **options: Any) -> None:
+        given = list(parameters)
+        plain = [p for p in given if not isinstance(p, Group)]
+        groups = [Group(plain)] if plain or not given else []
+        groups += [p for p in given if isinstance(p, Group)]
+        self._check_parameters([node for group in groups for node in group.parameters])
+        self._options = {"learning_rate": learning_rate, **options}
+        self._clip_norm = options.get("clip_norm")
+        self._groups = [self._running(group) for group in groups if group.parameters]
+        self._steps = 0
+        self._scheduled = any(group.schedule for group in self._groups)
+        self._native: Callable[[], int] | None = None
+        self._kept: Any = None
+
+    def _check_parameters(self, nodes: list[ParameterNode]) -> None:
+        name = type(self).__name__
+        if not nodes:
+            raise OptionError(f"{name}: expected parameters to train, got none")
+        storages = set()
+        for node in nodes:
+            if not isinstance(node, ParameterNode):
+                raise DTypeError(f"{name}: expected ParameterNodes, got {node!r}")
+            if node in storages or node.storage in storages:
+                raise OptionError(f"{name}: {node!r} stands twice among the parameters")
+            storages |= {node, node.storage}
+        dtypes = sorted({node.dtype for node in nodes})
+        if len(dtypes) > 1:
+            raise DTypeError(f"{name}: parameters of {' and '.join(dtypes)}; use an optimizer for each dtype")
+
+    def _running(self, group: Group) -> RunningGroup:
+        owner = type(self).__name__
+        unknown = sorted(set(group.options) - set(self._options) | set(group.options) & {"clip_norm"})
+        if unknown:
+            known = ", ".join(name for name in self._options if name != "clip_norm")
+            raise OptionError(f"{owner}: a group has no option {unknown[0]!r}; it may have {known}")
+        options = {**self._options, **group.options}
+        schedule = options["learning_rate"] if callable(options["learning_rate"]) else None
+        numbers: dict[str, float] = {}
+        for name, value in self.numbers(options).items():
+            if name == "learning_rate" and schedule is not None:
+                value = float(np.asarray(schedule(np.zeros(1, np.int64))).reshape(-1)[0])
+            if value is None or (value == 0 and name not in self.always and name not in ("clip_norm", "clip_value")):
+                checked_number(owner, name, value or 0)
+                continue
+            numbers[name] = checked_number(owner, name, value)
+            if name in self.fractions and numbers[name] >= 1:
+                raise OptionError(f"{owner}: expected {name} to be below 1, got {value}")
+        return RunningGroup(group.parameters, self.rule(frozenset(numbers)), numbers, schedule)
+
+    @classmethod
+    def numbers(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, each of them a number."""
+        return dict(options)
+
+    @classmethod
+    def rule(cls, options: frozenset[str]) -> Rule:
+        """The rule that these options make, of which each becomes a scalar."""
+        scalars = sorted(options)
+        if "clip_norm" in options:
+            scalars.append(GRADIENT_SCALE)
+        behind = cls.catch_up if "weight_decay" in options or cls.catch_up is not Optimizer.catch_up else None
+        return _traced(cls.name, cls._step_of, cls.states, tuple(scalars), behind)
+
+    @classmethod
+    def _step_of(
+        cls, k: Any, value: Any, gradient: Any, state: SimpleNamespace, scalar: SimpleNamespace
+    ) -> tuple[Any, dict[str, Any]]:
+        """A whole step: the gradient is prepared, the value is decayed, and the rule is applied."""
+        options = vars(scalar)
+        if "clip_norm" in options:
+            gradient = k.multiply(getattr(scalar, GRADIENT_SCALE), gradient)
+        if "clip_value" in options:
+            gradient = k.minimum(k.maximum(gradient, k.negate(scalar.clip_value)), scalar.clip_value)
+        if "l2" in options and "l2" not in cls.always:
+            gradient = k.add(gradient, k.multiply(scalar.l2, value))
+        if "weight_decay" in options:
+            value = k.multiply(Optimizer.decay(k, scalar), value)
+        return cls.update(k, value, gradient, state, scalar)
+
+    # -- what users see
+
+    @property
+    def parameters(self) -> list[ParameterNode]:
+        """What is trained."""
+        return [node for group in self._groups for node in group.parameters]
+
+    @property
+    def groups(self) -> list[RunningGroup]:
+        """What is kept for each group: rule, scalars, schedule; runners read it."""
+        return list(self._groups)
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been made."""
+        return self._steps
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the first group; setting it sets that of every group, and ends their schedules."""
+        return self._groups[0].learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        rate = checked_number(type(self).__name__, "learning_rate", value)
+        for group in self._groups:
+            group.set_learning_rate(rate)
+        self._scheduled = False
+
+    def step(self) -> None:
+        """Update the parameters by the gradients that they have gathered, and set these back to zero."""
+        step = self._native
+        if step is None:
+            step = self._bind()
+        if self._scheduled:
+            for group in self._groups:
+                group.set_step(self._steps)
+        if step():
+            raise BackendError(f"the step of {type(self).__name__} failed")
+        self._steps += 1
+
+    def zero_gradient(self) -> None:
+        """Set the gradients of the parameters back to zero."""
+        for node in self.parameters:
+            node.zero_gradient()
+
+    # -- state
+
+    def state_dict(self) -> dict[str, Array]:
+        """What is kept, as arrays: the number of steps, and for each parameter, by its number, its states. Copies.
+
+        The values are not among them. Rows that are behind are caught up with first.
+        """
+        state: dict[str, Array] = {"steps": np.array(self._steps)}
+        for key, array in self._states().items():
+            state[key] = array.copy()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
+        """Take over what :meth:`state_dict` gave, here or in another process.
+
+        Raises
+        ------
+        OptionError, ShapeError
+            Where it is that of another optimizer or of other parameters; nothing has changed then.
+        """
+        own = self._states()
+        owner = type(self).__name__
+        if set(state) != {"steps", *own}:
+            missing, extra = sorted({"steps", *own} - set(state)), sorted(set(state) - {"steps", *own})
+            raise OptionError(f"{owner}: the state lacks {missing} and has {extra} besides; it is another optimizer's")
+        for key, array in own.items():
+            if np.shape(state[key]) != array.shape:
+                raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {np.shape(state[key])}")
+        self._steps = int(np.asarray(state["steps"]))
+        for key, array in own.items():
+            array[...] = state[key]
+
+    def _states(self) -> dict[str, Array]:
+        states = {}
+        nodes = [(group, node) for group in self._groups for node in group.parameters]
+        for number, (group, node) in enumerate(nodes):
+            node.storage.catch_up()
+            for name, array in node.storage.state(group.rule).items():
+                states[f"{number}.{group.rule.name}.{name}"] = array
+        return states
+
+    # -- runs and steps
+
+    def advance(self, steps: int) -> None:
+        """Count steps that a runner has made; the scalars are those of the last one then."""
+        self._steps += steps
+        for group in self._groups:
+            group.set_step(max(self._steps - 1, 0))
+
+    def _bind(self) -> Callable[[], int]:
+        """Compile the step for the backend on which the parameters' graphs have run."""
+        nodes = self.parameters
+        backend = next((node._backend for node in nodes if node._backend is not None), None) or get_backend()
+        training = [Training(group.rule, number) for number, group in enumerate(self._groups) for _ in group.parameters]
+        for how, node in zip(training, nodes, strict=True):
+            node.storage.follow(how.rule, self._groups[how.scalars].scalars, backend)
+        program = lower_update([node.shape for node in nodes], training, nodes[0].dtype, backend.capabilities.kernels)
+        buffers: list[Any] = Memory.own(program)
+        for buffer in program.buffers[2:]:
+            if buffer.kind == "scalars":
+                buffers.append(self._groups[buffer.number].scalars)
+            elif buffer.kind == "gradient":
+                buffers.append(nodes[buffer.number]._gradient_buffer())
+            else:
+                buffers.append(nodes[buffer.number].storage.buffer(buffer))
+        bound = compiled(program, backend).bind(Memory(program, buffers))
+        leaves = Leaves(1)
+        self._kept = bound, leaves
+        self._native, _ = bound.attached(leaves)
+        return self._native
+
+    def __repr__(self) -> str:
+        groups = []
+        for group in self._groups:
+            names = (name for name in group.rule.scalars if name != GRADIENT_SCALE)
+            options = ", ".join(f"{name}={value:g}" for name, value in zip(names, group.scalars[0], strict=True))
+            groups.append(f"{len(group.parameters)} parameters: {options}")
+        return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+@cache
+def _traced(name: str, update: Update, states: tuple[State, ...], scalars: tuple[str, ...], catch_up: Update | None) -> Rule:
+    """A rule, recorded once."""
+    return trace_rule(name, update, states, scalars, catch_up)
+
+
+def shrunk(k: Any, value: Any, threshold: Any) -> Any:
+    """The proximal step of an L1 penalty: each element moved towards 0 by ``threshold``, and no further."""
+    return k.subtract(value, k.minimum(k.maximum(value, k.negate(threshold)), threshold))

@@ -1,0 +1,407 @@
+"""Programs: what the frontend hands to a backend, with nothing left to decide.
+
+A :class:`Program` is a flat, immutable list of instructions over slots. An :class:`Instruction`
+names a kernel of :data:`KERNELS`, where its result goes and where its operands are. A :class:`Slot` is a matrix
+inside a buffer: offset, row stride and shape, so that a slice or a transposed vector is a slot like any other.
+
+What a backend author needs to know stands here and in :mod:`wyrm.backend`:
+
+* the kernel table, :data:`KERNELS`: the meaning of every kernel as a formula;
+* the buffers a program runs over, :class:`Buffer`;
+* the arithmetic of an optimizer, :class:`Rule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "KERNELS",
+    "Attributes",
+    "Buffer",
+    "BufferKind",
+    "InputSlot",
+    "Instruction",
+    "Kernel",
+    "ParameterSlot",
+    "Program",
+    "Purpose",
+    "Rule",
+    "RuleStep",
+    "Shape",
+    "Slot",
+    "State",
+    "broadcast_shapes",
+]
+
+Shape = tuple[int, int]
+Attributes = tuple[tuple[str, Any], ...]
+Purpose = Literal["interactive", "train", "accumulate", "evaluate", "update"]
+BufferKind = Literal["real", "index", "bag", "value", "gradient", "state", "scalars", "clock"]
+
+
+# --- Kernels ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one instruction means.
+
+    Attributes
+    ----------
+    name
+        As it stands in :attr:`Instruction.kernel`.
+    operands
+        The names of the operands, in order, as the formula uses them.
+    formula
+        The meaning, in NumPy's notation. ``out`` is the result, accumulated onto (``+=``) where the instruction
+        says so. Elementwise kernels broadcast their operands to the shape of ``out``.
+    shape
+        The shape of ``out`` from the shapes of the operands; ``None`` where the program chooses it.
+    elementwise
+        Whether element (i, j) of ``out`` depends on element (i, j) of the operands alone. Only these may
+        stand in a :class:`Rule`.
+    expansion
+        For an optional kernel, its meaning in other kernels, written against the frontend's emitter: a
+        backend that does not declare the kernel gets these instead. Required kernels have none.
+    """
+
+    name: str
+    operands: tuple[str, ...]
+    formula: str
+    shape: Callable[..., Shape] | None = None
+    elementwise: bool = False
+    expansion: Callable[..., Any] | None = None
+
+    @property
+    def optional(self) -> bool:
+        """Whether a backend may leave this kernel out."""
+        return self.expansion is not None
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """The shape to which matrices of these shapes broadcast, as NumPy defines it.
+
+    Raises
+    ------
+    ValueError
+        Where two lengths differ and neither is 1.
+    """
+    rows, cols = shapes[0]
+    for other_rows, other_cols in shapes[1:]:
+        if rows != other_rows:
+            if rows != 1 and other_rows != 1:
+                raise ValueError("shapes do not broadcast: " + " and ".join(map(str, shapes)))
+            rows = other_rows if rows == 1 else rows
+        if cols != other_cols:
+            if cols != 1 and other_cols != 1:
+                raise ValueError("shapes do not broadcast: " + " and ".join(map(str, shapes)))
+            cols = other_cols if cols == 1 else cols
+    return rows, cols
+
+
+def _matmul_shape(a: Shape, b: Shape, *, transpose_a: bool = False, transpose_b: bool = False) -> Shape:
+    (m, k), (k_b, n) = (a[::-1] if transpose_a else a), (b[::-1] if transpose_b else b)
+    if k != k_b:
+        raise ValueError(f"matmul of {a} and {b}: the inner lengths {k} and {k_b} differ")
+    return m, n
+
+
+def _expand_logsumexp(k: Any, a: Any) -> Any:
+    largest = k.row_max(a)
+    return k.add(largest, k.log(k.sum(k.exp(k.subtract(a, largest)), axis=1)))
+
+
+def _expand_softmax(k: Any, a: Any) -> Any:
+    e = k.exp(k.subtract(a, k.row_max(a)))
+    return k.divide(e, k.sum(e, axis=1))
+
+
+def _elementwise(name: str, operands: str, formula: str) -> Kernel:
+    return Kernel(name, tuple(operands.split()), formula, broadcast_shapes, elementwise=True)
+
+
+#: Every kernel there is, by name.
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        # elementwise, with broadcasting
+        _elementwise("add", "a b", "out = a + b"),
+        _elementwise("subtract", "a b", "out = a - b"),
+        _elementwise("multiply", "a b", "out = a * b"),
+        _elementwise("divide", "a b", "out = a / b"),
+        _elementwise("negate", "a", "out = -a"),
+        _elementwise("exp", "a", "out = exp(a)"),
+        _elementwise("log", "a", "out = log(a)"),
+        _elementwise("sqrt", "a", "out = sqrt(a)"),
+        _elementwise("absolute", "a", "out = abs(a)"),
+        _elementwise("tanh", "a", "out = tanh(a)"),
+        _elementwise("sigmoid", "a", "out = 1 / (1 + exp(-a))"),
+        _elementwise("softplus", "a", "out = log(1 + exp(a)), which neither overflows nor vanishes early"),
+        _elementwise("power", "a b", "out = a ** b"),
+        _elementwise("maximum", "a b", "out = maximum(a, b); NaN where either is"),
+        _elementwise("minimum", "a b", "out = minimum(a, b); NaN where either is"),
+        _elementwise("greater", "a b", "out = 1 where a > b, else 0"),
+        _elementwise("select", "condition a b", "out = where(condition != 0, a, b)"),
+        # between shapes
+        Kernel("copy", ("a",), "out = broadcast_to(a, out.shape)"),
+        Kernel("sum", ("a",), "out = a.sum over the axes along which out has length 1"),
+        Kernel("row_max", ("a",), "out = a.max(axis=1, keepdims=True); NaN where a row has one", lambda a: (a[0], 1)),
+        Kernel("transpose", ("a",), "out = a.T", lambda a: (a[1], a[0])),
+        Kernel(
+            "logsumexp",
+            ("a",),
+            "out = log(exp(a).sum(axis=1, keepdims=True)), without overflow",
+            lambda a: (a[0], 1),
+            expansion=_expand_logsumexp,
+        ),
+        Kernel(
+            "softmax",
+            ("a",),
+            "out = exp(a) / exp(a).sum(axis=1, keepdims=True), without overflow",
+            lambda a: a,
+            expansion=_expand_softmax,
+        ),
+        # products
+        Kernel("matmul", ("a", "b"), "out = (a.T if transpose_a else a) @ (b.T if transpose_b else b)", _matmul_shape),
+        Kernel(
+            "row_dot",
+            ("a", "b"),
+            "out = (a * b).sum(axis=1, keepdims=True)",
+            lambda a, b: (broadcast_shapes(a, b)[0], 1),
+            expansion=lambda k, a, b: k.sum(k.multiply(a, b), axis=1),
+        ),
+        # rows of tables; every index is within the table, because indices are checked where they are loaded
+        Kernel("gather", ("table", "index"), "out = table[index[:, 0]]", lambda t, i: (i[0], t[1])),
+        Kernel("scatter", ("index", "rows"), "out = 0; for i: out[index[i, 0]] += rows[i]"),
+        Kernel("accumulate_rows", ("index", "rows"), "for i: out.add_row(index[i, 0], rows[i])   (out: a gradient)"),
+        Kernel("pick", ("a", "index"), "for i: out[i, 0] = a[i, index[i, 0]]", lambda a, i: (a[0], 1)),
+        Kernel("place", ("index", "a"), "out = 0; for i: out[i, index[i, 0]] += a[i, 0]"),
+        # bags: row r of the result belongs to bag r, with indices i and weights w (all 1 where there are none); where `mean`
+        # is set, the weights of a bag are divided by their sum
+        Kernel(
+            "gather_bag",
+            ("table", "bag"),
+            "for r: out[r] = sum(w * table[i] for i, w in bag[r])",
+            lambda t, b, mean=False: (b[0], t[1]),
+        ),
+        Kernel("scatter_bag", ("bag", "rows"), "out = 0; for r: for i, w in bag[r]: out[i] += w * rows[r]"),
+        Kernel("accumulate_bag", ("bag", "rows"), "for r: for i, w in bag[r]: out.add_row(i, w * rows[r])   (out: a gradient)"),
+        # random numbers: a function of the key and the element's number alone
+        Kernel("dropout_mask", ("key", "rate"), "out = where(uniform(key) >= rate, 1 / (1 - rate), 0); see wyrm.philox"),
+        # updates: `rule` is applied to rows of the parameter `out`; operands that follow are its states, its scalars and,
+        # where it has a catch_up, the parameter's clock
+        Kernel("update", ("gradient", "..."), "out, states = rule(out, gradient, states, scalars)"),
+        Kernel(
+            "update_rows",
+            ("index", "rows", "..."),
+            "r = index[0, 0]: out[r], states[r] = rule(out[r], rows[0], states[r], scalars)",
+        ),
+        Kernel(
+            "update_gradient",
+            ("gradient", "..."),
+            "as update, with what a gradient buffer holds: every row where it was touched densely, else its rows; "
+            "then clears it",
+        ),
+        Kernel("square_sum", ("gradient",), "out = the sum of the squares of what a gradient buffer holds", lambda g: (1, 1)),
+        # rows that missed steps: catch_up(value, missed, states, scalars) with missed = clock.now - clock.last[row], which
+        # every update of a row does first, too; an update sets clock.last[row] = clock.now + 1
+        Kernel("catch_up", ("...",), "for every row r: out[r], states[r] = rule.catch_up(...); clock.last[r] = clock.now"),
+        Kernel("catch_up_rows", ("index", "..."), "as catch_up, for the rows that index names"),
+        Kernel("catch_up_bag", ("bag", "..."), "as catch_up, for the rows that a bag names"),
+        Kernel("tick", (), "out.now += 1   (out: a clock)"),
+    )
+}
+
+
+# --- Slots and instructions -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of memory that a program runs over, 64-byte aligned, allocated by the frontend.
+
+    ``real`` is the program's own memory for values, in its dtype, and ``index`` for indices, in int64: a workspace has
+    one of each, and a ``bag`` for each input of that kind. ``value`` and ``gradient`` belong to parameter ``number``; ``state``
+    to the state ``name`` that a rule keeps for it, ``clock`` to the steps that its rows have seen; ``scalars`` to rule
+    ``number`` of the program: learning rate and the like.
+    """
+
+    kind: BufferKind
+    number: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A matrix inside a buffer: element (i, j) is ``buffer[offset + i * stride + j]``.
+
+    A slot of a ``gradient`` buffer stands for the whole gradient of a parameter, dense or row-sparse.
+    """
+
+    buffer: int
+    offset: int
+    shape: Shape
+    stride: int
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One kernel applied to slots. Where ``accumulate`` is true, the result is added to what ``out`` holds."""
+
+    kernel: str
+    out: Slot
+    operands: tuple[Slot, ...]
+    attributes: Attributes = ()
+    accumulate: bool = False
+
+
+@dataclass(frozen=True)
+class InputSlot:
+    """Where an input's value is to be before a program runs forward.
+
+    ``dense``: real numbers, into the ``real`` buffer. ``index``: row numbers, into the ``index`` buffer, each at least 0
+    and below ``limit``, the rows of the smallest table that it looks up. ``bag``: the same, any number of them, into a ``bag``
+    buffer; the slot has a row for each bag. ``random``: a key of three words, seed, stream and step, into the ``index`` buffer.
+    ``schedule``: the scalars of rule ``rule`` for the coming step, or for the one ``lag`` steps before it, into the ``real``
+    buffer.
+    """
+
+    kind: Literal["dense", "index", "bag", "random", "schedule"]
+    slot: Slot
+    limit: int = 0
+    rule: int = 0
+    lag: int = 0
+
+
+@dataclass(frozen=True)
+class ParameterSlot:
+    """A parameter of a program and how the program contributes to its gradient.
+
+    ``gradient`` says what the backward pass does to the parameter's gradient buffer: nothing (``None``),
+    adds a whole matrix (``dense``), or adds rows (``rows``): ``rows_per_pass`` of them in a pass, and as many as there are
+    indices in each of the inputs ``bags``.
+    """
+
+    shape: Shape
+    gradient: Literal["dense", "rows"] | None = None
+    rows_per_pass: int = 0
+    bags: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A structure, lowered for a purpose.
+
+    Attributes
+    ----------
+    purpose
+        ``interactive``: every value kept, ``forward`` and ``backward`` run apart. ``train``: one run is a whole step, with
+        its ``update``. ``accumulate``: as interactive, several runs an update. ``evaluate``: forward only. ``update``: an
+        optimizer's step over gradient buffers, nothing else.
+    dtype
+        Of every real number: ``float32`` or ``float64``.
+    buffers
+        What :attr:`Slot.buffer` counts; 0 is ``real``, 1 is ``index``.
+    real_length, index_length
+        The lengths of these two, in elements.
+    literals
+        Constants of the program: value and place in the ``real`` buffer. No instruction writes there.
+    seed
+        Where ``backward`` puts its weight; ``None`` where nothing needs a gradient, or the weight is 1 by the purpose.
+    forward, backward, update
+        The instructions, to be run in this order.
+    outputs
+        The values of the roots: the loss of a training program, the results of an evaluating one.
+    values
+        The slot of each node of the traced structure whose value is kept, by its number in the trace.
+    """
+
+    purpose: Purpose
+    dtype: str
+    buffers: tuple[Buffer, ...]
+    real_length: int = 0
+    index_length: int = 0
+    inputs: tuple[InputSlot, ...] = ()
+    parameters: tuple[ParameterSlot, ...] = ()
+    literals: tuple[tuple[float, Slot], ...] = ()
+    seed: Slot | None = None
+    forward: tuple[Instruction, ...] = ()
+    backward: tuple[Instruction, ...] = ()
+    update: tuple[Instruction, ...] = ()
+    outputs: tuple[Slot, ...] = ()
+    values: dict[int, Slot] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The program as text, one instruction a line."""
+        lines = [f"program for {self.purpose}, {self.dtype}, {self.real_length} reals, {self.index_length} indices"]
+        lines += [f"  input {n}: {i.kind} {self._text(i.slot)}" for n, i in enumerate(self.inputs)]
+        for title in ("forward", "backward", "update"):
+            lines += [f"{title}:"] if getattr(self, title) else []
+            for i in getattr(self, title):
+                operands = ", ".join(map(self._text, i.operands))
+                attributes = "".join(f", {k}={getattr(v, 'name', v)}" for k, v in i.attributes)
+                lines.append(f"  {self._text(i.out)} {'+=' if i.accumulate else '='} {i.kernel}({operands}{attributes})")
+        return "\n".join(lines)
+
+    def _text(self, slot: Slot) -> str:
+        buffer = self.buffers[slot.buffer]
+        place = f"{slot.offset}" if buffer.kind in ("real", "index") else f"{buffer.number}{buffer.name}"
+        return f"{buffer.kind}[{place}]{slot.shape}"
+
+
+# --- Update rules ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """One quantity that an optimizer keeps for a parameter: for each ``element``, or one for each ``row``."""
+
+    name: str
+    per: Literal["element", "row"] = "element"
+    initial: float = 0.0
+
+
+@dataclass(frozen=True)
+class RuleStep:
+    """One elementwise kernel over the registers of a rule, or ``row_mean``: the mean of a register over the row."""
+
+    kernel: str
+    out: int
+    operands: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An optimizer's arithmetic on one row of a parameter, as a short program over registers.
+
+    The registers are, in order: the value (0), the gradient (1), the states, the scalars, the literals, and
+    what the steps compute. ``results`` names the registers that the value and each state take in the end. A whole matrix is
+    updated row by row; so a purely elementwise rule may treat it as one long row. Rules compare and hash by what
+    they compute: a backend may recognise one and run code of its own for it.
+
+    ``catch_up`` is what the steps do to a row that they do not touch, all at once: a rule with the same states and scalars, in
+    which register 1 is the number of steps missed. It is given the scalars that the optimizer gives, not those that a program
+    computes: ``gradient_scale``, the last, is not among them.
+    """
+
+    name: str
+    states: tuple[State, ...]
+    scalars: tuple[str, ...]
+    literals: tuple[float, ...]
+    steps: tuple[RuleStep, ...]
+    results: tuple[int, ...]
+    catch_up: Rule | None = None
+
+    @property
+    def by_element(self) -> bool:
+        """Whether what happens to an element depends on that element alone, so that a matrix may be taken as one long row."""
+        rows = any(state.per == "row" for state in self.states) or any(step.kernel == "row_mean" for step in self.steps)
+        return not rows and self.catch_up is None
+
+    @property
+    def registers(self) -> int:
+        """How many registers there are."""
+        return 2 + len(self.states) + len(self.scalars) + len(self.literals) + len(self.steps)
