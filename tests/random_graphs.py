@@ -50,7 +50,7 @@ BINARY = {
     "maximum": lambda a, b: a.maximum(b + 0.013),
     "where": lambda a, b: wyrm.where(np.eye(3, 2)[:1], a, b) if a.shape[1] == 2 else a + b,
 }
-CHOICES = [*UNARY, *BINARY, "add", "multiply", "dot", "index", "constant", "detach"]
+CHOICES = [*UNARY, *BINARY, "add", "multiply", "dot", "index", "bag", "pick", "dropout", "constant", "detach"]
 
 
 @dataclass
@@ -109,6 +109,16 @@ def _random_op(rng, nodes, inputs):
             return a * rng.uniform(-1, 1, a.shape) + float(rng.uniform(-1, 1))
         if choice == "detach":
             return a + b.detach() if a.shape == b.shape else a.detach()
+        if choice == "dropout":
+            return a.dropout(0.3, seed=int(rng.integers(100)))
+        if choice == "bag":
+            bag = wyrm.BagInputNode(2, [rng.integers(0, a.shape[0], int(rng.integers(0, 4))) for _ in range(2)])
+            inputs[bag] = bag.value
+            return a.index_sum(bag) if rng.random() < 0.5 else a.index_mean(bag)
+        if choice == "pick":
+            index = wyrm.IndexInputNode(a.shape[0], rng.integers(0, a.shape[1], a.shape[0]))
+            inputs[index] = index.value
+            return a.pick(index)
         index = wyrm.IndexInputNode(3, rng.integers(0, a.shape[0], 3))
         inputs[index] = index.value
         return a.index(index)
@@ -131,7 +141,9 @@ def gradients(graph, backend):
 
 def evaluated(node):
     """The value of a node by a program of its own, that keeps nothing else."""
-    inputs = {leaf: leaf.value[None] for leaf in node._ancestors() if isinstance(leaf, (wyrm.InputNode, wyrm.IndexInputNode))}
+    kinds = (wyrm.InputNode, wyrm.IndexInputNode, wyrm.BagInputNode)
+    leaves = [leaf for leaf in node._ancestors() if isinstance(leaf, kinds)]
+    inputs = {leaf: leaf.value if isinstance(leaf, wyrm.BagInputNode) else leaf.value[None] for leaf in leaves}
     if not inputs:
         return node.value
     return wyrm.evaluate(node, inputs, backend="reference")[0]
@@ -184,7 +196,10 @@ def training_equals_steps(seed, backend, tolerance=1e-9):
         used = set(loss._ancestors())
         feed = {}
         for node, value in graph.inputs.items():
-            if node in used:
+            if node in used and isinstance(node, wyrm.BagInputNode):
+                lists = value.to_lists() * 6
+                feed[node] = [bag[: int(rng.integers(4))] for bag in lists]
+            elif node in used:
                 kind = rng.integers(0, value.max() + 1, (6, *value.shape)) if value.dtype == np.int64 else None
                 feed[node] = rng.uniform(-1, 1, (6, *value.shape)) if kind is None else kind
         parameters = loss.parameters()
@@ -196,7 +211,9 @@ def training_equals_steps(seed, backend, tolerance=1e-9):
         else:
             for example in range(6):
                 for node, values in feed.items():
-                    node.set_value(values[example])
+                    rows = node.shape[0]
+                    bags = isinstance(node, wyrm.BagInputNode)
+                    node.set_value(values[example * rows : (example + 1) * rows] if bags else values[example])
                 loss.forward(backend="reference")
                 loss.backward(1.0)
                 optimizer.step()

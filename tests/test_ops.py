@@ -82,7 +82,7 @@ BINARY = {
     "where": (lambda a, b: wyrm.where(_mask(a, b), a, b), lambda a, b: np.where(_mask(a, b), a, b)),
     "vector_dot": (lambda a, b: a.vector_dot(b), lambda a, b: (a * b).sum(axis=1, keepdims=True)),
 }
-ELSEWHERE = {"dot", "index", "detach", "stack"}
+ELSEWHERE = {"dot", "index", "index_sum", "index_mean", "pick", "dropout_mask", "detach", "stack"}
 
 
 def test_every_op_is_tested_here():

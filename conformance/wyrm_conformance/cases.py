@@ -60,6 +60,23 @@ def _index(rng: np.random.Generator, operands: list[wyrm.ParameterNode]) -> wyrm
     return table.index(wyrm.IndexInputNode(count, rng.integers(0, table.shape[0], count)))
 
 
+def _bag(rng: np.random.Generator, table: wyrm.ParameterNode) -> wyrm.BagInputNode:
+    rows = int(rng.integers(1, 5))
+    lengths = rng.integers(0, 6, rows)  # some are empty
+    values = rng.integers(0, table.shape[0], lengths.sum())
+    weights = rng.uniform(0.5, 2, len(values)) if rng.random() < 0.5 else None
+    return wyrm.BagInputNode(rows, wyrm.Bags(values, np.concatenate([[0], np.cumsum(lengths)]), weights))
+
+
+def _pick(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    rows, cols = p[0].shape
+    return p[0].pick(wyrm.IndexInputNode(rows, rng.integers(0, cols, rows)))
+
+
+def _dropout(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    return p[0].dropout(0.4, seed=int(rng.integers(1000)))
+
+
 def _stack(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     return wyrm.stack([p[0], p[0].square(), p[0]], axis=int(rng.integers(2)))
 
@@ -126,5 +143,9 @@ CASES: dict[str, Case] = {
     "slice": Case(_one, _slice),
     "stack": Case(_one, _stack),
     "index": Case(_one, _index),
+    "index_sum": Case(_one, lambda rng, p: p[0].index_sum(_bag(rng, p[0]))),
+    "index_mean": Case(_one, lambda rng, p: p[0].index_mean(_bag(rng, p[0]))),
+    "pick": Case(_one, _pick),
+    "dropout_mask": Case(_one, _dropout),
     "detach": Case(_one, lambda rng, p: p[0].detach() * p[0], differentiable=False),
 }

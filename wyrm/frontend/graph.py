@@ -52,7 +52,7 @@ class Graph:
     plain
         Whether a pass may begin at once: no leaves were taken over, and nothing in it is random.
     random
-        Whether something in it is random in training.
+        How many of its leaves are keys of random numbers.
     workspaces
         Those that it holds until it is gone.
     imports
@@ -81,7 +81,7 @@ class Graph:
         self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
         self.closed = False
         self.plain = True
-        self.random = False
+        self.random = 0
         self.unset: set[int] = set()
         self.workspaces: list[Workspace] = []
         self.latest: Workspace | None = None
@@ -123,7 +123,7 @@ class Graph:
         if graph is self:
             return structure
         self.plain = False
-        self.random |= graph.random
+        self.random += graph.random
         numbers = self.imports.setdefault(graph, _Numbers(self.new_leaf))
         return renumbered(structure, numbers, self._brought.setdefault(graph, {}))
 

@@ -196,7 +196,7 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         chosen = get_backend(backend)
         graph, structure = self._graph, self._structure
         assert graph is not None
-        key = chosen, graph.random and is_evaluating()
+        key = chosen, graph.random > 0 and is_evaluating()
         binding = structure.bindings.get(key)
         if binding is None or binding.expired:
             binding = structure.bindings[key] = Binding(structure, *key)

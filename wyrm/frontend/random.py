@@ -31,11 +31,11 @@ class RandomNode(Leafed):
         self.name = None
         self.seeded = seed is not None
         number = self._enter(graph)
-        graph.random, graph.plain = True, False
         self._structure = input_structure(RANDOM, number, (3, 1), "int64")
-        self._array = np.array([secrets.randbits(63) if seed is None else seed, number], np.int64)
+        self._array = np.array([secrets.randbits(63) if seed is None else seed, graph.random], np.int64)
         graph.leaves.set_array(number, self._array)
         graph.unset.discard(number)
+        graph.random, graph.plain = graph.random + 1, False
 
     @property
     def words(self) -> tuple[int, int]:

@@ -24,6 +24,8 @@ from wyrm.selection import get_backend
 __all__ = ["Optimizer", "Result", "shrunk"]
 
 Array = npt.NDArray[Any]
+#: Options whose absence is ``None``, not 0.
+_UNBOUNDED = frozenset({"clip_norm", "clip_value"})
 #: The new value and the new states by name.
 Result = tuple[Any, dict[str, Any]]
 
@@ -126,8 +128,7 @@ class Optimizer:
         for name, value in self.numbers(options).items():
             if name == "learning_rate" and schedule is not None:
                 value = float(np.asarray(schedule(np.zeros(1, np.int64))).reshape(-1)[0])
-            if value is None or (value == 0 and name not in self.always and name not in ("clip_norm", "clip_value")):
-                checked_number(owner, name, value or 0)
+            if (value is None and name in _UNBOUNDED) or (value == 0 and name not in self.always | _UNBOUNDED):
                 continue
             numbers[name] = checked_number(owner, name, value)
             if name in self.fractions and numbers[name] >= 1:
@@ -142,7 +143,7 @@ class Optimizer:
     @classmethod
     def rule(cls, options: frozenset[str]) -> Rule:
         """The rule that these options make, of which each becomes a scalar."""
-        scalars = sorted(options)
+        scalars = sorted(options, key=lambda name: (name != "learning_rate", name))
         if "clip_norm" in options:
             scalars.append(GRADIENT_SCALE)
         behind = cls.catch_up if "weight_decay" in options or cls.catch_up is not Optimizer.catch_up else None

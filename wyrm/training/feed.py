@@ -100,6 +100,9 @@ def read_feed(
     length = next(iter(lengths))
     if length == 0:
         raise FeedError("feed: there are no examples; every array has length 0")
+    for node in nodes:
+        if node._graph is not None:
+            node._graph.closed = True
     return Feed(sources, length)
 
 

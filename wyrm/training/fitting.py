@@ -114,9 +114,8 @@ def fit(
     program = lower(traced, "train", chosen.capabilities.kernels, assignment.training)
     executable = compiled(program, chosen)
     generator = np.random.default_rng(seed)
-    data = read_feed(
-        [loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed, seed=int(generator.integers(2**63))
-    )
+    keys = np.random.default_rng(None if seed is None else [seed, 1])
+    data = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed, int(keys.integers(2**63)))
     data.sources += assignment.schedules(program, data.length)
     shared = assignment.begin(chosen)
     workers = [Worker(executable, data, shared) for _ in range(threads)]

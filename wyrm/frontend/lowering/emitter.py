@@ -108,7 +108,7 @@ class Emitter:
         """``a * b``."""
         x, y = _number(a), _number(b)
         if x is not None and y is not None:
-            return self.literal(x * y)
+            return self.reduce(self.literal(x * y), broadcast_shapes(a.shape, b.shape))
         if x == 1 and broadcast_shapes(a.shape, b.shape) == b.shape:
             return b
         if y == 1 and broadcast_shapes(a.shape, b.shape) == a.shape:
@@ -118,7 +118,7 @@ class Emitter:
     def negate(self, a: Value) -> Value:
         """``-a``."""
         number = _number(a)
-        return self.call("negate", a) if number is None else self.literal(-number)
+        return self.call("negate", a) if number is None else self.reduce(self.literal(-number), a.shape)
 
     def sum(self, a: Value, axis: int | None = None) -> Value:
         """The sum of ``a`` along an axis, or of all; the summed axes keep length 1."""
