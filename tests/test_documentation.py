@@ -85,5 +85,5 @@ def test_the_readme_lists_the_ops():
 
     text = (ROOT / "README.md").read_text()
     listed = set(re.search(r"the ops `([^`]+)`", text).group(1).split())
-    symbols = {"+": "add", "-": "subtract", "*": "multiply"}
+    symbols = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**": "power", "dropout": "dropout_mask"}
     assert {symbols.get(name, name) for name in listed} == set(OPS)

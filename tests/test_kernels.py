@@ -232,3 +232,66 @@ def test_row_dot(backend, rng):
             for accumulate in (False, True):
                 result = run(wyrm.get_backend(), "row_dot", [a, b], (3, 1), "float64", accumulate)
                 np.testing.assert_allclose(result, (a * b).sum(1, keepdims=True) + int(accumulate), rtol=1e-12, atol=1e-13)
+
+
+def gate(a):
+    return np.exp(np.minimum(a, 0)) / (1 + np.exp(-np.abs(a)))
+
+
+def lstm_cell(gates, cell):
+    f, i, o = map(gate, np.split(gates, 4, axis=1)[:3])
+    g = np.tanh(np.split(gates, 4, axis=1)[3])
+    c = f * cell + i * g
+    return np.hstack([o * np.tanh(c), c, f, i, o, g, np.tanh(c)])
+
+
+def lstm_cell_vjp(gradient, saved, cell):
+    dh, dc = np.split(gradient, 2, axis=1)
+    _, _, f, i, o, g, t = np.split(saved, 7, axis=1)
+    d = dc + dh * o * (1 - t**2)
+    return np.hstack([d * cell * f * (1 - f), d * g * i * (1 - i), dh * t * o * (1 - o), d * i * (1 - g**2), d * f])
+
+
+#: Formulas of kernels over the columns of a cell; how many times as many the operands have, and the result.
+CELLS = {
+    "lstm_cell": (lstm_cell, (4, 1), 7),
+    "lstm_cell_vjp": (lstm_cell_vjp, (2, 7, 1), 5),
+}
+
+
+def test_every_optional_kernel_is_tested_here():
+    """By itself, where a backend declares it; what it expands to is tested by the ops that need it."""
+    assert {k.name for k in KERNELS.values() if k.optional} == {*CELLS, "row_dot", *(k for k in OTHERS if KERNELS[k].optional)}
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", CELLS)
+def test_cells(backend, rng, kernel, dtype, accumulate):
+    """Every width around vector widths, with rows apart; nothing beside the result is touched."""
+    chosen = wyrm.get_backend()
+    if kernel not in chosen.capabilities.kernels:
+        pytest.skip(f"{backend} does not declare {kernel}")
+    formula, operand_widths, result_width = CELLS[kernel]
+    for n in SIZES:
+        for rows in (1, 3):
+            operands = [(rng.standard_normal((rows, w * n)) * 2).astype(dtype) for w in operand_widths]
+            expected = formula(*(o.astype(WIDE) for o in operands)) + int(accumulate)
+            result = run(chosen, kernel, operands, (rows, result_width * n), dtype, accumulate)
+            tolerance = 3e-6 if dtype == "float32" else 1e-14
+            scale = max(1, np.abs(expected).max(initial=0)) if kernel == "lstm_cell_vjp" else 1  # sums that cancel
+            np.testing.assert_allclose(result, expected.astype(dtype), rtol=tolerance, atol=tolerance * float(scale))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cells_at_the_limits(backend, dtype):
+    """Gates that are shut or wide open are exactly so, at infinity too; NaN stays where it belongs."""
+    if "lstm_cell" not in wyrm.get_backend().capabilities.kernels:
+        pytest.skip(f"{backend} does not declare lstm_cell")
+    limits = np.array([1e4, -1e4, np.inf, -np.inf, np.nan, 0.0], dtype)
+    gates, cell = np.tile(limits, 4).reshape(1, -1), np.full((1, 6), 0.5, dtype)
+    expected = lstm_cell(gates.astype(WIDE), cell.astype(WIDE)).astype(dtype)
+    result = run(wyrm.get_backend(), "lstm_cell", [gates, cell], (1, 42), dtype)
+    np.testing.assert_allclose(result, expected, rtol=3e-6 if dtype == "float32" else 1e-14)
+    np.testing.assert_array_equal(result.reshape(7, 6)[2:6, :4], np.array([[1, 0, 1, 0]] * 3 + [[1, -1, 1, -1]]))
+    np.testing.assert_array_equal(np.isnan(result.reshape(7, 6)), np.array([[False] * 4 + [True, False]] * 7))

@@ -126,6 +126,44 @@ def test_optional_kernels_are_expanded_where_they_are_lacking():
         assert kernels_of(k.values) == expected
 
 
+def lstm_loss(steps=2):
+    """An LSTM cell, unrolled: its weights are used at every step."""
+    weights, bias = wyrm.ParameterNode(np.ones((6, 12))), wyrm.ParameterNode(np.ones((1, 12)))
+    state = wyrm.ParameterNode(np.zeros((2, 6)))
+    for _ in range(steps):
+        x = wyrm.InputNode((2, 3))
+        gates = wyrm.stack([state[:, :3], x], axis=1).dot(weights) + bias
+        state = gates.lstm_cell(state[:, 3:])
+    return state[:, :3].scalar_sum()
+
+
+def test_an_lstm_cell_is_differentiated_by_one_call():
+    """Of both VJPs together, on what the forward pass has kept: it is not computed again."""
+    gates, cell = wyrm.ParameterNode(np.ones((2, 12))), wyrm.ParameterNode(np.ones((2, 3)))
+    for loss, steps in ((gates.lstm_cell(cell).scalar_sum(), 1), (lstm_loss(2), 2)):
+        for purpose in ("train", "interactive"):
+            program = program_of(loss, purpose)
+            assert kernels_of(program.forward).count("lstm_cell") == steps
+            assert kernels_of(program.backward).count("lstm_cell_vjp") == steps
+            assert "lstm_cell" not in kernels_of(program.backward)
+            kept = [i.out for i in program.forward if i.kernel == "lstm_cell"]
+            read = [i.operands[1] for i in program.backward if i.kernel == "lstm_cell_vjp"]
+            assert read == kept[::-1]
+    evaluating = program_of(lstm_loss(2), "evaluate")
+    assert kernels_of(evaluating.forward).count("lstm_cell") == 2 and not evaluating.backward
+
+
+def test_calls_that_are_made_once_are_never_added_onto():
+    k = Emitter(ALL)
+    gates, cell, other = (Value("", shape=shape) for shape in ((2, 12), (2, 3), (2, 21)))
+    saved = k.once("lstm_cell", gates, cell)
+    assert k.once("lstm_cell", gates, cell) is saved and len(k.values) == 1
+    assert k.once("lstm_cell", gates, Value("", shape=(2, 3))) is not saved
+    saved.uses += 1
+    assert k.total([saved, other]).kernel == "add"
+    assert saved.onto is None
+
+
 def cells(slot: Slot):
     """The elements of the real buffer that a slot covers."""
     rows, cols = slot.shape
@@ -160,6 +198,19 @@ def check_memory(program):
             assert cells(slot) <= holds.keys()
             assert max((end for end in cells(slot)), default=0) < program.real_length
     return holds
+
+
+@pytest.mark.parametrize("kernels", [ALL, frozenset()], ids=["with kernels of their own", "expanded"])
+def test_memory_of_lstm_cells(kernels):
+    """What a cell keeps for its derivative stays until the derivative has been computed."""
+    for purpose in ("train", "interactive", "evaluate"):
+        program = program_of(lstm_loss(3), purpose, kernels)
+        check_memory(program)
+    program = program_of(lstm_loss(3), "interactive", kernels)
+    kept = [i.out for i in program.forward if i.kernel == "lstm_cell"]
+    for slot in kept:
+        others = [i.out for i in (*program.forward, *program.backward) if i.out.buffer == 0 and i.out != slot]
+        assert not any(cells(slot) & cells(other) for other in others)
 
 
 def test_memory_of_random_programs():

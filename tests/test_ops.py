@@ -82,7 +82,7 @@ BINARY = {
     "where": (lambda a, b: wyrm.where(_mask(a, b), a, b), lambda a, b: np.where(_mask(a, b), a, b)),
     "vector_dot": (lambda a, b: a.vector_dot(b), lambda a, b: (a * b).sum(axis=1, keepdims=True)),
 }
-ELSEWHERE = {"dot", "index", "index_sum", "index_mean", "pick", "dropout_mask", "detach", "stack"}
+ELSEWHERE = {"dot", "index", "index_sum", "index_mean", "pick", "dropout_mask", "detach", "stack", "lstm_cell"}
 
 
 def test_every_op_is_tested_here():
@@ -224,6 +224,55 @@ def test_stack(backend, rng):
     check(rng, a.stack(c, axis=1), np.hstack([a.value, c.value]), [a, c])
     check(rng, wyrm.stack([a, array, b.square(), a]), np.vstack([a.value, array, b.value**2, a.value]), [a, b])
     check(rng, wyrm.stack([array.T, a.t()], 1).t(), np.vstack([array, a.value]), [a])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_lstm_cell(backend, rng, shape):
+    """The formula, and gradients by the gates and by the cell, alone, together, and of either half of the result."""
+    gates, cell = parameter(rng, (shape[0], 4 * shape[1])), parameter(rng, shape)
+    f, i, o = (1 / (1 + np.exp(-z)) for z in np.split(gates.value, 4, axis=1)[:3])
+    new = f * cell.value + i * np.tanh(np.split(gates.value, 4, axis=1)[3])
+    expected = np.hstack([o * np.tanh(new), new])
+    check(rng, gates.lstm_cell(cell), expected, [gates, cell])
+    check(rng, gates.lstm_cell(cell.value), expected, [gates])
+    check(rng, wyrm.InputNode(gates.shape, gates.value, dtype="float64").lstm_cell(cell), expected, [cell])
+    check(rng, gates.lstm_cell(cell)[:, : shape[1]], expected[:, : shape[1]], [gates, cell])
+    new_only = gates.lstm_cell(cell)[:, shape[1] :]
+    check(rng, new_only, new, [cell])
+
+
+def test_lstm_cells_in_a_row(backend, rng):
+    """A network unrolled: states are used twice, weights at every step."""
+    weights, start = parameter(rng, (8, 20)), parameter(rng, (2, 10))
+    state, value = start, start.value
+    for _ in range(3):
+        x = rng.standard_normal((2, 3))
+        gates = wyrm.stack([state[:, :5], x], axis=1).dot(weights)
+        state = gates.lstm_cell(state[:, 5:]) + state * 0.1
+        z = np.split(np.hstack([value[:, :5], x]) @ weights.value, 4, axis=1)
+        f, i, o = (1 / (1 + np.exp(-a)) for a in z[:3])
+        new = f * value[:, 5:] + i * np.tanh(z[3])
+        value = np.hstack([o * np.tanh(new), new]) + value * 0.1
+    check(rng, state, value, [weights, start])
+
+
+def test_lstm_cell_of_bad_shapes(rng):
+    gates = parameter(rng, (3, 8))
+    for shape in ((3, 3), (3, 8), (1, 1), (3, 1)):
+        with pytest.raises(wyrm.ShapeError, match=rf"4 times as many columns as the cell, {4 * shape[1]} .*got 8 in \(3, 8\)"):
+            gates.lstm_cell(parameter(rng, shape))
+    for rows in (1, 2):
+        with pytest.raises(wyrm.ShapeError, match=rf"equally many rows, got \(3, 8\) and \({rows}, 2\)"):
+            gates.lstm_cell(np.zeros((rows, 2)))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2, 0)])
+def test_lstm_cell_of_nothing(backend, rng, shape):
+    gates, cell = wyrm.ParameterNode(np.zeros((shape[0], 4 * shape[1]))), wyrm.ParameterNode(np.zeros(shape))
+    state = gates.lstm_cell(cell)
+    state.scalar_sum().backward(1.0)
+    assert state.value.shape == (shape[0], 2 * shape[1])
+    assert gates.gradient.to_dense().shape == gates.shape
 
 
 def test_slices(backend, rng):

@@ -469,6 +469,7 @@ def test_a_state_of_something_else_is_refused():
         (lambda w: SGD(0.1, [w, Group([w])]), wyrm.OptionError, "twice"),
         (lambda w: SGD(0.1, [w, wyrm.ParameterNode.shared(w.storage)]), wyrm.OptionError, "twice"),
         (lambda w: SGD(0.1, [Group([])]), wyrm.OptionError, "got none"),
+        (lambda w: _SignedMomentum(0.1, [w], momentun=0.5), wyrm.OptionError, "no option 'momentun'"),
     ],
 )
 def test_bad_options(make, kind, pattern):

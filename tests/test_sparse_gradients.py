@@ -221,3 +221,61 @@ def test_row_sparse_gradients_are_checked():
         RowSparseGradient(np.array([2, 2]), np.zeros((2, 3)), (4, 3))
     with pytest.raises(wyrm.OutOfRangeError, match="within 0 and 3"):
         RowSparseGradient(np.array([2, 4]), np.zeros((2, 3)), (4, 3))
+
+
+def test_arithmetic_of_gradients(rng):
+    """Sums, scaling and norms against matrices; row-sparse as long as nothing dense is added."""
+    rows = [np.array([0, 3]), np.array([1, 3, 4])]
+    a, b = (wyrm.RowSparseGradient(r, rng.standard_normal((len(r), 2)), (6, 2)) for r in rows)
+    dense = wyrm.DenseGradient(rng.standard_normal((6, 2)))
+    both = a + b
+    assert isinstance(both, wyrm.RowSparseGradient)
+    assert both.rows.tolist() == [0, 1, 3, 4]
+    np.testing.assert_array_equal(both.to_dense(), a.to_dense() + b.to_dense())
+    for left, right in ((a, dense), (dense, a), (dense, dense)):
+        total = left + right
+        assert isinstance(total, wyrm.DenseGradient)
+        np.testing.assert_array_equal(np.asarray(total), left.to_dense() + right.to_dense())
+    for gradient in (a, dense):
+        assert type(2.5 * gradient) is type(gradient)
+        np.testing.assert_array_equal((gradient * 2.5).to_dense(), 2.5 * gradient.to_dense())
+        np.testing.assert_allclose(gradient.norm(), np.linalg.norm(gradient.to_dense()))
+    unsorted = wyrm.RowSparseGradient.merged([4, 1, 4], np.array([[1.0], [2.0], [3.0]]), (5, 1))
+    assert (unsorted.rows.tolist(), unsorted.values.tolist()) == ([1, 4], [[2.0], [4.0]])
+    with pytest.raises(wyrm.ShapeError, match="cannot be added"):
+        a + wyrm.DenseGradient(np.ones((6, 3)))
+    with pytest.raises(TypeError):
+        a * "2"
+
+
+def test_gradients_as_scipy_matrices(rng):
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    gradient = wyrm.RowSparseGradient(np.array([1, 4]), rng.standard_normal((2, 3)), (6, 3))
+    np.testing.assert_array_equal(gradient.to_scipy().toarray(), gradient.to_dense())
+    again = wyrm.RowSparseGradient.from_scipy(sparse.coo_array(gradient.to_dense()))
+    assert again.rows.tolist() == [1, 4]
+    np.testing.assert_array_equal(again.values, gradient.values)
+
+
+@pytest.mark.parametrize("kind", ["dense", "rows", "array", "scipy"])
+def test_gradients_can_be_set(backend, rng, kind):
+    """What is set is what the next step takes, and nothing of what had been gathered."""
+    table = wyrm.ParameterNode(np.zeros((5, 2)), dtype="float64")
+    table.index(wyrm.IndexInputNode(1, 2)).backward(1.0)
+    matrix = np.zeros((5, 2))
+    matrix[[1, 3]] = rng.standard_normal((2, 2))
+    if kind == "scipy":
+        value = pytest.importorskip("scipy.sparse", reason="SciPy is not installed").csr_array(matrix)
+    else:
+        rows = wyrm.RowSparseGradient(np.array([1, 3]), matrix[[1, 3]], (5, 2))
+        value = {"dense": wyrm.DenseGradient(matrix), "rows": rows, "array": matrix}[kind]
+    table.set_gradient(value)
+    sparse = kind in ("rows", "scipy")
+    assert isinstance(table.gradient, wyrm.RowSparseGradient if sparse else wyrm.DenseGradient)
+    SGD(1.0, [table]).step()
+    np.testing.assert_array_equal(table.value, -matrix)
+    for wrong, error in ((np.zeros((2, 5)), wyrm.ShapeError), (np.array([["a"]]), wyrm.DTypeError)):
+        with pytest.raises(error, match="ParameterNode"):
+            table.set_gradient(wrong)
+    with pytest.raises(wyrm.WyrmError):
+        wyrm.RowSparseGradient.merged([7], np.ones((1, 2)), (5, 2))

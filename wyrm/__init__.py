@@ -5,7 +5,7 @@ methods), then drive it step by step (:meth:`Node.forward`, :meth:`Node.backward
 leave the loop to native code with :func:`fit` and :func:`evaluate`.
 """
 
-from wyrm import optim
+from wyrm import nn, optim
 from wyrm._version import __version__
 from wyrm.errors import (
     BackendError,
@@ -21,6 +21,7 @@ from wyrm.errors import (
     WyrmError,
 )
 from wyrm.frontend.bags import BagInputNode, Bags
+from wyrm.frontend.drawing import Drawing, draw
 from wyrm.frontend.gradcheck import finite_difference
 from wyrm.frontend.gradients import DenseGradient, RowSparseGradient
 from wyrm.frontend.inputs import IndexInputNode, InputNode
@@ -42,6 +43,7 @@ __all__ = [
     "CapabilityError",
     "DTypeError",
     "DenseGradient",
+    "Drawing",
     "Epoch",
     "FeedError",
     "History",
@@ -60,11 +62,13 @@ __all__ = [
     "WyrmError",
     "__version__",
     "backends",
+    "draw",
     "evaluate",
     "evaluating",
     "finite_difference",
     "fit",
     "get_backend",
+    "nn",
     "optim",
     "stack",
     "use_backend",

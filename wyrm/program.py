@@ -119,6 +119,44 @@ def _expand_softmax(k: Any, a: Any) -> Any:
     return k.divide(e, k.sum(e, axis=1))
 
 
+def _columns(k: Any, a: Any, width: int, *parts: int) -> list[Any]:
+    """Parts of a matrix, by number, where its columns are cut into parts of equal width."""
+    return [k.slice(a, (0, a.shape[0]), (n * width, (n + 1) * width)) for n in parts]
+
+
+def _expand_lstm_cell(k: Any, gates: Any, cell: Any) -> Any:
+    rows, width = cell.shape
+    opened = k.sigmoid(k.slice(gates, (0, rows), (0, 3 * width)))
+    f, i, o = _columns(k, opened, width, 0, 1, 2)
+    g = k.tanh(*_columns(k, gates, width, 3))
+    new = k.add(k.multiply(f, cell), k.multiply(i, g))
+    bounded = k.tanh(new)
+    parts = [k.multiply(o, bounded), new, opened, g, bounded]
+    return k.blocks(parts, [(0, n * width) for n in (0, 1, 2, 5, 6)], (rows, 7 * width))
+
+
+def _expand_lstm_cell_vjp(k: Any, gradient: Any, saved: Any, cell: Any) -> Any:
+    rows, width = cell.shape
+    dh, dnew = _columns(k, gradient, width, 0, 1)
+    f, i, o, g, bounded = _columns(k, saved, width, 2, 3, 4, 5, 6)
+
+    def through_tanh(d: Any, y: Any) -> Any:
+        return k.multiply(d, k.subtract(k.literal(1.0), k.multiply(y, y)))
+
+    def through_sigmoid(d: Any, y: Any) -> Any:
+        return k.multiply(k.multiply(d, y), k.subtract(k.literal(1.0), y))
+
+    d = k.add(dnew, through_tanh(k.multiply(dh, o), bounded))
+    parts = [
+        through_sigmoid(k.multiply(d, cell), f),
+        through_sigmoid(k.multiply(d, g), i),
+        through_sigmoid(k.multiply(dh, bounded), o),
+        through_tanh(k.multiply(d, i), g),
+        k.multiply(d, f),
+    ]
+    return k.blocks(parts, [(0, n * width) for n in range(5)], (rows, 5 * width))
+
+
 def _elementwise(name: str, operands: str, formula: str) -> Kernel:
     return Kernel(name, tuple(operands.split()), formula, broadcast_shapes, elementwise=True)
 
@@ -163,6 +201,24 @@ KERNELS: dict[str, Kernel] = {
             "out = exp(a) / exp(a).sum(axis=1, keepdims=True), without overflow",
             lambda a: a,
             expansion=_expand_softmax,
+        ),
+        # one step of an LSTM cell over n columns of memory; the columns of a block are named in brackets, n of each
+        Kernel(
+            "lstm_cell",
+            ("gates", "cell"),
+            "f, i, o, g = sigmoid(gates[f]), sigmoid(gates[i]), sigmoid(gates[o]), tanh(gates[g]); c = f * cell + i * g; "
+            "out = [o * tanh(c) | c | f | i | o | g | tanh(c)]",
+            lambda gates, cell: (cell[0], 7 * cell[1]),
+            expansion=_expand_lstm_cell,
+        ),
+        Kernel(
+            "lstm_cell_vjp",
+            ("gradient", "saved", "cell"),
+            "f, i, o, g, t = the last five blocks of saved, a result of lstm_cell; dh, dc = gradient; "
+            "d = dc + dh * o * (1 - t**2); "
+            "out = [d * cell * f * (1 - f) | d * g * i * (1 - i) | dh * t * o * (1 - o) | d * i * (1 - g**2) | d * f]",
+            lambda gradient, saved, cell: (cell[0], 5 * cell[1]),
+            expansion=_expand_lstm_cell_vjp,
         ),
         # products
         Kernel("matmul", ("a", "b"), "out = (a.T if transpose_a else a) @ (b.T if transpose_b else b)", _matmul_shape),

@@ -54,6 +54,11 @@ def _two_for_a_product(rng: np.random.Generator) -> list[Shape]:
     return [(_length(rng), depth), (depth, _length(rng))]
 
 
+def _gates_and_cell(rng: np.random.Generator) -> list[Shape]:
+    rows, width = int(rng.integers(1, 5)), _length(rng)
+    return [(rows, 4 * width), (rows, width)]
+
+
 def _index(rng: np.random.Generator, operands: list[wyrm.ParameterNode]) -> wyrm.Node:
     table = operands[0]
     count = _length(rng)
@@ -146,6 +151,7 @@ CASES: dict[str, Case] = {
     "index_sum": Case(_one, lambda rng, p: p[0].index_sum(_bag(rng, p[0]))),
     "index_mean": Case(_one, lambda rng, p: p[0].index_mean(_bag(rng, p[0]))),
     "pick": Case(_one, _pick),
+    "lstm_cell": Case(_gates_and_cell, lambda rng, p: p[0].lstm_cell(p[1])),
     "dropout_mask": Case(_one, _dropout),
     "detach": Case(_one, lambda rng, p: p[0].detach() * p[0], differentiable=False),
 }

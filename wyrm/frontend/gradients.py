@@ -7,29 +7,71 @@ that has lost neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import OutOfRangeError, ShapeError
+from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
+from wyrm.frontend.values import as_reals
 from wyrm.memory import GradientBuffer
 from wyrm.program import Shape
 
-__all__ = ["DenseGradient", "Gradient", "RowSparseGradient", "read_gradient", "write_gradient"]
+__all__ = ["DenseGradient", "Gradient", "RowSparseGradient", "as_gradient", "read_gradient", "write_gradient"]
 
 Array = npt.NDArray[Any]
 
 
+class _Arithmetic:
+    """What both kinds of gradient can do."""
+
+    def __add__(self, other: Gradient) -> Gradient:
+        """The sum: row-sparse where both are, else dense; nothing is lost.
+
+        Raises
+        ------
+        ShapeError
+            Where the shapes differ.
+        """
+        if not isinstance(other, (DenseGradient, RowSparseGradient)):
+            return NotImplemented
+        me: Gradient = self  # type: ignore[assignment]
+        if me.shape != other.shape:
+            raise ShapeError(f"gradients of shapes {me.shape} and {other.shape} cannot be added")
+        if isinstance(me, RowSparseGradient) and isinstance(other, RowSparseGradient):
+            rows = np.concatenate([me.rows, other.rows])
+            return RowSparseGradient.merged(rows, np.concatenate([me.values, other.values]), me.shape)
+        return DenseGradient(me.to_dense() + other.to_dense())
+
+    def __mul__(self, factor: float) -> Gradient:
+        """The gradient scaled by a number."""
+        if not isinstance(factor, (int, float, np.number)):
+            return NotImplemented
+        return replace(self, values=self.values * self.values.dtype.type(factor))  # type: ignore
+
+    __rmul__ = __mul__
+
+    def norm(self) -> float:
+        """The root of the sum of the squares of all elements."""
+        return float(np.sqrt(np.sum(np.square(self.values, dtype=np.float64))))  # type: ignore
+
+
 @dataclass(frozen=True, eq=False)
-class DenseGradient:
+class DenseGradient(_Arithmetic):
     """A gradient as a whole matrix.
 
     Attributes
     ----------
     values
         Of the parameter's shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradient = DenseGradient(np.array([[3.0, 4.0]]))
+    >>> gradient.norm(), (0.5 * gradient + gradient).values
+    (5.0, array([[4.5, 6. ]]))
     """
 
     values: Array
@@ -37,6 +79,8 @@ class DenseGradient:
     @property
     def shape(self) -> Shape:
         """The parameter's shape."""
+        if self.values.ndim != 2:
+            raise ShapeError(f"gradient: expected a matrix, got shape {self.values.shape}")
         rows, cols = self.values.shape
         return rows, cols
 
@@ -49,7 +93,7 @@ class DenseGradient:
 
 
 @dataclass(frozen=True, eq=False)
-class RowSparseGradient:
+class RowSparseGradient(_Arithmetic):
     """A gradient that is zero but for some rows.
 
     Attributes
@@ -61,12 +105,19 @@ class RowSparseGradient:
     shape
         Of the parameter.
 
+    Raises
+    ------
+    ShapeError, OutOfRangeError
+        Where rows and values do not fit together, or rows are not sorted, not distinct or outside the parameter.
+
     Examples
     --------
     >>> import numpy as np
     >>> gradient = RowSparseGradient(np.array([0, 2]), np.ones((2, 2)), (4, 2))
     >>> gradient.to_dense()[:, 0]
     array([1., 0., 1., 0.])
+    >>> (gradient + RowSparseGradient(np.array([2, 3]), np.ones((2, 2)), (4, 2))).to_dense()[:, 0]
+    array([1., 0., 2., 1.])
     """
 
     rows: npt.NDArray[np.int64]
@@ -80,9 +131,34 @@ class RowSparseGradient:
                 f"{(len(self.rows), self.shape[1])}, got {self.values.shape}"
             )
         if np.any(np.diff(self.rows) <= 0):
-            raise ShapeError("row-sparse gradient: rows must be sorted, with none twice")
+            raise ShapeError("row-sparse gradient: rows must be sorted, with none twice; RowSparseGradient.merged sees to it")
         if len(self.rows) and not 0 <= self.rows[0] <= self.rows[-1] < self.shape[0]:
             raise OutOfRangeError(f"row-sparse gradient: rows must be within 0 and {self.shape[0] - 1}")
+
+    @classmethod
+    def merged(cls, rows: npt.ArrayLike, values: Array, shape: Shape) -> RowSparseGradient:
+        """From rows in any order; those that stand several times are summed."""
+        distinct, place = np.unique(np.asarray(rows, np.int64), return_inverse=True)
+        total = np.zeros((len(distinct), shape[1]), values.dtype)
+        np.add.at(total, place.reshape(-1), values)
+        return cls(distinct, total, shape)
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> RowSparseGradient:
+        """From a ``scipy.sparse`` matrix or array: the rows in which it stores anything."""
+        stored = matrix.tocsr()
+        rows = np.flatnonzero(np.diff(stored.indptr)).astype(np.int64)
+        return cls(rows, np.asarray(stored[rows].todense()), (int(stored.shape[0]), int(stored.shape[1])))
+
+    def to_scipy(self) -> Any:
+        """The gradient as a ``scipy.sparse.csr_array``; SciPy must be installed."""
+        from scipy.sparse import csr_array
+
+        cols = self.shape[1]
+        lengths = np.zeros(self.shape[0], np.int64)
+        lengths[self.rows] = cols
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return csr_array((self.values.reshape(-1), np.tile(np.arange(cols), len(self.rows)), offsets), shape=self.shape)
 
     def to_dense(self) -> Array:
         """The gradient as a matrix of the parameter's shape."""
@@ -104,6 +180,26 @@ def read_gradient(buffer: GradientBuffer) -> Gradient:
         np.add.at(values, buffer.row_numbers[: buffer.count], buffer.row_values[: buffer.count])
         return DenseGradient(values)
     return RowSparseGradient(*buffer.merged_rows(), buffer.shape)
+
+
+def as_gradient(value: Any, shape: Shape, label: str) -> Gradient:
+    """A gradient for a parameter of a shape, from one, from a matrix or from a ``scipy.sparse`` one.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Where the shape is another, or it holds no real numbers.
+    """
+    if hasattr(value, "tocsr"):
+        value = RowSparseGradient.from_scipy(value)
+    if not isinstance(value, (DenseGradient, RowSparseGradient)):
+        value = DenseGradient(as_reals(value, label))
+    if value.values.dtype.kind not in "fiub":
+        raise DTypeError(f"{label}: expected real numbers, got {value.values.dtype}")
+    if value.shape != shape:
+        raise ShapeError(f"{label}: set_gradient expected shape {shape}, got {value.shape}")
+    gradient: Gradient = value
+    return gradient
 
 
 def write_gradient(buffer: GradientBuffer, gradient: Gradient) -> None:

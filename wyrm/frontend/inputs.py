@@ -110,6 +110,8 @@ class InputNode(Leafed):
         What it is set to at first.
     name
         For messages and pictures.
+    constant
+        Whether :func:`wyrm.fit` and :func:`wyrm.evaluate` take the value that it is set to, where the feed has none.
     dtype
         ``float32`` unless given as ``float64``. A graph has one dtype.
 
@@ -119,7 +121,7 @@ class InputNode(Leafed):
         Where shape, dtype or value are of the wrong kind.
     """
 
-    __slots__ = ()
+    __slots__ = ("constant",)
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class InputNode(Leafed):
         value: npt.ArrayLike | None = None,
         *,
         name: str | None = None,
+        constant: bool = False,
         dtype: npt.DTypeLike | None = None,
     ) -> None:
         kind = np.dtype(np.float32 if dtype is None else dtype).name
@@ -134,6 +137,7 @@ class InputNode(Leafed):
             raise DTypeError(f"InputNode: dtype must be float32 or float64, got {kind}")
         shape = _check_shape(shape, "InputNode")
         self.name = name
+        self.constant = constant
         self._structure = input_structure(INPUT, self._enter(current_graph()), shape, kind)
         if value is not None:
             self.set_value(value)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
@@ -16,6 +16,7 @@ from wyrm.frontend.graph import Graph, current_graph
 from wyrm.frontend.mode import is_evaluating
 from wyrm.frontend.op import Leaf, Op
 from wyrm.frontend.ops import (
+    Cells,
     Choices,
     Elementwise,
     Functions,
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Node", "NodeLike", "apply"]
 
 Array = npt.NDArray[Any]
+N = TypeVar("N", bound="Node")
 
 
-class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookups, Random, Gradients):
+class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookups, Cells, Random, Gradients):
     """A matrix in a graph: the result of an op, an input or a parameter.
 
     Nodes are made by ops on other nodes, not by calling this class. A node has its shape as soon as it exists; :meth:`forward`
@@ -111,6 +113,27 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
     def __repr__(self) -> str:
         name = getattr(self, "name", None)
         return f"<{self._kind()} {self.shape}{f' {name!r}' if name else ''}>"
+
+    @classmethod
+    def of(cls: type[N], node: Node) -> N:
+        """A node of this class that is another one in all else: for subclasses that add methods to a result.
+
+        Raises
+        ------
+        DTypeError
+            For inputs and parameters, which are no results.
+        """
+        if isinstance(node._structure.op, Leaf):
+            raise DTypeError(f"{cls.__name__}.of: expected the result of an op, got {node!r}")
+        result = cls.__new__(cls)
+        result._structure, result._graph, result._parents = node._structure, node._graph, node._parents
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise DTypeError(
+            f"{self._label()} can be neither copied nor pickled: it belongs to its graph. Copy or pickle the parameters "
+            f"(see parameters()), and call the function that built the graph again, with the copies"
+        )
 
     # -- passes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, ShapeError
 from wyrm.frontend.binding import Binding, retire_all
-from wyrm.frontend.gradients import Gradient, RowSparseGradient, read_gradient
+from wyrm.frontend.gradients import Gradient, RowSparseGradient, as_gradient, read_gradient, write_gradient
 from wyrm.frontend.node import Node
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.frontend.structure import parameter_structure
@@ -43,6 +44,12 @@ class ParameterNode(Node):
         Whether it has a gradient.
     copy
         As for :class:`HogwildParameter`.
+
+    Notes
+    -----
+    ``copy.deepcopy`` and ``pickle`` take value, name, dtype, trainability and what optimizers keep along; parameters that
+    share storage share the copy if they are copied together. ``copy.copy`` is another node over the same storage, as
+    :meth:`shared`. A gradient that waits for a step is never copied.
 
     Examples
     --------
@@ -84,6 +91,9 @@ class ParameterNode(Node):
         if not isinstance(storage, HogwildParameter):
             raise DTypeError(f"ParameterNode.shared: expected a HogwildParameter, got {type(storage).__name__}")
         return cls(storage, name=name, trainable=trainable)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), name=self.name, trainable=self.trainable), (self._storage,)
 
     def __del__(self) -> None:
         retire_all(getattr(self, "_bindings", []))
@@ -138,6 +148,21 @@ class ParameterNode(Node):
             empty = np.zeros((0, self.shape[1]), self.dtype)
             return RowSparseGradient(np.zeros(0, np.int64), empty, self.shape)
         return read_gradient(self._gradient)
+
+    def set_gradient(self, gradient: Gradient | npt.ArrayLike | Any) -> None:
+        """Replace what has been gathered: an optimizer's next step takes this.
+
+        Parameters
+        ----------
+        gradient
+            A gradient, a matrix of the parameter's shape or a ``scipy.sparse`` one. Copied.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            Where it has another shape or holds no real numbers.
+        """
+        write_gradient(self._gradient_buffer(), as_gradient(gradient, self.shape, self._label()))
 
     def zero_gradient(self) -> None:
         """Set the gradient back to zero."""

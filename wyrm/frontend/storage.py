@@ -42,6 +42,10 @@ class HogwildParameter:
         Whether to copy the value. ``False`` adopts the array itself, which must be writable, C-contiguous and of
         the dtype: training then changes it in place.
 
+    Notes
+    -----
+    The storage can be copied and pickled: value and states travel, an adopted array by its value.
+
     Raises
     ------
     DTypeError
@@ -183,8 +187,27 @@ class HogwildParameter:
         for lazy in self.lazy:
             lazy.catch_up()
 
+    # -- copies
+
+    def __getstate__(self) -> tuple[Array, dict[str, Array]]:
+        """The value, caught up, and the states; clocks begin anew, and who shares the storage here is nobody there."""
+        return self.value.view(np.ndarray), dict(self._states)
+
+    def __setstate__(self, state: tuple[Array, dict[str, Array]]) -> None:
+        value, states = state
+        self._array = _aligned_copy(value)
+        self._begin()
+        self._states = {name: _aligned_copy(array) for name, array in states.items()}
+
     def __repr__(self) -> str:
         return f"HogwildParameter(shape={self.shape}, dtype={self.dtype})"
+
+
+def _aligned_copy(array: Array) -> Array:
+    """A copy in memory of our own, whose place suits native code."""
+    copy = aligned(array.shape, array.dtype, fill=None)
+    copy[...] = array
+    return copy
 
 
 class Lazy:

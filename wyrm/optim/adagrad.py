@@ -43,6 +43,7 @@ class Adagrad(Optimizer):
     name = "adagrad"
     states = (State("sum"),)
     always = frozenset({"learning_rate", "eps"})
+    optional = frozenset({"l1"})
 
     def __init__(
         self,

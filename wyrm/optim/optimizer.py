@@ -24,6 +24,8 @@ from wyrm.selection import get_backend
 __all__ = ["Optimizer", "Result", "shrunk"]
 
 Array = npt.NDArray[Any]
+#: Options that every optimizer has, and the base class sees to.
+_COMMON = frozenset({"l2", "weight_decay", "clip_value", "clip_norm"})
 #: Options whose absence is ``None``, not 0.
 _UNBOUNDED = frozenset({"clip_norm", "clip_value"})
 #: The new value and the new states by name.
@@ -62,6 +64,8 @@ class Optimizer:
     states: ClassVar[tuple[State, ...]] = ()
     #: Options that are part of the rule even where they are 0.
     always: ClassVar[frozenset[str]] = frozenset({"learning_rate"})
+    #: Options of its own that are part of the rule where they are not 0.
+    optional: ClassVar[frozenset[str]] = frozenset()
     #: Options that have to be below 1.
     fractions: ClassVar[frozenset[str]] = frozenset()
 
@@ -126,6 +130,8 @@ class Optimizer:
         schedule = options["learning_rate"] if callable(options["learning_rate"]) else None
         numbers: dict[str, float] = {}
         for name, value in self.numbers(options).items():
+            if name not in self.always | self.optional | _COMMON:
+                raise OptionError(f"{owner}: there is no option {name!r}")
             if name == "learning_rate" and schedule is not None:
                 value = float(np.asarray(schedule(np.zeros(1, np.int64))).reshape(-1)[0])
             if (value is None and name in _UNBOUNDED) or (value == 0 and name not in self.always | _UNBOUNDED):
@@ -281,6 +287,13 @@ class Optimizer:
         self._kept = bound, leaves
         self._native, _ = bound.attached(leaves)
         return self._native
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = type(self).__name__
+        raise DTypeError(
+            f"{name} can be neither copied nor pickled: it is bound to its parameters' memory. Keep state_dict(), and give it "
+            f"to load_state_dict() of another {name} over the copied parameters"
+        )
 
     def __repr__(self) -> str:
         groups = []

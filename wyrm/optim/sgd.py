@@ -59,6 +59,7 @@ class SGD(Optimizer):
     """
 
     name = "sgd"
+    optional = frozenset({"momentum", "l1"})
     fractions = frozenset({"momentum"})
 
     def __init__(

@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 @overload
 def evaluate(
     nodes: Node,
-    feed: Mapping[Any, npt.ArrayLike],
+    feed: Mapping[Any, Any],
     *,
     backend: str | Backend | None = ...,
     num_threads: int | None = ...,
@@ -40,7 +40,7 @@ def evaluate(
 @overload
 def evaluate(
     nodes: Sequence[Node],
-    feed: Mapping[Any, npt.ArrayLike],
+    feed: Mapping[Any, Any],
     *,
     backend: str | Backend | None = ...,
     num_threads: int | None = ...,
@@ -49,7 +49,7 @@ def evaluate(
 
 def evaluate(
     nodes: Node | Sequence[Node],
-    feed: Mapping[Any, npt.ArrayLike],
+    feed: Mapping[Any, Any],
     *,
     backend: str | Backend | None = None,
     num_threads: int | None = None,

@@ -79,7 +79,7 @@ def read_feed(
     lengths: dict[int, Node] = {}
     for number, leaf in enumerate(leaves):
         owner = owners[leaf]
-        if isinstance(owner, ConstantNode):
+        if isinstance(owner, ConstantNode) or (leaf not in arrays and getattr(owner, "constant", False)):
             sources.append(Source(np.ascontiguousarray(owner.value.reshape(1, -1)), constant=True))
             continue
         if isinstance(owner, RandomNode):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wyrm.backend import Backend
 from wyrm.errors import CapabilityError, NotFiniteError, OptionError, ShapeError
@@ -31,7 +30,7 @@ __all__ = ["fit"]
 
 def fit(
     loss: Node,
-    feed: Mapping[Any, npt.ArrayLike],
+    feed: Mapping[Any, Any],
     optimizer: Optimizer | Sequence[Optimizer],
     *,
     num_epochs: int = 1,

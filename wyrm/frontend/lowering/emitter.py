@@ -76,6 +76,7 @@ class Emitter:
         self.values: list[Value] = []
         self.limits: dict[Value, int] = {}
         self.literals: dict[float, Value] = {}
+        self._once: dict[tuple[str, tuple[Value, ...]], Value] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
         """The call of a kernel, as a method."""
@@ -95,6 +96,20 @@ class Emitter:
         if kernel.elementwise:
             operands = _without_copies(operands, shape)
         return self._record(Value(name, operands, attributes, shape))
+
+    def once(self, name: str, *operands: Value) -> Value:
+        """As :meth:`call`, of a kernel without attributes; the result of an earlier such call of the same operands.
+
+        For kernels that compute what several VJPs need, or a forward pass and a VJP, each of which reads its part through
+        :meth:`slice`. A result that several read must never be changed in place. Sums of contributions (:meth:`total`,
+        :meth:`accumulate`) are taken in place only on values to which there is one reference, and on slices never; this
+        method holds a reference of its own, so its results are safe even where they are handed on whole.
+        """
+        key = name, operands
+        if key not in self._once:
+            value = self._once[key] = self.call(name, *operands)
+            value.uses += 1
+        return self._once[key]
 
     def literal(self, number: float) -> Value:
         """A constant of the program."""

@@ -7,12 +7,14 @@
 * :mod:`.reductions`: sums and means, softmax;
 * :mod:`.shapes`: transposition, slices, stacks;
 * :mod:`.lookups`: rows of tables;
+* :mod:`.cells`: steps of recurrent cells;
 * :mod:`.random`: dropout;
 * :mod:`.gradients`: what steers gradients.
 
 A new op made of existing kernels is added to one of these files, and nowhere else.
 """
 
+from wyrm.frontend.ops.cells import Cells
 from wyrm.frontend.ops.choices import Choices
 from wyrm.frontend.ops.elementwise import Elementwise
 from wyrm.frontend.ops.functions import Functions
@@ -23,4 +25,15 @@ from wyrm.frontend.ops.random import Random
 from wyrm.frontend.ops.reductions import Reductions
 from wyrm.frontend.ops.shapes import Shapes
 
-__all__ = ["Choices", "Elementwise", "Functions", "Gradients", "Lookups", "Products", "Random", "Reductions", "Shapes"]
+__all__ = [
+    "Cells",
+    "Choices",
+    "Elementwise",
+    "Functions",
+    "Gradients",
+    "Lookups",
+    "Products",
+    "Random",
+    "Reductions",
+    "Shapes",
+]

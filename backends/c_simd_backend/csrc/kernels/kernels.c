@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 
+#include "cells.h"
 #include "products.h"
 #include "random.h"
 #include "softmax.h"
@@ -21,6 +22,8 @@ const Kernel WYRM_KERNELS[] = {
     ENTRY(transpose)
     ENTRY(logsumexp)
     ENTRY(softmax)
+    ENTRY(lstm_cell)
+    ENTRY(lstm_cell_vjp)
     ENTRY(matmul)
     ENTRY(row_dot)
     ENTRY(gather)

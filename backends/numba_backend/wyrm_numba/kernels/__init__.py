@@ -7,6 +7,7 @@ Elementwise kernels are functions of elements, in :mod:`.elements`; the loops ar
 """
 
 from wyrm_numba.kernels.bags import accumulate_bag, gather_bag, scatter_bag
+from wyrm_numba.kernels.cells import lstm_cell, lstm_cell_vjp
 from wyrm_numba.kernels.products import matmul, row_dot
 from wyrm_numba.kernels.random import dropout_mask
 from wyrm_numba.kernels.rows import accumulate_rows, gather, pick, place, scatter
@@ -21,6 +22,8 @@ __all__ = [
     "gather",
     "gather_bag",
     "logsumexp",
+    "lstm_cell",
+    "lstm_cell_vjp",
     "matmul",
     "pick",
     "place",

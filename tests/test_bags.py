@@ -1,0 +1,175 @@
+"""Bags: pooled look-ups in graphs, in fit and evaluate, from lists, CSR matrices and offsets; what is refused."""
+
+import numpy as np
+import pytest
+
+import wyrm
+from wyrm import Bags
+from wyrm.optim import SGD
+
+
+def pooled(table, lists, weights=None, mean=False):
+    """The formula."""
+    result = np.zeros((len(lists), table.shape[1]))
+    for n, bag in enumerate(lists):
+        w = np.ones(len(bag)) if weights is None else np.asarray(weights[n], float)
+        if len(bag):
+            result[n] = (w[:, None] * table[np.asarray(bag, int)]).sum(0) / (w.sum() if mean else 1)
+    return result
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("cols", [1, 5, 16, 33])
+def test_pooled_lookups(backend, rng, cols, mean, weighted):
+    """Rows that stand several times, empty bags, more indices than ever before; the gradient stays row-sparse."""
+    table = wyrm.ParameterNode(rng.standard_normal((50, cols)), dtype="float64")
+    bag = wyrm.BagInputNode(3)
+    node = table.index_mean(bag) if mean else table.index_sum(bag)
+    upstream = rng.standard_normal((3, cols))
+    loss = (node * upstream).scalar_sum()
+    for longest in (0, 3, 4, 200, 2):
+        lists = [rng.integers(0, 50, int(rng.integers(0, longest + 1))) for _ in range(3)]
+        weights = [rng.uniform(0.5, 2, len(b)) for b in lists] if weighted else None
+        bag.set_value(Bags.from_lists(lists, weights))
+        loss.forward()
+        np.testing.assert_allclose(node.value, pooled(table.value, lists, weights, mean), rtol=1e-12, atol=1e-12)
+        table.zero_gradient()
+        loss.backward(1.0)
+        expected = np.zeros((50, cols))
+        for n, b in enumerate(lists):
+            w = np.ones(len(b)) if weights is None else weights[n]
+            np.add.at(expected, b, w[:, None] * upstream[n] / (w.sum() if mean and len(b) else 1))
+        assert isinstance(table.gradient, wyrm.RowSparseGradient)
+        np.testing.assert_array_equal(table.gradient.rows, np.unique(np.concatenate(lists)))
+        np.testing.assert_allclose(table.gradient.to_dense(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.variants
+def test_bags_of_a_computed_node_and_mixed_uses(backend, rng):
+    table = wyrm.ParameterNode(rng.standard_normal((6, 4)), dtype="float64")
+    bag, index = wyrm.BagInputNode(2, [[0, 3, 3], []]), wyrm.IndexInputNode(2, [3, 5])
+    loss = (table.tanh().index_sum(bag) * 0.5 + table.index_mean(bag) + table.index(index)).square().scalar_sum()
+    difference, gradient = wyrm.finite_difference(table, loss)
+    np.testing.assert_allclose(gradient, difference, rtol=1e-6, atol=1e-8)
+
+
+def linear_model(dtype="float64"):
+    weights, bag = wyrm.ParameterNode(np.zeros((30, 1)), dtype=dtype), wyrm.BagInputNode(1)
+    y = wyrm.InputNode((1, 1), dtype=dtype)
+    return weights, bag, y, wyrm.nn.losses.binary_cross_entropy(weights.index_sum(bag), y)
+
+
+@pytest.mark.variants
+def test_fit_over_bags_equals_steps(backend, rng):
+    """Sparse logistic regression; bags grow as the run goes on, so that workers have to make room."""
+    lists = [rng.integers(0, 30, n % 7 + 40 * (n == 50)) for n in range(60)]
+    weights = [rng.uniform(0.5, 2, len(b)) for b in lists]
+    targets = rng.integers(0, 2, 60)
+    results = []
+    for native in (True, False):
+        w, bag, y, loss = linear_model()
+        optimizer = SGD(0.3, [w], l2=0.1)
+        if native:
+            history = wyrm.fit(loss, {bag: Bags.from_lists(lists, weights), y: targets}, optimizer, shuffle=False)
+            assert history[0].examples == 60
+        else:
+            for b, v, target in zip(lists, weights, targets, strict=True):
+                bag.set_value(Bags.from_lists([b], [v]))
+                y.set_value(target)
+                loss.forward()
+                loss.backward(1.0)
+                optimizer.step()
+        results.append(w.value.copy())
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-10, atol=1e-12)
+    assert results[0].any()
+
+
+def test_threads_make_room_each_for_itself(backend, rng):
+    if "hogwild" not in wyrm.get_backend(backend).capabilities.schedules:
+        pytest.skip(f"{backend} runs on one thread")
+    w, bag, y, loss = linear_model()
+    lists = [rng.integers(0, 30, int(n)) for n in rng.integers(0, 300, 400)]
+    history = wyrm.fit(loss, {bag: lists, y: rng.integers(0, 2, 400)}, SGD(0.001, [w]), num_threads=2, num_epochs=3)
+    assert [epoch.examples for epoch in history] == [400] * 3
+    assert history.losses[-1] < history.losses[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
+def test_csr_matrices_are_read_where_they_stand(backend, rng, dtype, index_dtype):
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    matrix = sparse.random(40, 30, 0.2, format="csr", dtype=dtype, random_state=1)
+    matrix.indices, matrix.indptr = matrix.indices.astype(index_dtype), matrix.indptr.astype(index_dtype)
+    table, bag = wyrm.ParameterNode(rng.standard_normal((30, 3)), dtype="float64"), wyrm.BagInputNode(1)
+    values = wyrm.evaluate(table.index_sum(bag), {bag: matrix})
+    np.testing.assert_allclose(values[:, 0], matrix @ table.value, rtol=1e-6)
+    assert np.shares_memory(Bags.of(matrix).values, matrix.indices)
+    assert np.shares_memory(Bags.of(matrix).weights, matrix.data)
+    part = matrix[10:20]
+    np.testing.assert_allclose(wyrm.evaluate(table.index_sum(bag), {bag: part})[:, 0], part @ table.value, rtol=1e-6)
+    several = wyrm.BagInputNode(4)
+    values = wyrm.evaluate(table.index_sum(several), {several: matrix})
+    np.testing.assert_allclose(values.reshape(40, 3), matrix @ table.value, rtol=1e-6)
+
+
+def test_forms():
+    bags = Bags.from_lists([[3, 1], (), np.array([2])], weights=[[1, 2], [], [0.5]])
+    assert bags.to_lists() == [[3, 1], [], [2]]
+    assert bags.weights.tolist() == [1, 2, 0.5]
+    assert len(bags) == 3
+    assert repr(bags) == "Bags(3 bags, 3 values, weighted)"
+    assert Bags.of(np.array([[1, 2], [3, 4]])).to_lists() == [[1, 2], [3, 4]]
+    assert Bags.from_lists([]).to_lists() == []
+    node = wyrm.BagInputNode(1, [3, 1])
+    assert node.value.to_lists() == [[3, 1]]
+    node.set_value([])
+    assert node.value.to_lists() == [[]]
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "pattern"),
+    [
+        (lambda: Bags([1, 2], [0, 3]), wyrm.ShapeError, "within 0 and 2"),
+        (lambda: Bags([1, 2], [0, 2, 1]), wyrm.ShapeError, "must not fall"),
+        (lambda: Bags([1, 2], [-1, 2]), wyrm.ShapeError, "from -1"),
+        (lambda: Bags([1, 2], []), wyrm.ShapeError, "at least one offset"),
+        (lambda: Bags([1, 2], [0, 2], [1.0]), wyrm.ShapeError, "2 weights"),
+        (lambda: Bags([1, 2], [0, 2], [1.0, np.nan]), wyrm.DTypeError, "weight 1 is NaN"),
+        (lambda: Bags([1.5], [0, 1]), wyrm.DTypeError, "whole row numbers"),
+        (lambda: Bags.from_lists([[1]], [[1, 2]]), wyrm.ShapeError, "as many weights"),
+        (lambda: wyrm.BagInputNode(1, 5), wyrm.DTypeError, "expected Bags"),
+        (lambda: wyrm.BagInputNode(2, [[1]]), wyrm.ShapeError, "expected 2 bags, got 1"),
+        (lambda: wyrm.BagInputNode(-1), wyrm.ShapeError, "how many bags"),
+        (lambda: wyrm.BagInputNode(1, [[-1]]), wyrm.OutOfRangeError, "-1 at position 0"),
+        (lambda: wyrm.ParameterNode(np.ones((3, 1))).index_sum(wyrm.IndexInputNode()), wyrm.DTypeError, "a BagInputNode"),
+        (lambda: wyrm.ParameterNode(np.ones((3, 1))).index(wyrm.BagInputNode()), wyrm.DTypeError, "an IndexInputNode"),
+        (lambda: wyrm.ParameterNode(np.ones((3, 1))).pick(wyrm.IndexInputNode(2)), wyrm.ShapeError, "as many indices as rows"),
+        (lambda: wyrm.ParameterNode(np.ones((3, 1))).index_sum(wyrm.BagInputNode(1, [3])), wyrm.OutOfRangeError, "below 3"),
+        (lambda: wyrm.BagInputNode(1).value, wyrm.MissingValueError, "no value yet"),
+    ],
+)
+def test_bad_arguments(make, kind, pattern):
+    with pytest.raises(kind, match=pattern):
+        make()
+
+
+def test_bad_feeds(backend):
+    w, bag, y, loss = linear_model()
+    for feed, kind, pattern in (
+        ([[0], [30]], wyrm.OutOfRangeError, "example 1.*30"),
+        ([[0]], wyrm.FeedError, "same number of examples"),
+        ([0, 1], wyrm.DTypeError, "sequence of lists"),
+    ):
+        with pytest.raises(kind, match=pattern):
+            wyrm.fit(loss, {bag: feed, y: [0, 1]}, SGD(0.1, [w]))
+    with pytest.raises(wyrm.MissingValueError, match="BagInputNode"):
+        loss.forward()
+    bags = Bags(np.array([1, 2, 3]), [0, 2, 3])
+
+    def spoil(epoch):
+        bags.values[1] = 99
+
+    with pytest.raises(wyrm.OutOfRangeError, match="99"):
+        wyrm.fit(loss, {bag: bags, y: [0, 1]}, SGD(0.1, [w]), num_epochs=2, callbacks=[spoil])

@@ -1,0 +1,59 @@
+"""Gated recurrent units (Cho et al., EMNLP 2014), in the form that resets after the product, as cuDNN and PyTorch have it."""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+
+from wyrm.frontend.node import Node
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.nn.init import Rng, generator, uniform, xavier_normal
+from wyrm.nn.recurrent import Recurrent
+
+__all__ = ["Layer"]
+
+
+class Layer(Recurrent):
+    """A GRU over sequences: see :class:`wyrm.nn.recurrent.Recurrent` for sequences and states.
+
+    With reset gate r, update gate z and candidate n: ``n = tanh(W x + b + r * (U h + c))``, ``h = n + z * (h - n)``.
+
+    Parameters
+    ----------
+    input_dim, hidden_dim
+        The columns of input and output.
+    rng, dtype
+        Seed or generator of the weights, and their dtype.
+
+    Attributes
+    ----------
+    input_weights, hidden_weights
+        (input_dim, 3 * hidden_dim) and (hidden_dim, 3 * hidden_dim), columns r, z, n; at first :func:`wyrm.nn.xavier_normal`.
+    input_biases, hidden_biases
+        (1, 3 * hidden_dim) each, likewise; at first 0.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> layer = wyrm.nn.gru.Layer(16, 32, rng=1)
+    >>> layer.forward([wyrm.InputNode((3, 16))])[0].shape
+    (3, 32)
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+        super().__init__(hidden_dim, dtype)
+        draws = generator(rng)
+        width = 3 * hidden_dim
+        self.input_weights = ParameterNode(xavier_normal(input_dim, width, draws), name="input_weights", dtype=dtype)
+        self.hidden_weights = ParameterNode(xavier_normal(hidden_dim, width, draws), name="hidden_weights", dtype=dtype)
+        self.input_biases = ParameterNode(uniform(1, width, 0, 0), name="input_biases", dtype=dtype)
+        self.hidden_biases = ParameterNode(uniform(1, width, 0, 0), name="hidden_biases", dtype=dtype)
+
+    def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
+        """The next hidden state."""
+        (hidden,) = state
+        width = self.hidden_dim
+        a = x.dot(self.input_weights) + self.input_biases
+        b = hidden.dot(self.hidden_weights) + self.hidden_biases
+        gates = (a[:, : 2 * width] + b[:, : 2 * width]).sigmoid()
+        candidate = (a[:, 2 * width :] + gates[:, :width] * b[:, 2 * width :]).tanh()
+        return (candidate + gates[:, width:] * (hidden - candidate),)

@@ -1,0 +1,88 @@
+"""Linear layers and embeddings."""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+
+from wyrm.frontend.bags import BagInputNode
+from wyrm.frontend.inputs import IndexInputNode
+from wyrm.frontend.node import Node
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.nn.init import Rng, uniform, xavier_normal
+from wyrm.nn.module import Module
+
+__all__ = ["Embedding", "EmbeddingBag", "Linear"]
+
+
+class Linear(Module):
+    """``x @ weights + biases``, from (B, input_dim) to (B, output_dim).
+
+    Parameters
+    ----------
+    input_dim, output_dim
+        The columns of input and output.
+    bias
+        Whether there are biases, which begin with 0; the weights begin with :func:`xavier_normal`.
+    rng, dtype
+        Seed or generator of the weights, and the parameters' dtype.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> layer = wyrm.nn.Linear(3, 2, rng=1)
+    >>> layer.forward(wyrm.InputNode((5, 3)))
+    <add (5, 2)>
+    """
+
+    def __init__(
+        self, input_dim: int, output_dim: int, *, bias: bool = True, rng: Rng = None, dtype: npt.DTypeLike | None = None
+    ) -> None:
+        self.weights = ParameterNode(xavier_normal(input_dim, output_dim, rng), name="weights", dtype=dtype)
+        self.biases = ParameterNode(uniform(1, output_dim, 0, 0), name="biases", dtype=dtype) if bias else None
+
+    def forward(self, x: Node) -> Node:
+        """The layer's output for (B, input_dim)."""
+        product = x.dot(self.weights)
+        return product if self.biases is None else product + self.biases
+
+
+class Embedding(Module):
+    """A table with a row for each of ``count`` things; its gradient is row-sparse.
+
+    Parameters
+    ----------
+    count, dim
+        The rows and columns of the table, which begins with normal numbers of variance ``1 / dim``.
+    rng, dtype
+        Seed or generator of the table, and its dtype.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> wyrm.nn.Embedding(1000, 16).forward(wyrm.IndexInputNode(3))
+    <index (3, 16)>
+    """
+
+    def __init__(self, count: int, dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+        scale = ((count + dim) / 2 / max(dim, 1)) ** 0.5
+        self.table = ParameterNode(xavier_normal(count, dim, rng) * scale, name="table", dtype=dtype)
+
+    def forward(self, index: IndexInputNode) -> Node:
+        """The rows that the index names, (count, dim)."""
+        return self.table.index(index)
+
+
+class EmbeddingBag(Embedding):
+    """An :class:`Embedding` that pools the rows of bags.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> layer = wyrm.nn.EmbeddingBag(1000, 16)
+    >>> layer.pool(wyrm.BagInputNode(4), mean=True)
+    <index_mean (4, 16)>
+    """
+
+    def pool(self, bag: BagInputNode, *, mean: bool = False) -> Node:
+        """The sum or mean of each bag's rows, (bags, dim)."""
+        return self.table.index_mean(bag) if mean else self.table.index_sum(bag)

@@ -1,0 +1,152 @@
+"""Losses: functions of nodes, by row.
+
+Each example is a row. A loss is summed along its row, multiplied with the example's weight, and then reduced:
+``"sum"``, over all rows, of shape (1, 1), as :func:`wyrm.fit` takes it; ``"mean"``, likewise, divided by the number of rows;
+``"none"``, one for each row, of shape (B, 1). ``weights`` is a number, an array or a node that broadcasts with (B, 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import OptionError
+from wyrm.frontend.inputs import IndexInputNode
+from wyrm.frontend.node import Node, NodeLike
+
+__all__ = [
+    "Reduction",
+    "SparseCategoricalCrossEntropy",
+    "absolute",
+    "binary_cross_entropy",
+    "bpr",
+    "hinge",
+    "huber",
+    "sparse_categorical_cross_entropy",
+    "squared",
+]
+
+Array = npt.NDArray[Any]
+Reduction = Literal["sum", "mean", "none"]
+
+
+def _reduced(losses: Node, weights: NodeLike | None, reduction: Reduction) -> Node:
+    by_row = losses if losses.shape[1] == 1 else losses.sum(axis=1)
+    if weights is not None:
+        by_row = by_row * weights
+    if reduction == "none":
+        return by_row
+    if reduction == "sum":
+        return by_row.scalar_sum()
+    if reduction == "mean":
+        return by_row.mean()
+    raise OptionError(f"loss: expected a reduction of 'sum', 'mean' or 'none', got {reduction!r}")
+
+
+class SparseCategoricalCrossEntropy(Node):
+    """What :func:`sparse_categorical_cross_entropy` returns: a loss that knows the predictions behind it."""
+
+    __slots__ = ("_log_probabilities",)
+
+    _log_probabilities: Node
+
+    def predictions(self) -> Array:
+        """The probability of each class, (B, classes), as of the last forward pass."""
+        return np.exp(self._log_probabilities.value)
+
+
+def sparse_categorical_cross_entropy(
+    logits: Node, classes: IndexInputNode, *, weights: NodeLike | None = None, reduction: Reduction = "sum"
+) -> SparseCategoricalCrossEntropy:
+    """``-ln(softmax(logits)[class])`` of each row.
+
+    Parameters
+    ----------
+    logits
+        (B, classes).
+    classes
+        The class of each row: B indices.
+    weights, reduction
+        See the module.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> logits = wyrm.InputNode((2, 3), [[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    >>> loss = wyrm.nn.losses.sparse_categorical_cross_entropy(logits, wyrm.IndexInputNode(2, [1, 0]))
+    >>> loss.forward()
+    >>> loss.predictions().round(3)
+    array([[0.333, 0.333, 0.333],
+           [1.   , 0.   , 0.   ]], dtype=float32)
+    """
+    log_probabilities = logits.log_softmax()
+    loss = SparseCategoricalCrossEntropy.of(_reduced(-log_probabilities.pick(classes), weights, reduction))
+    loss._log_probabilities = log_probabilities
+    return loss
+
+
+def binary_cross_entropy(
+    logits: Node, targets: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum"
+) -> Node:
+    """``-t ln(p) - (1 - t) ln(1 - p)`` with ``p = sigmoid(logit)``, without loss of digits at any logit.
+
+    Targets are from 0 to 1; both are (B, n).
+    """
+    return _reduced(logits.softplus() - logits * targets, weights, reduction)
+
+
+def squared(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum") -> Node:
+    """``(prediction - target) ** 2``."""
+    return _reduced((prediction - target).square(), weights, reduction)
+
+
+def absolute(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum") -> Node:
+    """``|prediction - target|``."""
+    return _reduced(abs(prediction - target), weights, reduction)
+
+
+def huber(
+    prediction: Node,
+    target: NodeLike,
+    *,
+    delta: float = 1.0,
+    weights: NodeLike | None = None,
+    reduction: Reduction = "sum",
+) -> Node:
+    """``d ** 2 / 2`` where the difference d is at most ``delta``, else ``delta * (d - delta / 2)`` (Huber 1964).
+
+    Raises
+    ------
+    OptionError
+        Where ``delta`` is not above 0.
+    """
+    if not delta > 0:
+        raise OptionError(f"huber: expected delta above 0, got {delta}")
+    difference = abs(prediction - target)
+    near = difference.minimum(delta)
+    return _reduced(near * (difference - near * 0.5), weights, reduction)
+
+
+def hinge(
+    score: Node,
+    target: NodeLike = 1.0,
+    *,
+    margin: float = 1.0,
+    weights: NodeLike | None = None,
+    reduction: Reduction = "sum",
+) -> Node:
+    """``max(0, margin - target * score)``; targets are -1 and 1.
+
+    Of pairs of which the first should be ranked higher: ``hinge(positive - negative)``.
+    """
+    return _reduced((margin - score * target).relu(), weights, reduction)
+
+
+def bpr(positive: Node, negative: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum") -> Node:
+    """``-ln(sigmoid(positive - negative))``: Bayesian personalised ranking (Rendle et al., UAI 2009).
+
+    Scores of things that were chosen, and of others that were not, (B, 1) each.
+    """
+    return _reduced((negative - positive).softplus(), weights, reduction)

@@ -1,0 +1,103 @@
+"""Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gates of Gers, Schmidhuber and Cummins 2000).
+
+parameters = lstm.Parameters(input_dim, hidden_dim, rng=42)
+layer = parameters.build()
+outputs = layer.forward([x0, x1, x2])
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.frontend.node import Node
+from wyrm.frontend.ops.shapes import stack
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.nn.init import Rng, xavier_normal
+from wyrm.nn.module import Module
+from wyrm.nn.recurrent import Recurrent
+
+__all__ = ["Cell", "Layer", "Parameters"]
+
+
+class Parameters(Module):
+    """The parameters of LSTM cells, of which layers are built.
+
+    Attributes
+    ----------
+    weights
+        (hidden_dim + input_dim, 4 * hidden_dim): first the rows for the hidden state, then those for the input; in the
+        columns the gates forget, input, output and then the candidate. They begin with :func:`wyrm.nn.xavier_normal`, as for
+        one gate.
+    biases
+        (1, 4 * hidden_dim), likewise. They begin with 0; those of the forget gate with 1 (Jozefowicz, Zaremba and Sutskever,
+        ICML 2015).
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> layer = wyrm.nn.lstm.Parameters(16, 32, rng=1).build()
+    >>> [output.shape for output in layer.forward([wyrm.InputNode((3, 16)), wyrm.InputNode((3, 16))])]
+    [(3, 32), (3, 32)]
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+        self.input_dim, self.hidden_dim = input_dim, hidden_dim
+        rows = hidden_dim + input_dim
+        scale = ((rows + 4 * hidden_dim) / (rows + hidden_dim)) ** 0.5
+        biases = np.zeros((1, 4 * hidden_dim))
+        biases[:, :hidden_dim] = 1
+        self.weights = ParameterNode(xavier_normal(rows, 4 * hidden_dim, rng) * scale, name="weights", dtype=dtype)
+        self.biases = ParameterNode(biases, name="biases", dtype=dtype)
+
+    def build(self) -> Layer:
+        """A layer of cells with these parameters; several may share them."""
+        return Layer(Cell(self))
+
+    def build_coupled(self) -> Layer:
+        """A layer whose input gate is 1 less the forget gate (Greff et al. 2017); its own weights are left alone."""
+        return Layer(Cell(self, coupled=True))
+
+
+class Cell(Module):
+    """One step of an LSTM.
+
+    Parameters
+    ----------
+    parameters
+        Its weights and biases.
+    coupled
+        Whether the input gate is 1 less the forget gate.
+    """
+
+    def __init__(self, parameters: Parameters, *, coupled: bool = False) -> None:
+        self.shared = parameters
+        self.coupled = coupled
+
+    def forward(self, state: tuple[Node, Node], x: Node) -> tuple[Node, Node]:
+        """The next (hidden, cell), each (B, hidden_dim), from these and an input (B, input_dim)."""
+        hidden, cell = state
+        width = self.shared.hidden_dim
+        gates = stack([hidden, x], axis=1).dot(self.shared.weights) + self.shared.biases
+        if not self.coupled:
+            both = gates.lstm_cell(cell)
+            return both[:, :width], both[:, width:]
+        forget, output = gates[:, :width].sigmoid(), gates[:, 2 * width : 3 * width].sigmoid()
+        candidate = gates[:, 3 * width :].tanh()
+        cell = candidate + forget * (cell - candidate)
+        return output * cell.tanh(), cell
+
+
+class Layer(Recurrent):
+    """An LSTM over sequences: see :class:`wyrm.nn.recurrent.Recurrent` for sequences and states, which are (hidden, cell)."""
+
+    state_size = 2
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__(cell.shared.hidden_dim, cell.shared.weights.dtype)
+        self.cell = cell
+
+    def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
+        """The next (hidden, cell)."""
+        hidden, cell = state
+        return self.cell.forward((hidden, cell), x)

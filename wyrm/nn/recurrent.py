@@ -1,0 +1,160 @@
+"""Layers over sequences: what they have in common, and the simplest, an exponentially weighted moving average."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import OptionError, ShapeError
+from wyrm.frontend.inputs import InputNode
+from wyrm.frontend.node import Node
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.nn.init import Rng, uniform
+from wyrm.nn.module import Module
+
+__all__ = ["EWMA", "Recurrent"]
+
+Array = npt.NDArray[Any]
+
+
+class Recurrent(Module):
+    """The base of layers over sequences. A sequence is a list of nodes of shape (B, input_dim): B sequences side by side.
+
+    A state is a tuple of matrices of shape (B, dim), the first of which is the layer's output. It begins with zeros, or with
+    what :meth:`set_state` or :meth:`keep_state` set, in graphs that exist already as in later ones.
+    """
+
+    #: Of how many matrices a state is made.
+    state_size = 1
+
+    def __init__(self, hidden_dim: int, dtype: npt.DTypeLike | None = None) -> None:
+        self.hidden_dim = hidden_dim
+        self._dtype = np.dtype(np.float32 if dtype is None else dtype).name
+        self._state: tuple[Array, ...] | None = None
+        self._initial: list[tuple[weakref.ref[InputNode], ...]] = []
+        self._last: tuple[Node, ...] | None = None
+
+    def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
+        """The next state, from a state and an input."""
+        raise NotImplementedError("a recurrent layer defines step")
+
+    def forward(self, inputs: Sequence[Node]) -> list[Node]:
+        """The output after each input, (B, hidden_dim), from the layer's initial state.
+
+        Raises
+        ------
+        OptionError
+            For a sequence without inputs.
+        ShapeError
+            Where inputs, or a state that was set, differ in their rows.
+        """
+        name = type(self).__name__
+        if not inputs:
+            raise OptionError(f"{name}: expected at least one input")
+        rows = {x.shape[0] for x in inputs}
+        if len(rows) > 1:
+            raise ShapeError(f"{name}: expected inputs of equally many rows, got {sorted(rows)}")
+        state: tuple[Node, ...] = self._begin(rows.pop())
+        outputs = []
+        for x in inputs:
+            state = self.step(state, x)
+            outputs.append(state[0])
+        self._last = state
+        return outputs
+
+    def _begin(self, rows: int) -> tuple[Node, ...]:
+        values = self._state or tuple(np.zeros((rows, self.hidden_dim)) for _ in range(self.state_size))
+        if values[0].shape[0] != rows:
+            raise ShapeError(
+                f"{type(self).__name__}: the state that was set has {values[0].shape[0]} rows, the inputs have {rows}; "
+                f"call reset_state first"
+            )
+        shape = rows, self.hidden_dim
+        nodes = tuple(InputNode(shape, value, name="state", dtype=self._dtype, constant=True) for value in values)
+        self._initial = [*(n for n in self._initial if n[0]() is not None), tuple(weakref.ref(node) for node in nodes)]
+        return nodes
+
+    @property
+    def state(self) -> tuple[Array, ...] | None:
+        """What sequences begin with; ``None``: zeros."""
+        return self._state
+
+    def set_state(self, *state: npt.ArrayLike) -> None:
+        """Let sequences begin with a state: ``state_size`` matrices of shape (B, hidden_dim).
+
+        Raises
+        ------
+        ShapeError
+            Where there are more or fewer, or their shapes are others.
+        """
+        values = tuple(np.array(value, self._dtype) for value in state)
+        shapes = {value.shape for value in values}
+        if len(values) != self.state_size or len(shapes) != 1 or values[0].shape[1:] != (self.hidden_dim,):
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.state_size} matrices of shape (B, {self.hidden_dim}) as state, "
+                f"got {sorted(shapes)}"
+            )
+        self._set(values)
+
+    def reset_state(self) -> None:
+        """Let sequences begin with zeros, every element."""
+        self._set(None)
+
+    def keep_state(self) -> None:
+        """Let the next sequences begin where the last one, of the graph built last, has ended.
+
+        Raises
+        ------
+        OptionError
+            Where there was none.
+        """
+        if self._last is None:
+            raise OptionError(f"{type(self).__name__}: there is no sequence yet; call forward first")
+        self._set(tuple(node.value for node in self._last))
+
+    def _set(self, values: tuple[Array, ...] | None) -> None:
+        self._state = values
+        for references in self._initial:
+            for n, reference in enumerate(references):
+                node = reference()
+                if node is not None and (values is None or values[n].shape == node.shape):
+                    node.set_value(np.zeros(node.shape) if values is None else values[n])
+
+    def _cloned(self, nodes: dict[ParameterNode, ParameterNode]) -> Any:
+        twin = super()._cloned(nodes)
+        twin._initial, twin._last = [], None
+        return twin
+
+
+class EWMA(Recurrent):
+    """An exponentially weighted moving average, with a weight for each column that is learned.
+
+    ``output = decay * output + (1 - decay) * input`` with ``decay = sigmoid(alpha)``.
+
+    Parameters
+    ----------
+    dim
+        The columns of input and output.
+    rng, dtype
+        Seed or generator of alpha, and its dtype.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> layer = wyrm.nn.EWMA(4, rng=1)
+    >>> [output.shape for output in layer.forward([wyrm.InputNode((2, 4)), wyrm.InputNode((2, 4))])]
+    [(2, 4), (2, 4)]
+    """
+
+    def __init__(self, dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+        super().__init__(dim, dtype)
+        self.alpha = ParameterNode(uniform(1, dim, rng=rng), name="alpha", dtype=dtype)
+
+    def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
+        """The average with one more input."""
+        (before,) = state
+        return (x + self.alpha.sigmoid() * (before - x),)
