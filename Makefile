@@ -8,7 +8,7 @@ BACKENDS := reference c_simd numba
 RATINGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance check format clean
+.PHONY: help install demo test conformance check format docs clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
@@ -17,6 +17,7 @@ help:
 	@echo "make conformance          the conformance suite alone"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
+	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
 	@echo "make install              everything into $(VENV), which the others do by themselves"
 	@echo "make clean                remove $(VENV) and what was built"
 	@echo
@@ -56,6 +57,9 @@ check: install
 format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: install
+	@$(BIN)/python docs/generate_reference.py
 
 clean:
 	@rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

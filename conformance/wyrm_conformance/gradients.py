@@ -85,6 +85,38 @@ for _name in OPS:
     )
 
 
+#: Ops of one operand, on what has no rows or no columns.
+_EMPTY = ("neg", "exp", "ln", "sigmoid", "softplus", "relu", "t", "sum", "mean", "logsumexp", "softmax", "log_softmax")
+
+
+@check("gradients/empty", "core", "matrices without rows or columns give empty results, sums of 0 and no gradient")
+def check_empty(context: Context) -> None:
+    """Ops on nothing, products over nothing, look-ups of nothing; what is beside is left alone."""
+    for dtype in context.dtypes:
+        for name in _EMPTY:
+            for shape in [(0, 3), (0, 17)] + [(3, 0)] * (name not in ("logsumexp", "softmax", "log_softmax")):
+                p = wyrm.ParameterNode(np.zeros(shape), dtype=dtype)
+                node: wyrm.Node = getattr(p, name)()
+                total = node.scalar_sum()
+                total.forward(backend=context.backend)
+                total.backward(1.0)
+                context.require(f"{name} of {shape} in {dtype}: {node.value.shape}", node.value.shape == node.shape)
+                if name != "mean":  # the mean of nothing is NaN, as in NumPy
+                    context.compare(f"the sum of {name} of {shape}", total.value, np.zeros((1, 1)), 0)
+                context.require(f"the gradient by {shape}", p.gradient.shape == shape)
+        left, right = (wyrm.ParameterNode(np.zeros(shape), dtype=dtype) for shape in ((4, 0), (0, 5)))
+        product = left.dot(right)
+        product.forward(backend=context.backend)
+        product.backward(1.0)
+        context.compare("a product over nothing", product.value, np.zeros((4, 5)), 0)
+        table, index = wyrm.ParameterNode(np.ones((3, 5)), dtype=dtype), wyrm.IndexInputNode(0, [])
+        total = (table.index(index) + 1.0).scalar_sum() + table.index_sum(wyrm.BagInputNode(2, [[], []])).scalar_sum()
+        total.forward(backend=context.backend)
+        total.backward(1.0)
+        context.compare("looking up nothing", total.value, np.zeros((1, 1)), 0)
+        context.compare("its gradient", table.gradient.to_dense(), np.zeros((3, 5)), 0)
+
+
 @check("gradients/accumulation", "core", "several uses, passes and heads add up, and zeroing starts anew")
 def check_accumulation(context: Context) -> None:
     """A parameter used in two heads, run twice, then zeroed."""

@@ -51,9 +51,9 @@ def kernels_section(backends: list[Declared], calls: Mapping[str, Value]) -> lis
     lines = [
         "## Kernels",
         "",
-        "What a backend runs: one entry of `KERNELS` in `wyrm/program.py` each. Required ones every backend has; optional ones it",
-        "may leave out, and gets their expansion instead. `out` is the result, in NumPy's notation. Bags hold indices `i` with",
-        "weights `w`, 1 unless they are given; with `mean=True` the weights of a bag are divided by their sum.",
+        "What a backend runs: one entry of `KERNELS` in `wyrm/program.py` each. Required ones every backend has; optional ones",
+        "it may leave out, and gets their expansion instead. `out` is the result, in NumPy's notation. Bags hold indices `i`",
+        "with weights `w`, 1 unless they are given; with `mean=True` the weights of a bag are divided by their sum.",
         "",
         row("kernel", "operands", "formula", ""),
         row(*["---"] * 4),

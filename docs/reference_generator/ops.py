@@ -174,7 +174,7 @@ def _facts(backends: list[Declared]) -> list[str]:
     lines = [
         "### Shapes, broadcasting and backends",
         "",
-        'Operands broadcast as NumPy\'s do where it says "yes". A backend computes an op by kernels of its "own", or "expanded":',
+        'Operands broadcast as in NumPy where it says "yes". A backend computes an op by kernels of its "own", or "expanded":',
         "an optional kernel that it lacks is put together from others.",
         "",
         row("op", "shapes", "broadcasts", *(f"`{b.name}`" for b in backends)),
