@@ -43,7 +43,7 @@ demo: install
 	@cd examples && PYTHONPATH= ../$(BIN)/python -m demo --output ../out $(if $(RATINGS),--ratings "$(abspath $(RATINGS))")
 
 test: install
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 	@$(MAKE) --no-print-directory conformance PYTHON=$(PYTHON) VENV=$(VENV)
 
 conformance: install

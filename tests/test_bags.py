@@ -91,9 +91,10 @@ def test_threads_make_room_each_for_itself(backend, rng):
         pytest.skip(f"{backend} runs on one thread")
     w, bag, y, loss = linear_model()
     lists = [rng.integers(0, 30, int(n)) for n in rng.integers(0, 300, 400)]
-    history = wyrm.fit(loss, {bag: lists, y: rng.integers(0, 2, 400)}, SGD(0.001, [w]), num_threads=2, num_epochs=3)
+    labels = [int((np.asarray(bag) < 15).sum() > len(bag) / 2) for bag in lists]  # which can be learned
+    history = wyrm.fit(loss, {bag: lists, y: labels}, SGD(0.001, [w]), num_threads=2, num_epochs=3)
     assert [epoch.examples for epoch in history] == [400] * 3
-    assert history.losses[-1] < history.losses[0]
+    assert history.losses[-1] < 0.9 * history.losses[0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

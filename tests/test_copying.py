@@ -151,7 +151,9 @@ def test_adopted_memory_is_copied_by_value(copied):
 @each_way
 def test_a_memory_mapped_file_is_copied_by_value(copied, tmp_path):
     memory = np.memmap(tmp_path / "table", np.float32, "w+", shape=(4, 4))
-    new = copied(wyrm.ParameterNode(memory, copy=False))
+    old = wyrm.ParameterNode(memory, copy=False)
+    new = copied(old)
+    assert b"memmap" not in pickle.dumps(old)
     assert type(new.storage.value) is np.ndarray
     assert new.shape == (4, 4)
 

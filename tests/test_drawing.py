@@ -136,6 +136,7 @@ def test_pictures(tmp_path):
     assert len(figure.axes[0].texts) - len(texts) == 5  # arrows
     places = [text.get_position()[1] for text in texts]
     assert places[0] == places[1] == places[3] < places[2] < places[4] < places[5]  # leaves, then each layer
+    assert figure.axes[0].yaxis_inverted()  # downwards
     assert ElementTree.fromstring(drawing._repr_svg_()).tag.endswith("svg")
     drawing.save(tmp_path / "a.svg")
     drawing.save(str(tmp_path / "no suffix"))

@@ -50,12 +50,12 @@ def differences(case: Case, seed: int, values: list[Array], upstream: Array, bac
     return gradients
 
 
-def check_op(context: Context, name: str, case: Case | None) -> None:
+def check_op(context: Context, name: str, case: Case | None, trials: int = TRIALS) -> None:
     """One op, layer or loss on random shapes, by random upstream gradients, in every declared dtype."""
     if case is None:
         raise Failure(f"the op {name!r} of the op table has no case in wyrm_conformance.cases")
     rng = context.rng
-    for _ in range(TRIALS):
+    for _ in range(trials):
         seed = int(rng.integers(2**31))
         shapes = case.shapes(rng)
         values = [np.round(rng.uniform(-2, 2, shape), 3) for shape in shapes]

@@ -109,7 +109,8 @@ class _Lowering:
         sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
         layout = Layout(trace.dtype, sections, [*found, *results])
         forward, backward, update = (instructions(layout, section) for section in sections)
-        slots = [self._input_slot(layout, number, value) for number, value in enumerate(self.inputs)]
+        leaves = trace.leaves(*INPUTS)
+        slots = [self._input_slot(layout, leaf, value) for leaf, value in zip(leaves, self.inputs, strict=True)]
         slots += [InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
         return Program(
             self.purpose,
@@ -216,7 +217,7 @@ class _Lowering:
         self.effects += self.updates.emit()
 
     def _input_slot(self, layout: Layout, number: int, value: Value) -> InputSlot:
-        leaf = self.trace.records[self.trace.leaves(*INPUTS)[number]].op
+        leaf = self.trace.records[number].op
         slot, limit = layout.slot(value), self.k.limits.get(value, _NO_LIMIT)
         if leaf is INPUT:
             return InputSlot("dense", slot)
