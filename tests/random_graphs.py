@@ -47,6 +47,7 @@ BINARY = {
     "vector_dot": lambda a, b: a.vector_dot(b) * 0.3,
     "stack": lambda a, b: a.stack(b),
     "stack beside": lambda a, b: wyrm.stack([a, b, a], axis=1),
+    "lstm_cell": lambda a, b: wyrm.stack([a, b, b, a], axis=1).lstm_cell(a),
     "maximum": lambda a, b: a.maximum(b + 0.013),
     "where": lambda a, b: wyrm.where(np.eye(3, 2)[:1], a, b) if a.shape[1] == 2 else a + b,
 }

@@ -5,8 +5,9 @@ import pytest
 
 import wyrm
 from wyrm.frontend.compiled import compiled
+from wyrm.kernels import KERNELS
 from wyrm.memory import Leaves, Memory
-from wyrm.program import KERNELS, Buffer, Instruction, Program, Slot
+from wyrm.program import Buffer, Instruction, Program, Slot
 
 pytestmark = pytest.mark.variants
 

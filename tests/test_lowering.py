@@ -10,8 +10,9 @@ from wyrm.frontend.lowering.emitter import Emitter, Value
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.lowering.updates import Training
+from wyrm.kernels import KERNELS
 from wyrm.optim import SGD
-from wyrm.program import KERNELS, Slot
+from wyrm.program import Slot
 
 ALL = frozenset(k.name for k in KERNELS.values() if k.optional)
 

@@ -13,7 +13,7 @@ import pytest
 import wyrm
 from wyrm import optim
 from wyrm.frontend.op import OPS
-from wyrm.program import KERNELS
+from wyrm.kernels import KERNELS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "reference.md").read_text()

@@ -37,8 +37,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import BackendError, CapabilityError
+from wyrm.kernels import KERNELS, Kernel
 from wyrm.memory import BagBuffer, BagSource, Clock, GradientBuffer, Leaves, Memory, Report, Sink, Source
-from wyrm.program import KERNELS, Instruction, Kernel, Program, Rule, Slot
+from wyrm.program import Instruction, Program, Rule, Slot
 
 __all__ = [
     "CONTRACT_VERSION",

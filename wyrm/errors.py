@@ -16,7 +16,7 @@ class ShapeError(WyrmError, ValueError):
 
 
 class DTypeError(WyrmError, TypeError):
-    """Values that are not real numbers, fractional indices, or dtypes that cannot meet in one graph."""
+    """Something of the wrong kind: values that are no real numbers, fractional indices, dtypes that do not meet."""
 
 
 class OutOfRangeError(WyrmError, IndexError):

@@ -1,6 +1,6 @@
 """Backends that bring kernels only: :class:`KernelBackend` does the rest, in Python over NumPy arrays.
 
-A kernel is a function of arrays that returns an array, with the meaning that :data:`wyrm.program.KERNELS` gives it::
+A kernel is a function of arrays that returns an array, with the meaning that :data:`wyrm.kernels.KERNELS` gives it::
 
     class MyBackend(KernelBackend):
         kernels = {"add": lambda a, b: a + b, ..., "sum": lambda a, axis: a.sum(axis=axis, keepdims=True)}
@@ -20,8 +20,9 @@ import numpy.typing as npt
 from wyrm.backend import Backend, Executable, Pass, Runner
 from wyrm.errors import BackendError
 from wyrm.kernel_steps import SUPPLIED, KernelFunction, Step, Steps
+from wyrm.kernels import KERNELS
 from wyrm.memory import BagBuffer, BagSource, Leaves, Memory, Report, Sink, Source
-from wyrm.program import KERNELS, Program
+from wyrm.program import Program
 
 __all__ = ["REQUIRED_KERNELS", "KernelBackend", "KernelFunction"]
 

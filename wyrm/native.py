@@ -51,8 +51,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import Backend, Executable, Pass, Runner
+from wyrm.kernels import KERNELS
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Leaves, Memory, Sink, Source, address, aligned
-from wyrm.program import KERNELS, Instruction, Program, Rule, Slot
+from wyrm.program import Instruction, Program, Rule, Slot
 
 __all__ = ["FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
 

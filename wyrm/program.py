@@ -1,30 +1,28 @@
 """Programs: what the frontend hands to a backend, with nothing left to decide.
 
 A :class:`Program` is a flat, immutable list of instructions over slots. An :class:`Instruction`
-names a kernel of :data:`KERNELS`, where its result goes and where its operands are. A :class:`Slot` is a matrix
+names a kernel of :data:`wyrm.kernels.KERNELS`, where its result goes and where its operands are. A :class:`Slot` is a matrix
 inside a buffer: offset, row stride and shape, so that a slice or a transposed vector is a slot like any other.
 
-What a backend author needs to know stands here and in :mod:`wyrm.backend`:
+What a backend author needs to know stands here, in :mod:`wyrm.backend` and in :mod:`wyrm.kernels`, the kernel table:
 
-* the kernel table, :data:`KERNELS`: the meaning of every kernel as a formula;
 * the buffers a program runs over, :class:`Buffer`;
 * the arithmetic of an optimizer, :class:`Rule`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from wyrm.kernels import Shape
+
 __all__ = [
-    "KERNELS",
     "Attributes",
     "Buffer",
     "BufferKind",
     "InputSlot",
     "Instruction",
-    "Kernel",
     "ParameterSlot",
     "Program",
     "Purpose",
@@ -33,243 +31,11 @@ __all__ = [
     "Shape",
     "Slot",
     "State",
-    "broadcast_shapes",
 ]
 
-Shape = tuple[int, int]
 Attributes = tuple[tuple[str, Any], ...]
 Purpose = Literal["interactive", "train", "accumulate", "evaluate", "update"]
 BufferKind = Literal["real", "index", "bag", "value", "gradient", "state", "scalars", "clock"]
-
-
-# --- Kernels ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What one instruction means.
-
-    Attributes
-    ----------
-    name
-        As it stands in :attr:`Instruction.kernel`.
-    operands
-        The names of the operands, in order, as the formula uses them.
-    formula
-        The meaning, in NumPy's notation. ``out`` is the result, accumulated onto (``+=``) where the instruction
-        says so. Elementwise kernels broadcast their operands to the shape of ``out``.
-    shape
-        The shape of ``out`` from the shapes of the operands; ``None`` where the program chooses it.
-    elementwise
-        Whether element (i, j) of ``out`` depends on element (i, j) of the operands alone. Only these may
-        stand in a :class:`Rule`.
-    expansion
-        For an optional kernel, its meaning in other kernels, written against the frontend's emitter: a
-        backend that does not declare the kernel gets these instead. Required kernels have none.
-    """
-
-    name: str
-    operands: tuple[str, ...]
-    formula: str
-    shape: Callable[..., Shape] | None = None
-    elementwise: bool = False
-    expansion: Callable[..., Any] | None = None
-
-    @property
-    def optional(self) -> bool:
-        """Whether a backend may leave this kernel out."""
-        return self.expansion is not None
-
-
-def broadcast_shapes(*shapes: Shape) -> Shape:
-    """The shape to which matrices of these shapes broadcast, as NumPy defines it.
-
-    Raises
-    ------
-    ValueError
-        Where two lengths differ and neither is 1.
-    """
-    rows, cols = shapes[0]
-    for other_rows, other_cols in shapes[1:]:
-        if rows != other_rows:
-            if rows != 1 and other_rows != 1:
-                raise ValueError("shapes do not broadcast: " + " and ".join(map(str, shapes)))
-            rows = other_rows if rows == 1 else rows
-        if cols != other_cols:
-            if cols != 1 and other_cols != 1:
-                raise ValueError("shapes do not broadcast: " + " and ".join(map(str, shapes)))
-            cols = other_cols if cols == 1 else cols
-    return rows, cols
-
-
-def _matmul_shape(a: Shape, b: Shape, *, transpose_a: bool = False, transpose_b: bool = False) -> Shape:
-    (m, k), (k_b, n) = (a[::-1] if transpose_a else a), (b[::-1] if transpose_b else b)
-    if k != k_b:
-        raise ValueError(f"matmul of {a} and {b}: the inner lengths {k} and {k_b} differ")
-    return m, n
-
-
-def _expand_logsumexp(k: Any, a: Any) -> Any:
-    largest = k.row_max(a)
-    return k.add(largest, k.log(k.sum(k.exp(k.subtract(a, largest)), axis=1)))
-
-
-def _expand_softmax(k: Any, a: Any) -> Any:
-    e = k.exp(k.subtract(a, k.row_max(a)))
-    return k.divide(e, k.sum(e, axis=1))
-
-
-def _columns(k: Any, a: Any, width: int, *parts: int) -> list[Any]:
-    """Parts of a matrix, by number, where its columns are cut into parts of equal width."""
-    return [k.slice(a, (0, a.shape[0]), (n * width, (n + 1) * width)) for n in parts]
-
-
-def _expand_lstm_cell(k: Any, gates: Any, cell: Any) -> Any:
-    rows, width = cell.shape
-    opened = k.sigmoid(k.slice(gates, (0, rows), (0, 3 * width)))
-    f, i, o = _columns(k, opened, width, 0, 1, 2)
-    g = k.tanh(*_columns(k, gates, width, 3))
-    new = k.add(k.multiply(f, cell), k.multiply(i, g))
-    bounded = k.tanh(new)
-    parts = [k.multiply(o, bounded), new, opened, g, bounded]
-    return k.blocks(parts, [(0, n * width) for n in (0, 1, 2, 5, 6)], (rows, 7 * width))
-
-
-def _expand_lstm_cell_vjp(k: Any, gradient: Any, saved: Any, cell: Any) -> Any:
-    rows, width = cell.shape
-    dh, dnew = _columns(k, gradient, width, 0, 1)
-    f, i, o, g, bounded = _columns(k, saved, width, 2, 3, 4, 5, 6)
-
-    def through_tanh(d: Any, y: Any) -> Any:
-        return k.multiply(d, k.subtract(k.literal(1.0), k.multiply(y, y)))
-
-    def through_sigmoid(d: Any, y: Any) -> Any:
-        return k.multiply(k.multiply(d, y), k.subtract(k.literal(1.0), y))
-
-    d = k.add(dnew, through_tanh(k.multiply(dh, o), bounded))
-    parts = [
-        through_sigmoid(k.multiply(d, cell), f),
-        through_sigmoid(k.multiply(d, g), i),
-        through_sigmoid(k.multiply(dh, bounded), o),
-        through_tanh(k.multiply(d, i), g),
-        k.multiply(d, f),
-    ]
-    return k.blocks(parts, [(0, n * width) for n in range(5)], (rows, 5 * width))
-
-
-def _elementwise(name: str, operands: str, formula: str) -> Kernel:
-    return Kernel(name, tuple(operands.split()), formula, broadcast_shapes, elementwise=True)
-
-
-#: Every kernel there is, by name.
-KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel
-    for kernel in (
-        # elementwise, with broadcasting
-        _elementwise("add", "a b", "out = a + b"),
-        _elementwise("subtract", "a b", "out = a - b"),
-        _elementwise("multiply", "a b", "out = a * b"),
-        _elementwise("divide", "a b", "out = a / b"),
-        _elementwise("negate", "a", "out = -a"),
-        _elementwise("exp", "a", "out = exp(a)"),
-        _elementwise("log", "a", "out = log(a)"),
-        _elementwise("sqrt", "a", "out = sqrt(a)"),
-        _elementwise("absolute", "a", "out = abs(a)"),
-        _elementwise("tanh", "a", "out = tanh(a)"),
-        _elementwise("sigmoid", "a", "out = 1 / (1 + exp(-a))"),
-        _elementwise("softplus", "a", "out = log(1 + exp(a)), which neither overflows nor vanishes early"),
-        _elementwise("power", "a b", "out = a ** b"),
-        _elementwise("maximum", "a b", "out = maximum(a, b); NaN where either is"),
-        _elementwise("minimum", "a b", "out = minimum(a, b); NaN where either is"),
-        _elementwise("greater", "a b", "out = 1 where a > b, else 0"),
-        _elementwise("select", "condition a b", "out = where(condition != 0, a, b)"),
-        # between shapes
-        Kernel("copy", ("a",), "out = broadcast_to(a, out.shape)"),
-        Kernel("sum", ("a",), "out = a.sum over the axes along which out has length 1"),
-        Kernel("row_max", ("a",), "out = a.max(axis=1, keepdims=True); NaN where a row has one", lambda a: (a[0], 1)),
-        Kernel("transpose", ("a",), "out = a.T", lambda a: (a[1], a[0])),
-        Kernel(
-            "logsumexp",
-            ("a",),
-            "out = log(exp(a).sum(axis=1, keepdims=True)), without overflow",
-            lambda a: (a[0], 1),
-            expansion=_expand_logsumexp,
-        ),
-        Kernel(
-            "softmax",
-            ("a",),
-            "out = exp(a) / exp(a).sum(axis=1, keepdims=True), without overflow",
-            lambda a: a,
-            expansion=_expand_softmax,
-        ),
-        # one step of an LSTM cell over n columns of memory; the columns of a block are named in brackets, n of each
-        Kernel(
-            "lstm_cell",
-            ("gates", "cell"),
-            "f, i, o, g = sigmoid(gates[f]), sigmoid(gates[i]), sigmoid(gates[o]), tanh(gates[g]); c = f * cell + i * g; "
-            "out = [o * tanh(c) | c | f | i | o | g | tanh(c)]",
-            lambda gates, cell: (cell[0], 7 * cell[1]),
-            expansion=_expand_lstm_cell,
-        ),
-        Kernel(
-            "lstm_cell_vjp",
-            ("gradient", "saved", "cell"),
-            "f, i, o, g, t = the last five blocks of saved, a result of lstm_cell; dh, dc = gradient; "
-            "d = dc + dh * o * (1 - t**2); "
-            "out = [d * cell * f * (1 - f) | d * g * i * (1 - i) | dh * t * o * (1 - o) | d * i * (1 - g**2) | d * f]",
-            lambda gradient, saved, cell: (cell[0], 5 * cell[1]),
-            expansion=_expand_lstm_cell_vjp,
-        ),
-        # products
-        Kernel("matmul", ("a", "b"), "out = (a.T if transpose_a else a) @ (b.T if transpose_b else b)", _matmul_shape),
-        Kernel(
-            "row_dot",
-            ("a", "b"),
-            "out = (a * b).sum(axis=1, keepdims=True)",
-            lambda a, b: (broadcast_shapes(a, b)[0], 1),
-            expansion=lambda k, a, b: k.sum(k.multiply(a, b), axis=1),
-        ),
-        # rows of tables; every index is within the table, because indices are checked where they are loaded
-        Kernel("gather", ("table", "index"), "out = table[index[:, 0]]", lambda t, i: (i[0], t[1])),
-        Kernel("scatter", ("index", "rows"), "out = 0; for i: out[index[i, 0]] += rows[i]"),
-        Kernel("accumulate_rows", ("index", "rows"), "for i: out.add_row(index[i, 0], rows[i])   (out: a gradient)"),
-        Kernel("pick", ("a", "index"), "for i: out[i, 0] = a[i, index[i, 0]]", lambda a, i: (a[0], 1)),
-        Kernel("place", ("index", "a"), "out = 0; for i: out[i, index[i, 0]] += a[i, 0]"),
-        # bags: row r of the result belongs to bag r, with indices i and weights w (all 1 where there are none); where `mean`
-        # is set, the weights of a bag are divided by their sum
-        Kernel(
-            "gather_bag",
-            ("table", "bag"),
-            "for r: out[r] = sum(w * table[i] for i, w in bag[r])",
-            lambda t, b, mean=False: (b[0], t[1]),
-        ),
-        Kernel("scatter_bag", ("bag", "rows"), "out = 0; for r: for i, w in bag[r]: out[i] += w * rows[r]"),
-        Kernel("accumulate_bag", ("bag", "rows"), "for r: for i, w in bag[r]: out.add_row(i, w * rows[r])   (out: a gradient)"),
-        # random numbers: a function of the key and the element's number alone
-        Kernel("dropout_mask", ("key", "rate"), "out = where(uniform(key) >= rate, 1 / (1 - rate), 0); see wyrm.philox"),
-        # updates: `rule` is applied to rows of the parameter `out`; operands that follow are its states, its scalars and,
-        # where it has a catch_up, the parameter's clock
-        Kernel("update", ("gradient", "..."), "out, states = rule(out, gradient, states, scalars)"),
-        Kernel(
-            "update_rows",
-            ("index", "rows", "..."),
-            "r = index[0, 0]: out[r], states[r] = rule(out[r], rows[0], states[r], scalars)",
-        ),
-        Kernel(
-            "update_gradient",
-            ("gradient", "..."),
-            "as update, with what a gradient buffer holds: every row where it was touched densely, else its rows; "
-            "then clears it",
-        ),
-        Kernel("square_sum", ("gradient",), "out = the sum of the squares of what a gradient buffer holds", lambda g: (1, 1)),
-        # rows that missed steps: catch_up(value, missed, states, scalars) with missed = clock.now - clock.last[row], which
-        # every update of a row does first, too; an update sets clock.last[row] = clock.now + 1
-        Kernel("catch_up", ("...",), "for every row r: out[r], states[r] = rule.catch_up(...); clock.last[r] = clock.now"),
-        Kernel("catch_up_rows", ("index", "..."), "as catch_up, for the rows that index names"),
-        Kernel("catch_up_bag", ("bag", "..."), "as catch_up, for the rows that a bag names"),
-        Kernel("tick", (), "out.now += 1   (out: a clock)"),
-    )
-}
 
 
 # --- Slots and instructions -----------------------------------------------------------------------------------

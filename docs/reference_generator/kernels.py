@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reference_generator.listing import listing
 from reference_generator.text import row
 from wyrm.frontend.lowering.emitter import Emitter, Value
-from wyrm.program import KERNELS, Kernel
+from wyrm.kernels import KERNELS, Kernel
 
 __all__ = ["PLUGINS", "Declared", "declared", "kernels_section", "kernels_used"]
 
@@ -51,7 +51,7 @@ def kernels_section(backends: list[Declared], calls: Mapping[str, Value]) -> lis
     lines = [
         "## Kernels",
         "",
-        "What a backend runs: one entry of `KERNELS` in `wyrm/program.py` each. Required ones every backend has; optional ones",
+        "What a backend runs: one entry of `KERNELS` in `wyrm/kernels.py` each. Required ones every backend has; optional ones",
         "it may leave out, and gets their expansion instead. `out` is the result, in NumPy's notation. Bags hold indices `i`",
         "with weights `w`, 1 unless they are given; with `mean=True` the weights of a bag are divided by their sum.",
         "",

@@ -15,7 +15,8 @@ from reference_generator.text import row, shape_text
 from wyrm.frontend import ops
 from wyrm.frontend.lowering.emitter import Emitter, Value
 from wyrm.frontend.op import OPS, Op
-from wyrm.program import KERNELS, Shape
+from wyrm.kernels import KERNELS
+from wyrm.program import Shape
 
 __all__ = ["Formulas", "broadcasts", "families", "formulas", "ops_section", "recorded"]
 

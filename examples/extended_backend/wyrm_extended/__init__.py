@@ -40,7 +40,7 @@ def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = Fa
     return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
 
 
-#: One function for each kernel that wyrm.program.KERNELS requires, as formulas on arrays; and an optional one, row_dot.
+#: One function for each kernel that wyrm.kernels.KERNELS requires, as formulas on arrays; and an optional one, row_dot.
 KERNELS: dict[str, Callable[..., Array]] = {
     "add": wide(lambda a, b: a + b),
     "subtract": wide(lambda a, b: a - b),

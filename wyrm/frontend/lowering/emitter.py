@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from wyrm.program import KERNELS, Shape, broadcast_shapes
+from wyrm.kernels import KERNELS, broadcast_shapes
+from wyrm.program import Shape
 
 __all__ = ["Emitter", "Value", "part_options"]
 

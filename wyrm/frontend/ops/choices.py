@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wyrm.frontend.op import Op, Operand
-from wyrm.program import broadcast_shapes
+from wyrm.kernels import broadcast_shapes
 
 if TYPE_CHECKING:
     from wyrm.frontend.node import Node, NodeLike

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wyrm.frontend.op import Op, Operand
-from wyrm.program import Shape, broadcast_shapes
+from wyrm.kernels import broadcast_shapes
+from wyrm.program import Shape
 
 if TYPE_CHECKING:
     from wyrm.frontend.node import Node, NodeLike
