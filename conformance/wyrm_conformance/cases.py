@@ -88,7 +88,7 @@ def _stack(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
 
 def _slice(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     rows, cols = (sorted(int(n) for n in rng.integers(0, length + 1, 2)) for length in p[0].shape)
-    return p[0][rows[0] : rows[1] + (rows[0] == rows[1]), cols[0] : cols[1]].square() + p[0][:1, :1]
+    return p[0][rows[0] : rows[1], cols[0] : cols[1]].square() + p[0][:1, :1]
 
 
 def _reshape(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
