@@ -55,17 +55,32 @@ INLINE __mmask16 first(int64_t count) { return (__mmask16)((1u << count) - 1); }
 INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm512_maskz_loadu_ps(first(count), p); }
 INLINE void store_part(real *p, vec v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), (__m512)v); }
 #elif defined(__AVX2__)
+// Masked stores take some processors many cycles, and loads that follow have to wait for them: single elements go without.
 static const int32_t ones_then_zeros[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 INLINE __m256i first(int64_t count) {
     const int64_t words = count * (int64_t)(sizeof(real) / 4);
     return _mm256_loadu_si256((const __m256i *)(ones_then_zeros + 8 - words));
 }
 #ifdef WYRM_DOUBLE
-INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm256_maskload_pd(p, first(count)); }
-INLINE void store_part(real *p, vec v, int64_t count) { _mm256_maskstore_pd(p, first(count), (__m256d)v); }
+INLINE vec load_part(const real *p, int64_t count) {
+    return count == 1 ? (vec){*p} : (vec)_mm256_maskload_pd(p, first(count));
+}
+INLINE void store_part(real *p, vec v, int64_t count) {
+    if (count == 1)
+        *p = v[0];
+    else
+        _mm256_maskstore_pd(p, first(count), (__m256d)v);
+}
 #else
-INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm256_maskload_ps(p, first(count)); }
-INLINE void store_part(real *p, vec v, int64_t count) { _mm256_maskstore_ps(p, first(count), (__m256)v); }
+INLINE vec load_part(const real *p, int64_t count) {
+    return count == 1 ? (vec){*p} : (vec)_mm256_maskload_ps(p, first(count));
+}
+INLINE void store_part(real *p, vec v, int64_t count) {
+    if (count == 1)
+        *p = v[0];
+    else
+        _mm256_maskstore_ps(p, first(count), (__m256)v);
+}
 #endif
 #else
 INLINE vec load_part(const real *p, int64_t count) {
