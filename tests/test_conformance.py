@@ -15,13 +15,12 @@ from wyrm_conformance.check import CHECKS, Context, Failure
 from wyrm_conformance.runner import find_backend, levels_reached, run, select
 
 import wyrm
-from wyrm.backend import Capabilities, Declaration
+from wyrm.backend import Capabilities
 from wyrm.frontend import structure
 from wyrm.frontend.lowering import lower
 from wyrm.frontend.op import OPS
 from wyrm.kernel_steps import Steps
 from wyrm.memory import GradientBuffer
-from wyrm.optim import SGD
 from wyrm.reference import ReferenceBackend
 
 
@@ -293,8 +292,3 @@ def test_a_check_that_compares_nothing_fails(monkeypatch):
     monkeypatch.setitem(CHECKS, "x/y", CHECKS["sparse/rows"]._replace(name="x/y", function=lambda context: None))
     (result,) = run(wyrm.get_backend("reference"), [CHECKS["x/y"]], 1)
     assert result.failure == "the check compared nothing"
-
-
-def test_unused_declaration_is_importable():
-    assert Declaration is not None
-    assert SGD is not None

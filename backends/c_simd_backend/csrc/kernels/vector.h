@@ -62,26 +62,19 @@ INLINE __m256i first(int64_t count) {
     return _mm256_loadu_si256((const __m256i *)(ones_then_zeros + 8 - words));
 }
 #ifdef WYRM_DOUBLE
-INLINE vec load_part(const real *p, int64_t count) {
-    return count == 1 ? (vec){*p} : (vec)_mm256_maskload_pd(p, first(count));
-}
-INLINE void store_part(real *p, vec v, int64_t count) {
-    if (count == 1)
-        *p = v[0];
-    else
-        _mm256_maskstore_pd(p, first(count), (__m256d)v);
-}
+INLINE vec masked_load(const real *p, int64_t count) { return (vec)_mm256_maskload_pd(p, first(count)); }
+INLINE void masked_store(real *p, vec v, int64_t count) { _mm256_maskstore_pd(p, first(count), (__m256d)v); }
 #else
-INLINE vec load_part(const real *p, int64_t count) {
-    return count == 1 ? (vec){*p} : (vec)_mm256_maskload_ps(p, first(count));
-}
+INLINE vec masked_load(const real *p, int64_t count) { return (vec)_mm256_maskload_ps(p, first(count)); }
+INLINE void masked_store(real *p, vec v, int64_t count) { _mm256_maskstore_ps(p, first(count), (__m256)v); }
+#endif
+INLINE vec load_part(const real *p, int64_t count) { return count == 1 ? (vec){*p} : masked_load(p, count); }
 INLINE void store_part(real *p, vec v, int64_t count) {
     if (count == 1)
         *p = v[0];
     else
-        _mm256_maskstore_ps(p, first(count), (__m256)v);
+        masked_store(p, v, count);
 }
-#endif
 #else
 INLINE vec load_part(const real *p, int64_t count) {
     vec v = {0};
