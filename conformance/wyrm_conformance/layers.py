@@ -21,6 +21,11 @@ Parameters = list[wyrm.ParameterNode]
 
 
 def _length(rng: np.random.Generator) -> int:
+    return int(rng.choice(LENGTHS))
+
+
+def _short(rng: np.random.Generator) -> int:
+    """A length for weights that are differentiated element by element, and multiply: still around vectors of 4 and 8."""
     return int(rng.choice(LENGTHS[:9]))
 
 
@@ -28,7 +33,7 @@ def _gated(gates: int, rows: int) -> Callable[[np.random.Generator], list[Shape]
     """Shapes of inputs, weights and biases; ``rows`` says whether the hidden state has rows of the same weights."""
 
     def shapes(rng: np.random.Generator) -> list[Shape]:
-        batch, width, hidden = int(rng.integers(1, 4)), _length(rng), _length(rng)
+        batch, width, hidden = int(rng.integers(1, 4)), _short(rng), _short(rng)
         if rows:
             return [(batch, width), (hidden + width, gates * hidden), (1, gates * hidden)]
         return [(batch, width), (width, 3 * hidden), (hidden, 3 * hidden), (1, 3 * hidden), (1, 3 * hidden)]

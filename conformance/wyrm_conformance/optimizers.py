@@ -181,7 +181,7 @@ def check_optimizer(context: Context, name: str) -> None:
     optimizer, formula, options = CASES[name]
     rng = context.rng
     for dtype in context.dtypes:
-        for cols in (1, 7, 16, 33):
+        for cols in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33):
             table, bias = rng.uniform(-1, 1, (11, cols)), rng.uniform(-1, 1, (1, cols))
             index = rng.integers(0, 11, (STEPS, 3))
             bags = [rng.integers(0, 11, int(rng.integers(0, 5))) for _ in range(STEPS)]
