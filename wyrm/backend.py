@@ -9,6 +9,8 @@ each required kernel. It supplies execution, sparse gradients, updates and the r
 *Native*: subclass :class:`Backend` and write :meth:`Backend.compile`. For code that finds everything at addresses
 there is :mod:`wyrm.native`, which lays a program out as a table of integers.
 
+What runners do over a feed, several programs and batches among them, is in :mod:`wyrm.runs`.
+
 A backend is made known by a plugin: a light module, named as an entry point in the group ``wyrm``, whose
 ``wyrm_backend`` hook returns a :class:`Declaration`::
 
@@ -33,13 +35,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
-
 from wyrm.errors import BackendError, CapabilityError
 from wyrm.kernels import KERNELS, Kernel
 from wyrm.memory import BagBuffer, BagSource, Clock, GradientBuffer, Leaves, Memory, Report, Sink, Source
 from wyrm.program import Instruction, Program, Rule, Slot
+from wyrm.runs import JoinedRunner, Order, Runner, Team
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -53,9 +53,11 @@ __all__ = [
     "Executable",
     "GradientBuffer",
     "Instruction",
+    "JoinedRunner",
     "Kernel",
     "Leaves",
     "Memory",
+    "Order",
     "Pass",
     "Program",
     "Report",
@@ -64,6 +66,7 @@ __all__ = [
     "Sink",
     "Slot",
     "Source",
+    "Team",
 ]
 
 #: The version of this contract. A backend declares the range of versions that it is built for.
@@ -147,29 +150,6 @@ class Pass(ABC):
         return partial(self.forward, leaves), self.backward
 
 
-class Runner(ABC):
-    """A program bound to buffers and a feed, for a caller who runs many examples in one call."""
-
-    #: The sum of the outputs' first elements over the examples run so far: of the losses.
-    loss: float = 0.0
-    #: In the keys of random inputs, the step of example e is ``first_step + e``. Set between runs.
-    first_step: int = 0
-
-    @abstractmethod
-    def run(self, order: npt.NDArray[np.int64], start: int, stop: int) -> int:
-        """Run the examples ``order[start:stop]``, one after the other; for ``train`` each is one whole step.
-
-        Several threads may call the ``run`` of runners that share parameters. A loss that is NaN or infinite, an index out of
-        range, or a buffer that is too small ends the call before that example changes anything; the examples before it have had
-        their effect.
-
-        Returns
-        -------
-        int
-            0, or a status of :class:`Report`.
-        """
-
-
 class Executable(ABC):
     """A compiled program. It holds no data and may be used by several threads at once."""
 
@@ -181,9 +161,10 @@ class Executable(ABC):
         """Bind to buffers, for passes; ``cells[n]`` is the cell in which input n stands."""
 
     @abstractmethod
-    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = ()) -> Runner:
+    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
         """Bind to buffers and a feed, for runs; ``sources`` are in the order of the inputs, ``sinks`` of the outputs.
 
+        A run takes so many ``examples``: the values of an input are theirs, one after the other, and so are those of an output.
         Without sinks, outputs are not kept beyond :attr:`Runner.loss`.
         """
 
@@ -207,6 +188,14 @@ class Backend(ABC):
     @abstractmethod
     def compile(self, program: Program) -> Executable:
         """Turn a program, which asks for declared capabilities only, into an executable."""
+
+    def join(self, parts: Sequence[Runner], update: Runner | None = None, batch_size: int = 1) -> JoinedRunner:
+        """One runner made of several of this backend's; override it to change between them in native code."""
+        return JoinedRunner(parts, update, batch_size)
+
+    def team(self, shards: Sequence[JoinedRunner], update: Runner, batch_size: int, num_threads: int) -> Team:
+        """A team of threads; override it to let them work at the same time."""
+        return Team(shards, update, batch_size, num_threads)
 
     def check(self, program: Program) -> None:
         """Refuse a program that asks for what the backend does not declare.

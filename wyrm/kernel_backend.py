@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.backend import Backend, Executable, Pass, Runner
+from wyrm.backend import Backend, Executable, Order, Pass, Runner
 from wyrm.errors import BackendError
 from wyrm.kernel_steps import SUPPLIED, KernelFunction, Step, Steps
 from wyrm.kernels import KERNELS
@@ -62,8 +62,8 @@ class _KernelExecutable(Executable):
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
         return _KernelPass(_Bound(self, memory), cells)
 
-    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = ()) -> Runner:
-        return _KernelRunner(_Bound(self, memory), sources, sinks)
+    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
+        return _KernelRunner(_Bound(self, memory), sources, sinks, examples)
 
 
 class _Bound:
@@ -97,21 +97,23 @@ class _Bound:
         target[...] = values
         return 0
 
-    def load_bags(self, number: int, source: BagSource, example: int) -> int:
-        """Copy the bags of an example."""
+    def load_bags(self, number: int, source: BagSource, examples: Sequence[int] = (0,)) -> int:
+        """Copy the bags of examples, which have as many each."""
         bag: BagBuffer = self.inputs[number]
-        rows = len(bag.offsets) - 1
-        offsets = source.offsets[example * rows : (example + 1) * rows + 1]
-        count = int(offsets[-1] - offsets[0])
+        each = (len(bag.offsets) - 1) // len(examples)
+        bags = np.concatenate([np.arange(each * example, each * (example + 1)) for example in examples])
+        lengths = source.offsets[bags + 1] - source.offsets[bags]
+        count = int(lengths.sum())
         if count > len(bag.indices):
             return self.memory.report.set(Report.BAG_FULL, number, 0, count)
-        indices = source.values[offsets[0] : offsets[-1]]
+        bag.offsets[1:] = np.cumsum(lengths)
+        places = np.arange(count) + np.repeat(source.offsets[bags] - bag.offsets[:-1], lengths)
+        indices = source.values[places]
         status = self._check(number, indices, self.program.inputs[number].limit)
         if status:
             return status
         bag.indices[:count] = indices
-        bag.weights[:count] = 1 if source.weights is None else source.weights[offsets[0] : offsets[-1]]
-        bag.offsets[:] = offsets - offsets[0]
+        bag.weights[:count] = 1 if source.weights is None else source.weights[places]
         bag.header[0] = count
         return 0
 
@@ -163,7 +165,7 @@ class _KernelPass(Pass):
         for number, (cell, expected) in enumerate(zip(self.cells, bound.program.inputs, strict=True)):
             value = leaves.read(cell, expected.kind)
             if expected.kind == "bag":
-                status = bound.load_bags(number, value, 0)
+                status = bound.load_bags(number, value)
             elif expected.kind == "random":
                 status = bound.load_key(number, value, bound.step_number)
             else:
@@ -187,22 +189,23 @@ class _KernelPass(Pass):
 
 
 class _KernelRunner(Runner):
-    def __init__(self, bound: _Bound, sources: Sequence[Source], sinks: Sequence[Sink]) -> None:
-        self.bound, self.sources, self.sinks = bound, sources, sinks
+    def __init__(self, bound: _Bound, sources: Sequence[Source], sinks: Sequence[Sink], examples: int) -> None:
+        self.bound, self.sources, self.sinks, self.examples = bound, sources, sinks, examples
         self.loss = 0.0
 
-    def run(self, order: npt.NDArray[np.int64], start: int, stop: int) -> int:
+    def run(self, order: Order, start: int, stop: int) -> int:
         bound = self.bound
-        training = bound.program.purpose == "train"
+        training = bound.program.purpose in ("train", "accumulate")
         for position in range(start, stop):
-            example = int(order[position])
-            status = self._load(example, position)
+            examples = order[position, : self.examples].tolist()
+            status = self._load(examples, position)
+            loss = 0.0
             if not status:
                 _run(bound.forward)
                 loss = float(bound.outputs[0][0, 0]) if training else 0.0
                 if not np.isfinite(loss):
-                    status = bound.memory.report.set(Report.NOT_FINITE, example)
-            if not status and training:
+                    status = bound.memory.report.set(Report.NOT_FINITE, examples[0])
+            if not status:
                 status = bound.claim()
             if status:
                 bound.memory.report.words[4] = position
@@ -211,19 +214,19 @@ class _KernelRunner(Runner):
             _run(bound.backward)
             _run(bound.update)
             for sink, output in zip(self.sinks, bound.outputs, strict=False):
-                sink.array[example] = output.reshape(-1)
+                sink.array[examples] = output.reshape(self.examples, -1)
         return 0
 
-    def _load(self, example: int, position: int) -> int:
+    def _load(self, examples: list[int], position: int) -> int:
         bound = self.bound
         for number, source in enumerate(self.sources):
             if source.bags is not None:
-                status = bound.load_bags(number, source.bags, example)
+                status = bound.load_bags(number, source.bags, examples)
             elif bound.program.inputs[number].kind == "random":
-                status = bound.load_key(number, source.array[0], self.first_step + example)
+                status = bound.load_key(number, source.array[0], self.first_step + examples[0])
             else:
-                row = 0 if source.constant else position if source.by_position else example
-                status = bound.load(number, source.array[row])
+                rows = 0 if source.constant else position if source.by_position else examples
+                status = bound.load(number, source.array[rows])
             if status:
                 return status
         return 0

@@ -41,6 +41,7 @@ SUPPLIED = frozenset(
         "update",
         "update_rows",
         "update_gradient",
+        "merge_gradient",
         "square_sum",
         "catch_up",
         "catch_up_rows",
@@ -204,6 +205,19 @@ class Steps:
                 target.update(*gradient.merged_rows())
             gradient.clear()
             gradient.header[10] += 1
+
+        return step
+
+    def _merge_gradient(self, instruction: Instruction) -> Step:
+        target: GradientBuffer = self.buffer(instruction.out)
+        source: GradientBuffer = self.buffer(instruction.operands[0])
+
+        def step() -> None:
+            if source.touched:
+                np.add(target.require_dense(), source.require_dense(), out=target.require_dense())
+                target.header[0] = 1
+            target.add_rows(source.row_numbers[: source.count], source.row_values[: source.count])
+            source.clear()
 
         return step
 

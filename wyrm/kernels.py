@@ -231,6 +231,11 @@ KERNELS: dict[str, Kernel] = {
             "as update, with what a gradient buffer holds: every row where it was touched densely, else its rows; "
             "then clears it",
         ),
+        Kernel(
+            "merge_gradient",
+            ("gradient",),
+            "out += gradient: its rows are appended to out's, its matrix is added; then clears it   (both are gradients)",
+        ),
         Kernel("square_sum", ("gradient",), "out = the sum of the squares of what a gradient buffer holds", lambda g: (1, 1)),
         # rows that missed steps: catch_up(value, missed, states, scalars) with missed = clock.now - clock.last[row], which
         # every update of a row does first, too; an update sets clock.last[row] = clock.now + 1

@@ -292,14 +292,14 @@ class BagBuffer:
 class Report:
     """Why a native call did not return 0: five int64 that the callee fills.
 
-    (status, where, place, value, position); the last is the position in the order of a run that the example had.
+    (status, where, place, value, position); the last is the position of the run in the order.
     """
 
     #: An index input holds a number outside 0 <= index < limit: where: input, place: which of its indices, value: the index.
     INDEX_OUT_OF_RANGE = 1
     #: The row list of a gradient buffer has no room for another pass: value: how much room is needed.
     ROWS_FULL = 2
-    #: The loss is NaN or infinite: where: the example.
+    #: The loss is NaN or infinite: where: the first example of the run.
     NOT_FINITE = 3
     #: A bag buffer is too small: where: input, value: how many indices there are.
     BAG_FULL = 4
@@ -340,8 +340,8 @@ class Memory:
 class Source:
     """One input's values for a whole data set: row e of ``array`` is the value for example e.
 
-    ``array`` is 2-D, of float32, float64, int32 or int64, each row contiguous. ``constant``: its only row stands for every
-    example. ``by_position``: row p is the value for the p-th example of the order. For a bag input there are ``bags``
+    ``array`` is 2-D, of float32, float64, int32 or int64, each row contiguous. ``constant``: its only row is the value in every
+    run. ``by_position``: row p is the value in run p of the order. For a bag input there are ``bags``
     instead, as many for each example as the input has; for a random one, the array's only row has seed and stream.
     """
 

@@ -50,7 +50,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.backend import Backend, Executable, Pass, Runner
+from wyrm.backend import Backend, Executable, Order, Pass, Runner
 from wyrm.kernels import KERNELS
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Leaves, Memory, Sink, Source, address, aligned
 from wyrm.program import Instruction, Program, Rule, Slot
@@ -157,7 +157,7 @@ class _NativeExecutable(Executable):
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
         return _NativePass(self, memory, cells)
 
-    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = ()) -> Runner:
+    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
         return _NativeRunner(self, memory, sources, sinks)
 
     # -- encoding
@@ -372,6 +372,6 @@ class _NativeRunner(Runner):
         """The sum of the losses so far."""
         return float(self._losses[0])
 
-    def run(self, order: npt.NDArray[np.int64], start: int, stop: int) -> int:
+    def run(self, order: Order, start: int, stop: int) -> int:
         self.frame.set("first_step", self.first_step)
         return self._run(self.frame.address, address(order), start, stop)

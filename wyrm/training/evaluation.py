@@ -100,6 +100,6 @@ def evaluate(
     arrays = [aligned((data.length, node.shape[0] * node.shape[1]), program.dtype, fill=None) for node in wanted]
     sinks = [Sink(array) for array in arrays]
     workers = [Worker(executable, data, shared, sinks) for _ in range(threads)]
-    run_examples(workers, np.arange(data.length, dtype=np.int64), lambda done: None)
+    run_examples(workers, np.arange(data.length, dtype=np.int64).reshape(-1, 1), lambda done: None)
     results = [array.reshape(data.length, *node.shape) for array, node in zip(arrays, wanted, strict=True)]
     return results[0] if isinstance(nodes, Node) else results

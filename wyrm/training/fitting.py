@@ -130,7 +130,7 @@ def fit(
             before = sum(worker.runner.loss for worker in workers)
             start = time.perf_counter()
             try:
-                run_examples(workers, order, bar.update)
+                run_examples(workers, order.reshape(-1, 1), bar.update)
             except NotFiniteError as error:
                 raise NotFiniteError(f"fit, epoch {number}: {error}") from None
             finally:

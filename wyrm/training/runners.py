@@ -15,10 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from wyrm.backend import Executable, Runner
+from wyrm.backend import Executable, Order, Runner
 from wyrm.errors import BackendError, NotFiniteError, OutOfRangeError
 from wyrm.memory import BagBuffer, GradientBuffer, Memory, Report, Sink
 from wyrm.program import Buffer
@@ -69,7 +66,7 @@ class Worker:
         #: How many it has run.
         self.examples = 0
 
-    def run(self, order: npt.NDArray[np.int64], start: int, stop: int) -> None:
+    def run(self, order: Order, start: int, stop: int) -> None:
         """Run a slice; raises what the report says."""
         began = time.perf_counter()
         position = start
@@ -107,7 +104,7 @@ class Worker:
         raise BackendError(f"the runner returned status {status}: {words}")
 
 
-def run_examples(workers: Sequence[Worker], order: npt.NDArray[np.int64], progress: Callable[[int], Any]) -> None:
+def run_examples(workers: Sequence[Worker], order: Order, progress: Callable[[int], Any]) -> None:
     """Run the examples of ``order``, each once, on one thread for each worker.
 
     Parameters
@@ -150,7 +147,7 @@ def _uninterrupted() -> Iterator[None]:
 class _Crew:
     """Threads that take slices from one order until it is used up."""
 
-    def __init__(self, workers: Sequence[Worker], order: npt.NDArray[np.int64]) -> None:
+    def __init__(self, workers: Sequence[Worker], order: Order) -> None:
         self.workers, self.order = workers, order
         self.taken = self.done = 0
         self.active = len(workers)

@@ -18,6 +18,7 @@ _EFFECTS = frozenset(
         "update",
         "update_rows",
         "update_gradient",
+        "merge_gradient",
         "catch_up",
         "catch_up_rows",
         "catch_up_bag",

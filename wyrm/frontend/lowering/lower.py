@@ -5,6 +5,9 @@
 ``train``
     One run is one step: the gradients are values like others, and the rule is applied where they end. The row-sparse
     gradient of a parameter that is looked up once, by one index, is never gathered: its row is updated at once.
+``accumulate``
+    One run of several that make a step: gradients are added to the gradient buffers, and the rule is applied by a program of
+    its own (:func:`.updates.lower_update`). Values are not kept.
 ``evaluate``
     Forward only, and only what the roots need; nothing random.
 
@@ -52,7 +55,7 @@ def lower(
     optional_kernels
         Those that the backend declares.
     training
-        For ``train``, what happens to each parameter of the trace, in order; ``None``: it stays as it is.
+        For ``train`` and ``accumulate``, what happens to each parameter of the trace, in order; ``None``: it stays as it is.
     lazy
         For ``interactive``, the rules by which rows of each parameter may be behind, and have to be caught up before they
         are read.
@@ -94,7 +97,7 @@ class _Lowering:
         k, trace = self.k, self.trace
         self._forward()
         ends = [len(k.values)]
-        if self.purpose in ("interactive", "train"):
+        if self.purpose != "evaluate":
             self._backward()
         ends.append(len(k.values))
         if self.purpose == "train":
@@ -155,10 +158,10 @@ class _Lowering:
         root = self.trace.roots[0]
         if not records[root].needs_gradient:
             return
-        if self.purpose == "train":
-            seed = k.literal(1.0)
-        else:
+        if self.purpose == "interactive":
             seed = self.seed = Value("", shape=(1, 1), place=("seed",))
+        else:
+            seed = k.literal(1.0)
         self.contributions = differentiate(k, records, self.values, root, seed)
         for number, parts in self.contributions.items():
             p = self.parameters[number]
@@ -167,7 +170,7 @@ class _Lowering:
             row_sparse = all(part.kernel == "rows" for part in parts)
             if row_sparse and not self._at_once(parts):
                 self._gather(p, parts)
-            elif self.purpose == "interactive":
+            elif self.purpose != "train":
                 target = Value("", shape=records[number].shape, place=("gradient", p))
                 for part in parts:
                     target = k.accumulate(target, part)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from wyrm.frontend.lowering.emitter import Emitter, Value
 from wyrm.frontend.lowering.instructions import instructions
 from wyrm.frontend.lowering.layout import Layout
-from wyrm.program import ParameterSlot, Program, Rule, Shape
+from wyrm.program import InputSlot, ParameterSlot, Program, Rule, Shape
 
 __all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_catch_up", "lower_update"]
 
@@ -163,35 +163,46 @@ def _beside(p: int, shape: Shape, training: Training, scalars: Value) -> list[Va
     return beside
 
 
-def lower_update(shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str]) -> Program:
-    """The program of an optimizer's step over the gradient buffers of parameters of these shapes."""
+def lower_update(
+    shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str], shards: int = 1
+) -> Program:
+    """The program of an optimizer's step over the gradient buffers of parameters of these shapes.
+
+    Where there are several ``shards``, each has gathered gradients in buffers of its own, which are merged first, in order. The
+    buffers of shard s are numbered from ``s * len(shapes)``.
+    """
     k = Emitter(kernels)
     updates = Updates(k)
     for p, (shape, how) in enumerate(zip(shapes, training, strict=True)):
-        gradient, value = (Value("", shape=shape, place=(kind, p)) for kind in ("gradient", "value"))
-        updates.add("update_gradient", p, value, how, gradient)
+        gradients = [Value("", shape=shape, place=("gradient", p + s * len(shapes))) for s in range(shards)]
+        for other in gradients[1:]:
+            k.effect("merge_gradient", gradients[0], other)
+        updates.add("update_gradient", p, Value("", shape=shape, place=("value", p)), how, gradients[0])
         updates.tick(p, how)
     updates.emit()
-    return _program(k, shapes, dtype)
+    return _program(k, list(shapes) * shards, dtype, updates)
 
 
 def lower_catch_up(shape: Shape, training: Training, dtype: str) -> Program:
     """The program that brings every row of a parameter up to the steps that its rule has made."""
     k = Emitter()
     value = Value("", shape=shape, place=("value", 0))
-    scalars = Updates(k).given(training)
+    updates = Updates(k)
+    scalars = updates.given(training)
     k.effect("catch_up", value, *_beside(0, shape, training, scalars), rule=training.rule)
-    return _program(k, [shape], dtype)
+    return _program(k, [shape], dtype, updates)
 
 
-def _program(k: Emitter, shapes: Sequence[Shape], dtype: str) -> Program:
-    layout = Layout(dtype, [k.values], list(k.literals.values()))
+def _program(k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates) -> Program:
+    scheduled = updates.schedules
+    layout = Layout(dtype, [k.values], [*(value for value, _, _ in scheduled), *k.literals.values()])
     update = instructions(layout, k.values)
     return Program(
         "update",
         dtype,
         tuple(layout.buffers),
         layout.lengths[0],
+        inputs=tuple(InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in scheduled),
         parameters=tuple(ParameterSlot(shape) for shape in shapes),
         literals=tuple((number, layout.slot(value)) for number, value in k.literals.items()),
         update=update,
