@@ -21,7 +21,7 @@ from wyrm.backend import Backend, Executable, Order, Pass, Runner
 from wyrm.errors import BackendError
 from wyrm.kernel_steps import SUPPLIED, KernelFunction, Step, Steps
 from wyrm.kernels import KERNELS
-from wyrm.memory import BagBuffer, BagSource, Leaves, Memory, Report, Sink, Source
+from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Leaves, Memory, Report, Sink, Source
 from wyrm.program import Program
 
 __all__ = ["REQUIRED_KERNELS", "KernelBackend", "KernelFunction"]
@@ -83,6 +83,11 @@ class _Bound:
             for n, b in enumerate(self.program.buffers)
             if b.kind == "gradient"
         ]
+        #: Gradients with those that a step merges into them.
+        self.merged: dict[int, list[GradientBuffer]] = {}
+        for i in self.program.update:
+            if i.kernel == "merge_gradient":
+                self.merged.setdefault(i.out.buffer, []).append(steps.buffer(i.operands[0]))
 
     # -- inputs; these return a status
 
@@ -132,12 +137,19 @@ class _Bound:
     # -- gradients
 
     def claim(self) -> int:
-        """Check that gradient lists have room for a pass, and mark what becomes dense; returns a status."""
+        """Check that gradients have room for what is to be added, and mark what becomes dense; returns a status."""
         for use, gradient in self.gradients:
             if use.gradient == "rows":
                 needed = use.rows_per_pass + sum(self.inputs[number].count for number in use.bags)
                 if gradient.count + needed > len(gradient.row_numbers):
                     return self.memory.report.set(Report.ROWS_FULL, value=needed)
+        for number, others in self.merged.items():
+            target: GradientBuffer = self.memory.buffers[number]
+            needed = sum(other.count for other in others)
+            if target.count + needed > len(target.row_numbers):
+                return self.memory.report.set(Report.ROWS_FULL, value=needed)
+            if target.dense is None and any(other.touched for other in others):
+                return self.memory.report.set(Report.NO_MATRIX)
         for use, gradient in self.gradients:
             if use.gradient == "dense":
                 gradient.header[0] = 1
@@ -190,7 +202,8 @@ class _KernelPass(Pass):
 
 class _KernelRunner(Runner):
     def __init__(self, bound: _Bound, sources: Sequence[Source], sinks: Sequence[Sink], examples: int) -> None:
-        self.bound, self.sources, self.sinks, self.examples = bound, sources, sinks, examples
+        self.bound, self.sources, self.sinks = bound, sources, sinks
+        self.examples = 0 if bound.program.purpose == "update" else examples
         self.loss = 0.0
 
     def run(self, order: Order, start: int, stop: int) -> int:
@@ -198,7 +211,7 @@ class _KernelRunner(Runner):
         training = bound.program.purpose in ("train", "accumulate")
         for position in range(start, stop):
             examples = order[position, : self.examples].tolist()
-            status = self._load(examples, position)
+            status = self._check(examples, position) or self._load(examples, position)
             loss = 0.0
             if not status:
                 _run(bound.forward)
@@ -215,6 +228,15 @@ class _KernelRunner(Runner):
             _run(bound.update)
             for sink, output in zip(self.sinks, bound.outputs, strict=False):
                 sink.array[examples] = output.reshape(self.examples, -1)
+        return 0
+
+    def _check(self, examples: list[int], position: int) -> int:
+        """Whether every source has what the run takes of it; returns a status."""
+        for source in self.sources:
+            wanted = [] if source.constant else [position] if source.by_position else examples
+            for example in wanted:
+                if not 0 <= example < len(source):
+                    return self.bound.memory.report.set(Report.ORDER_OUT_OF_RANGE, value=example)
         return 0
 
     def _load(self, examples: list[int], position: int) -> int:

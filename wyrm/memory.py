@@ -165,6 +165,15 @@ class GradientBuffer:
         self.row_values[: len(numbers)] = values
         self.header[2] = len(numbers)
 
+    def extend(self, rows: int) -> None:
+        """Make room for ``rows`` more contributions, and leave those that there are as they stand."""
+        count = self.count
+        if count + rows > len(self.row_numbers):
+            numbers, values = self.row_numbers[:count], self.row_values[:count]
+            self._allocate(max(16, 2 * (count + rows)))
+            self.row_numbers[:count] = numbers
+            self.row_values[:count] = values
+
     def _allocate(self, capacity: int) -> None:
         self.row_numbers = aligned(capacity, np.int64)
         self.row_values = aligned((capacity, self.shape[1]), self.dtype, fill=None)
@@ -297,12 +306,19 @@ class Report:
 
     #: An index input holds a number outside 0 <= index < limit: where: input, place: which of its indices, value: the index.
     INDEX_OUT_OF_RANGE = 1
-    #: The row list of a gradient buffer has no room for another pass: value: how much room is needed.
+    #: The row list of a gradient buffer has no room for what is to be added: value: how much room is needed.
     ROWS_FULL = 2
     #: The loss is NaN or infinite: where: the first example of the run.
     NOT_FINITE = 3
     #: A bag buffer is too small: where: input, value: how many indices there are.
     BAG_FULL = 4
+    #: An order names an example that there is none of, a position beyond its sources, or a part that there is none of: value:
+    #: which.
+    ORDER_OUT_OF_RANGE = 5
+    #: A gradient has no matrix, to which something is to be added.
+    NO_MATRIX = 6
+    #: A team was abandoned while a thread waited for the others.
+    ABANDONED = 7
 
     __slots__ = ("words",)
 

@@ -10,8 +10,8 @@ encodes programs, binds them to memory and calls the entry points. Every word be
   row stride is 0; where it has one column and the other several, its only column serves all. Matrices that lie without gaps
   and have equal shapes come as one long row.
 - ``matmul``: the attribute is ``transpose_a + 2 * transpose_b``. Bags: the attribute is ``mean``.
-- Operands that are gradients (the ``out`` of ``accumulate_rows`` and ``accumulate_bag``, the operand of ``update_gradient`` and
-  ``square_sum``), bags and clocks are the addresses of their headers (:mod:`wyrm.memory`); a gradient has the parameter's
+- Operands that are gradients (the ``out`` of ``accumulate_rows``, ``accumulate_bag`` and ``merge_gradient``, the operand of
+  ``update_gradient``, ``merge_gradient`` and ``square_sum``), bags and clocks are the addresses of their headers (:mod:`wyrm.memory`); a gradient has the parameter's
   shape, a bag as many rows as there are bags.
 - Updates and catching up: the attribute is the address of a *rule*; the operands that follow are the states, then the
 scalars as
@@ -26,18 +26,22 @@ are kept per row, whether it may take a matrix as one row, address of catch_up o
 positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPES`.
 
 - In a pass, ``source`` is an offset from the leaves' address; mode 1: the cell there holds an address. In a run, it is an
-  address, and example e's values are ``stride * e`` bytes on; mode 1: those for the position p in the order, ``stride * p``.
+  address. Mode 0: example e's values are ``stride * e`` bytes on, and those of the run's examples follow each other in the
+  destination. Mode 1: those for the position p in the order, ``stride * p`` bytes on. Mode 2: those for every run.
+- The count is that of one example in mode 0 of a run.
 - Bags: the source is the header of a bag source, the destination that of a bag buffer, the count the bags of an example.
-- Random: the source is seed and stream. The step is, in a pass, the word at the address in ``stride`` (0: the step is 0),
-in a run
-  ``first_step`` plus the example.
+- Random: the source is seed and stream. The step is, in a pass, the word at the address in ``stride`` (0: the step is 0), in
+  a run ``first_step`` plus the first example.
 
-*Claim*: ``[gradient header, rows, bag header or 0]``: before a backward pass, the list must have room for so many rows and
-for as many as the bag has indices; claims of one gradient follow each other and add up. Rows -1: the matrix is touched.
+*Claim*: ``[gradient header, rows, address of a count or 0]``: before a backward pass, or a step that merges gradients, the list
+must have room for so many rows and for as many as the count says; claims of one gradient follow each other and add up. Rows
+-1: the matrix is touched; with a count, it must be there where that is not 0.
 
-*Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride]``.
+*Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride, step]``: rows and columns of one example; the next
+one's are ``step`` bytes on in the slot.
 
-*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses.
+*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses. What is made of frames is in
+:mod:`wyrm.native_runs`.
 """
 
 from __future__ import annotations
@@ -50,9 +54,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.backend import Backend, Executable, Order, Pass, Runner
+from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
+from wyrm.errors import BackendError
 from wyrm.kernels import KERNELS
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Leaves, Memory, Sink, Source, address, aligned
+from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
 from wyrm.program import Instruction, Program, Rule, Slot
 
 __all__ = ["FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
@@ -68,9 +74,11 @@ INPUT_KINDS = ("dense", "index", "bag", "random")
 INPUT = 8
 #: Kernels whose result, or whose operand of that number, is a gradient's header and not its matrix.
 _HEADERS = {("accumulate_rows", 0), ("accumulate_bag", 0), ("update_gradient", 1), ("square_sum", 1)}
+_HEADERS |= {("merge_gradient", 0), ("merge_gradient", 1)}
 #: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``losses`` the
 #: running sum of losses, a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report;
-#: ``leaves`` that of the leaves, for a pass.
+#: ``leaves`` that of the leaves, for a pass. For runs: how many ``examples`` each takes, and what every example
+#: (``length``) and every position (``positions``) is below.
 FRAME = (
     "forward",
     "forward_end",
@@ -91,6 +99,9 @@ FRAME = (
     "report",
     "leaves",
     "first_step",
+    "examples",
+    "length",
+    "positions",
 )
 
 
@@ -106,12 +117,16 @@ class NativeBackend(Backend):
     backward
         ``backward(frame, weight)``: check the claims, set the seed, run the backward section.
     run
-        ``run(frame, order, start, stop)``: the examples of a feed, each as :meth:`wyrm.backend.Runner.run` says.
+        ``run(joined, order, start, stop)``: runs over a feed, as :meth:`wyrm.runs.JoinedRunner.run` says, by the tables of
+        :mod:`wyrm.native_runs`.
+    run_team
+        ``run_team(team, thread, order, start, stop)``: as :meth:`wyrm.runs.Team.run`.
     """
 
     forward: Callable[[int], int]
     backward: Callable[[int, float], int]
     run: Callable[[int, int, int, int], int]
+    run_team: Callable[[int, int, int, int, int], int]
 
     @abstractmethod
     def kernel_address(self, instruction: Instruction, dtype: str) -> int:
@@ -121,6 +136,14 @@ class NativeBackend(Backend):
         """Lay the program out as a table."""
         self.check(program)
         return _NativeExecutable(self, program)
+
+    def join(self, parts: Sequence[Runner], update: Runner | None = None, batch_size: int = 1) -> JoinedRunner:
+        """A runner that changes between its parts in native code."""
+        return NativeJoinedRunner(self.run, parts, update, batch_size)
+
+    def team(self, shards: Sequence[JoinedRunner], update: Runner, batch_size: int, num_threads: int) -> Team:
+        """A team whose threads meet in native code."""
+        return NativeTeam(self.run_team, shards, update, batch_size, num_threads)
 
 
 class _Section:
@@ -158,7 +181,7 @@ class _NativeExecutable(Executable):
         return _NativePass(self, memory, cells)
 
     def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
-        return _NativeRunner(self, memory, sources, sinks)
+        return NativeRunner(self.backend.run, _feed_frame(self, memory, sources, sinks, examples), FRAME)
 
     # -- encoding
 
@@ -288,18 +311,19 @@ class _Origin(NamedTuple):
     source: int
     stride: int = 0
     mode: int = 0
+    parts: int = 1  # in how many it is brought
 
 
 def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[_Origin]) -> None:
-    """Put the records of the inputs, and the claims of the backward pass, into the frame."""
+    """Put the records of the inputs, and the claims of the program, into the frame."""
     program = executable.program
     records = []
     for expected, origin in zip(program.inputs, origins, strict=True):
         rows, cols = expected.slot.shape
         kind = INPUT_KINDS.index("dense" if expected.kind == "schedule" else expected.kind)
         code = SOURCE_DTYPES.index(origin.dtype)
-        destination = frame.at(executable, expected.slot)
-        records.append([kind, code, origin.source, origin.stride, rows * cols, destination, expected.limit, origin.mode])
+        destination, count = frame.at(executable, expected.slot), rows * cols // origin.parts
+        records.append([kind, code, origin.source, origin.stride, count, destination, expected.limit, origin.mode])
     frame.set_records("inputs", records)
     claims = []
     for n, buffer in enumerate(program.buffers):
@@ -308,7 +332,60 @@ def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[
             header = int(frame.bases[n])
             claims.append([header, use.rows_per_pass if use.gradient == "rows" else -1, 0])
             claims += [[header, 0, frame.at(executable, program.inputs[number].slot)] for number in use.bags]
+    merged: dict[int, list[int]] = {}
+    for instruction in program.update:
+        if instruction.kernel == "merge_gradient":
+            out, source = (int(frame.bases[slot.buffer]) for slot in (instruction.out, *instruction.operands))
+            merged.setdefault(out, []).append(source)
+    for out, headers in merged.items():  # word 0: touched; word 2: the number of rows
+        claims += [[out, rows, header + at] for rows, at in ((0, 16), (-1, 0)) for header in headers]
     frame.set_records("claims", claims)
+
+
+def _feed_frame(
+    executable: _NativeExecutable, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink], examples: int
+) -> _Frame:
+    """A frame for runs of so many examples of a feed."""
+    program = executable.program
+    frame = _Frame(executable, memory)
+    frame.kept += [sources, sinks]
+    origins = []
+    length = positions = 2**63 - 1
+    for source, expected in zip(sources, program.inputs, strict=True):
+        if source.bags is not None:
+            length = min(length, len(source))
+            origins.append(_Origin("int64", address(source.bags.header), parts=examples))
+            continue
+        array = source.array
+        mode = 1 if source.by_position else 2 if source.constant else 0
+        if mode == 1:
+            positions = min(positions, len(source))
+        elif mode == 0:
+            length = min(length, len(source))
+        stride = 0 if mode == 2 else array.strides[0]
+        origins.append(_Origin(array.dtype.name, address(array), stride, mode, 1 if mode else examples))
+    _set_inputs(executable, frame, origins)
+    records = []
+    for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():
+        length = min(length, len(sink.array))
+        place = [address(sink.array), sink.array.strides[0], frame.at(executable, slot)]
+        records.append([*place, *_example_part(slot, examples, executable.itemsize)])
+    frame.set_records("sinks", records)
+    if program.purpose in ("train", "accumulate"):
+        frame.set("loss", frame.at(executable, program.outputs[0]))
+    frame.set("examples", 0 if program.purpose == "update" else examples, length, positions)
+    return frame
+
+
+def _example_part(slot: Slot, examples: int, itemsize: int) -> list[int]:
+    """Rows, columns and stride of what belongs to one of several examples, and the bytes to the next one's."""
+    rows, cols = slot.shape
+    if rows % examples == 0:
+        return [rows // examples, cols, slot.stride, rows // examples * slot.stride * itemsize]
+    if rows * cols % examples or not (rows == 1 or slot.stride == cols):
+        raise BackendError(f"an output of shape {slot.shape} does not split into those of {examples} examples")
+    each = rows * cols // examples
+    return [1, each, each, each * itemsize]
 
 
 class _NativePass(Pass):
@@ -341,37 +418,3 @@ class _NativePass(Pass):
     def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
         self.frame.set("leaves", leaves.address)
         return partial(self._forward, self.frame.address), partial(self._backward, self.frame.address)
-
-
-class _NativeRunner(Runner):
-    def __init__(self, executable: _NativeExecutable, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink]) -> None:
-        program = executable.program
-        self.frame = frame = _Frame(executable, memory)
-        frame.kept += [sources, sinks]
-        origins = []
-        for source in sources:
-            if source.bags is not None:
-                origins.append(_Origin("int64", address(source.bags.header)))
-            else:
-                array = source.array
-                stride = 0 if source.constant else array.strides[0]
-                origins.append(_Origin(array.dtype.name, address(array), stride, int(source.by_position)))
-        _set_inputs(executable, frame, origins)
-        records = []
-        for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():
-            place = [address(sink.array), sink.array.strides[0]]
-            records.append([*place, frame.at(executable, slot), *slot.shape, slot.stride])
-        frame.set_records("sinks", records)
-        if program.purpose == "train":
-            frame.set("loss", frame.at(executable, program.outputs[0]))
-        self._losses = frame.words[FRAME.index("losses") :][:1].view(np.float64)
-        self._run = executable.backend.run
-
-    @property
-    def loss(self) -> float:  # type: ignore[override]
-        """The sum of the losses so far."""
-        return float(self._losses[0])
-
-    def run(self, order: Order, start: int, stop: int) -> int:
-        self.frame.set("first_step", self.first_step)
-        return self._run(self.frame.address, address(order), start, stop)

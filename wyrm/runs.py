@@ -70,7 +70,7 @@ class JoinedRunner(Runner):
     choice
         For each run of the order, the number of the part that makes it; ``None``: the first. Set before an order is run.
     failed
-        The part that returned the last status.
+        The part that returned the last status; ``len(parts)``: the update did.
     """
 
     def __init__(self, parts: Sequence[Runner], update: Runner | None = None, batch_size: int = 1) -> None:
@@ -103,7 +103,10 @@ class JoinedRunner(Runner):
                 return status
             if self.update is not None and ((position + 1) % self.batch_size == 0 or position + 1 == len(order)):
                 batch = position // self.batch_size
-                self.update.run(order, batch, batch + 1)
+                status = self.update.run(order, batch, batch + 1)
+                if status:
+                    self.failed = len(self.parts)
+                    return status
         return 0
 
 
@@ -133,29 +136,50 @@ class Team:
     Attributes
     ----------
     failed
-        The first shard that returned the last status.
+        The first shard that returned the last status; ``len(shards)``: the update did.
     """
 
     def __init__(self, shards: Sequence[JoinedRunner], update: Runner, batch_size: int, num_threads: int) -> None:
         self.shards, self.update = list(shards), update
         self.batch_size, self.num_threads = batch_size, num_threads
         self.failed = 0
+        self._runs = 0
+
+    @property
+    def runs(self) -> list[int]:
+        """How many runs each thread has made, of batches that were applied."""
+        return [self._runs] + [0] * (self.num_threads - 1)
+
+    def abandon(self) -> None:
+        """Let no thread wait for the others any more, as one of them will not come: all return :data:`Report.ABANDONED`."""
 
     def run(self, thread: int, order: Order, start: int, stop: int) -> int:
         """Make the runs from ``start``, where a batch begins, to before ``stop``, where one ends.
 
-        Called by threads 0 to ``num_threads - 1``, all with the same arguments. A batch in which a run fails is not applied:
-        every thread then returns the status of the first shard that has one. Here, thread 0 does all the work.
+        Called by threads 0 to ``num_threads - 1``, all with the same arguments. A batch in which a run fails is not applied,
+        nor are its losses counted; what its runs have left in gradient buffers is for the caller to clear. Every thread
+        returns the status of the first shard that has one. Here, thread 0 does all the work.
         """
         if thread:
             return 0
         for first in range(start, stop, self.batch_size):
-            ends = shard_ends(min(self.batch_size, stop - first), len(self.shards))
-            for number, shard in enumerate(self.shards):
-                status = shard.run(order, first + ends[number], first + ends[number + 1])
-                if status:
-                    self.failed = number
-                    return status
-            batch = first // self.batch_size
-            self.update.run(order, batch, batch + 1)
+            losses = [[part.loss for part in shard.parts] for shard in self.shards]
+            length = min(self.batch_size, stop - first)
+            status = self._run_batch(order, first, shard_ends(length, len(self.shards)))
+            if status:
+                for shard, kept in zip(self.shards, losses, strict=True):
+                    for part, loss in zip(shard.parts, kept, strict=True):
+                        part.loss = loss
+                return status
+            self._runs += length
         return 0
+
+    def _run_batch(self, order: Order, first: int, ends: Sequence[int]) -> int:
+        for number, shard in enumerate(self.shards):
+            status = shard.run(order, first + ends[number], first + ends[number + 1])
+            if status:
+                self.failed = number
+                return status
+        self.failed = len(self.shards)
+        batch = first // self.batch_size
+        return self.update.run(order, batch, batch + 1)

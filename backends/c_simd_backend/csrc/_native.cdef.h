@@ -1,6 +1,7 @@
 int wyrm_forward(intptr_t frame);
 int wyrm_backward(intptr_t frame, double weight);
-int wyrm_run(intptr_t frame, intptr_t order, int64_t start, int64_t stop);
+int wyrm_run(intptr_t joined, intptr_t order, int64_t start, int64_t stop);
+int wyrm_run_team(intptr_t team, int64_t thread, intptr_t order, int64_t start, int64_t stop);
 
 const char *wyrm_instruction_set(int number);
 int wyrm_runs_here(int number);

@@ -30,32 +30,47 @@ static void load_reals(const Frame *frame, const void *source, int64_t dtype, in
     }
 }
 
+// Where the index number `place` of an input is outside its table.
 static int load_indices(
-    const Frame *frame, const Input *input, const void *source, int64_t dtype, int64_t begin, int64_t count, int64_t *to) {
+    const Frame *frame, const Input *input, const void *source, int64_t dtype, int64_t begin, int64_t count, int64_t *to,
+    int64_t place) {
     const int wide = dtype == INT64;
     for (int64_t i = 0; i < count; i++) {
         const int64_t index = wide ? ((const int64_t *)source)[begin + i] : ((const int32_t *)source)[begin + i];
-        if ((uint64_t)index >= (uint64_t)input->limit) return report(frame, INDEX_OUT_OF_RANGE, input - frame->inputs, i, index);
+        if ((uint64_t)index >= (uint64_t)input->limit)
+            return report(frame, INDEX_OUT_OF_RANGE, input - frame->inputs, place + i, index);
         to[i] = index;
     }
     return 0;
 }
 
-static int load_bags(const Frame *frame, const Input *input, const BagSource *source, int64_t example) {
-    Bag *bag = input->destination;
-    const int64_t *offsets = source->offsets + example * bag->bags;
-    const int64_t begin = offsets[0], count = offsets[bag->bags] - begin;
-    if (count > bag->capacity) return report(frame, BAG_FULL, input - frame->inputs, 0, count);
-    const int status = load_indices(frame, input, source->values, source->dtype, begin, count, bag->indices);
-    if (status) return status;
-    for (int64_t b = 0; b <= bag->bags; b++) bag->offsets[b] = offsets[b] - begin;
-    bag->count = count;
+static void load_weights(const Frame *frame, const BagSource *source, int64_t begin, int64_t count, char *to) {
     if (source->weights)
-        load_reals(frame, source->weights, source->weights_dtype, begin, count, bag->weights);
+        load_reals(frame, source->weights, source->weights_dtype, begin, count, to);
     else if (frame->real == FLOAT32)
-        for (int64_t i = 0; i < count; i++) ((float *)bag->weights)[i] = 1;
+        for (int64_t i = 0; i < count; i++) ((float *)to)[i] = 1;
     else
-        for (int64_t i = 0; i < count; i++) ((double *)bag->weights)[i] = 1;
+        for (int64_t i = 0; i < count; i++) ((double *)to)[i] = 1;
+}
+
+// The bags of several examples, one after the other.
+static int load_bags(const Frame *frame, const Input *input, const BagSource *source, const int64_t *examples, int64_t n) {
+    Bag *bag = input->destination;
+    const int64_t each = n == 1 ? bag->bags : input->count, item = frame->real == FLOAT32 ? 4 : 8;
+    int64_t count = 0;
+    for (int64_t e = 0; e < n; e++) count += source->offsets[(examples[e] + 1) * each] - source->offsets[examples[e] * each];
+    if (count > bag->capacity) return report(frame, BAG_FULL, input - frame->inputs, 0, count);
+    int64_t at = 0;
+    for (int64_t e = 0; e < n; e++) {
+        const int64_t *offsets = source->offsets + examples[e] * each;
+        const int64_t begin = offsets[0], part = offsets[each] - begin;
+        const int status = load_indices(frame, input, source->values, source->dtype, begin, part, bag->indices + at, at);
+        if (status) return status;
+        load_weights(frame, source, begin, part, (char *)bag->weights + at * item);
+        for (int64_t b = 0; b < each; b++) bag->offsets[e * each + b] = at + offsets[b] - begin;
+        at += part;
+    }
+    bag->offsets[n * each] = bag->count = count;
     return 0;
 }
 
@@ -67,29 +82,45 @@ static void load_key(const Input *input, const int64_t *words, int64_t step) {
 }
 
 int load_for_pass(const Frame *frame, const Input *input) {
+    static const int64_t first = 0;
     const void *source = (const void *)(frame->leaves + input->source);
     if (input->mode) source = *(const void *const *)source;
     switch (input->kind) {
     case DENSE: load_reals(frame, source, input->dtype, 0, input->count, input->destination); return 0;
-    case INDEX: return load_indices(frame, input, source, input->dtype, 0, input->count, input->destination);
-    case BAG: return load_bags(frame, input, source, 0);
+    case INDEX: return load_indices(frame, input, source, input->dtype, 0, input->count, input->destination, 0);
+    case BAG: return load_bags(frame, input, source, &first, 1);
     default: load_key(input, source, input->stride ? *(const int64_t *)input->stride : 0); return 0;
     }
 }
 
-int load_for_run(const Frame *frame, const Input *input, int64_t example, int64_t position) {
-    const void *source = (const void *)(input->source + (input->mode ? position : example) * input->stride);
-    switch (input->kind) {
-    case DENSE: load_reals(frame, source, input->dtype, 0, input->count, input->destination); return 0;
-    case INDEX: return load_indices(frame, input, source, input->dtype, 0, input->count, input->destination);
-    case BAG: return load_bags(frame, input, (const BagSource *)input->source, example);
-    default: load_key(input, (const int64_t *)input->source, frame->first_step + example); return 0;
+// One row of a source, to the place of number n in the destination.
+static int load_row(const Frame *frame, const Input *input, int64_t row, int64_t n) {
+    const void *source = (const void *)(input->source + row * input->stride);
+    const int64_t at = n * input->count;
+    if (input->kind == INDEX)
+        return load_indices(
+            frame, input, source, input->dtype, 0, input->count, (int64_t *)input->destination + at, at);
+    load_reals(frame, source, input->dtype, 0, input->count, (char *)input->destination + at * (frame->real == FLOAT32 ? 4 : 8));
+    return 0;
+}
+
+int load_for_run(const Frame *frame, const Input *input, const int64_t *examples, int64_t position) {
+    if (input->kind == BAG) return load_bags(frame, input, (const BagSource *)input->source, examples, frame->examples);
+    if (input->kind == RANDOM) {
+        load_key(input, (const int64_t *)input->source, frame->first_step + examples[0]);
+        return 0;
     }
+    if (input->mode != BY_EXAMPLE) return load_row(frame, input, input->mode == BY_POSITION ? position : 0, 0);
+    for (int64_t n = 0; n < frame->examples; n++) {
+        const int status = load_row(frame, input, examples[n], n);
+        if (status) return status;
+    }
+    return 0;
 }
 
 void prefetch_for_run(const Input *input, int64_t example, int64_t position) {
     if (input->kind == BAG)
-        __builtin_prefetch(((const BagSource *)input->source)->offsets + example * ((const Bag *)input->destination)->bags);
+        __builtin_prefetch(((const BagSource *)input->source)->offsets + example * input->count);
     else
-        __builtin_prefetch((const void *)(input->source + (input->mode ? position : example) * input->stride));
+        __builtin_prefetch((const void *)(input->source + (input->mode == BY_POSITION ? position : example) * input->stride));
 }

@@ -17,18 +17,22 @@ static void walk(const Instruction *instruction, const Instruction *end) {
 
 // --- passes ---------------------------------------------------------------------------------------------------
 
-// Checks that the lists of gradients have room for a backward pass, and marks the matrices that it touches.
+// Checks that gradients have room for what is to be added to them, and marks the matrices that are touched.
 static int claim_gradients(const Frame *frame) {
     int64_t needed = 0;
     for (const Claim *claim = frame->claims; claim < frame->claims_end; claim++) {
         if (claim == frame->claims || claim->gradient != claim[-1].gradient) needed = 0;
-        if (claim->rows < 0) continue;
-        needed += claim->rows + (claim->bag ? claim->bag->count : 0);
+        if (claim->rows < 0) {
+            if ((!claim->count || *claim->count) && !claim->gradient->dense)
+                return report(frame, NO_MATRIX, claim - frame->claims, 0, 0);
+            continue;
+        }
+        needed += claim->rows + (claim->count ? *claim->count : 0);
         if (claim->gradient->count + needed > claim->gradient->capacity)
             return report(frame, ROWS_FULL, claim - frame->claims, 0, needed);
     }
     for (const Claim *claim = frame->claims; claim < frame->claims_end; claim++)
-        if (claim->rows < 0) claim->gradient->touched = 1;
+        if (claim->rows < 0 && !claim->count) claim->gradient->touched = 1;
     return 0;
 }
 
@@ -59,47 +63,96 @@ int wyrm_backward(intptr_t address, double weight) {
 
 // --- runs -----------------------------------------------------------------------------------------------------
 
-// How many examples ahead inputs are fetched into the cache: in random order, each is a miss.
+// How many runs ahead inputs are fetched into the cache: in random order, each is a miss.
 enum { AHEAD = 16 };
 
-static void drain(const Frame *frame, const Sink *sink, int64_t example) {
+static void drain(const Frame *frame, const Sink *sink, int64_t example, int64_t number) {
     const int64_t item = frame->real == FLOAT32 ? 4 : 8, row = sink->cols * item;
     char *to = sink->address + example * sink->stride;
-    for (int64_t i = 0; i < sink->rows; i++) memcpy(to + i * row, sink->slot + i * sink->slot_stride * item, row);
+    const char *from = sink->slot + number * sink->step;
+    for (int64_t i = 0; i < sink->rows; i++) memcpy(to + i * row, from + i * sink->slot_stride * item, row);
 }
 
-// One example; returns a status before anything has changed.
-static int run_example(Frame *frame, int64_t example, int64_t position) {
+// One run; returns a status before anything has changed.
+static int run_once(Frame *frame, const int64_t *examples, int64_t position) {
+    if (position >= frame->positions) return report(frame, ORDER_OUT_OF_RANGE, 0, 0, position);
+    for (int64_t n = 0; n < frame->examples; n++)
+        if ((uint64_t)examples[n] >= (uint64_t)frame->length) return report(frame, ORDER_OUT_OF_RANGE, 0, n, examples[n]);
     for (const Input *input = frame->inputs; input < frame->inputs_end; input++) {
-        const int status = load_for_run(frame, input, example, position);
+        const int status = load_for_run(frame, input, examples, position);
         if (status) return status;
     }
     walk(frame->forward, frame->forward_end);
+    double loss = 0;
     if (frame->loss) {
-        const double loss = frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
-        if (!isfinite(loss)) return report(frame, NOT_FINITE, example, 0, 0);
-        const int status = claim_gradients(frame);
-        if (status) return status;
-        frame->losses += loss;
+        loss = frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
+        if (!isfinite(loss)) return report(frame, NOT_FINITE, examples[0], 0, 0);
     }
+    const int status = claim_gradients(frame);
+    if (status) return status;
+    frame->losses += loss;
     walk(frame->backward, frame->backward_end);
     walk(frame->update, frame->update_end);
-    for (const Sink *sink = frame->sinks; sink < frame->sinks_end; sink++) drain(frame, sink, example);
+    for (const Sink *sink = frame->sinks; sink < frame->sinks_end; sink++)
+        for (int64_t n = 0; n < frame->examples; n++) drain(frame, sink, examples[n], n);
     return 0;
 }
 
-int wyrm_run(intptr_t address, intptr_t order_address, int64_t start, int64_t stop) {
-    Frame *frame = (Frame *)address;
-    const int64_t *order = (const int64_t *)order_address;
+// The runs from start to before stop, all by one part; those to before `known` may be of that part, too.
+static int run_stretch(Frame *frame, const Order *order, int64_t start, int64_t stop, int64_t known) {
     for (int64_t position = start; position < stop; position++) {
-        if (position + AHEAD < stop)
+        if (position + AHEAD < known) {
+            const int64_t *ahead = order->examples + (position + AHEAD) * order->width;
             for (const Input *input = frame->inputs; input < frame->inputs_end; input++)
-                prefetch_for_run(input, order[position + AHEAD], position + AHEAD);
-        const int status = run_example(frame, order[position], position);
+                for (int64_t n = 0; n < frame->examples; n++) prefetch_for_run(input, ahead[n], position + AHEAD);
+        }
+        const int status = run_once(frame, order->examples + position * order->width, position);
         if (status) {
             frame->report[4] = position;
             return status;
         }
     }
     return 0;
+}
+
+int run_update(Frame *update, int64_t batch) {
+    const int status = run_once(update, 0, batch);
+    if (status) update->report[4] = batch;
+    return status;
+}
+
+int run_joined(Joined *joined, const Order *order, int64_t start, int64_t stop) {
+    const int64_t *choice = joined->choice, batch_size = joined->batch_size;
+    for (int64_t position = start, end; position < stop; position = end) {
+        const int64_t number = choice ? choice[position] : 0;
+        end = stop;
+        if (joined->update && end > (position / batch_size + 1) * batch_size) end = (position / batch_size + 1) * batch_size;
+        if (choice) {
+            if ((uint64_t)number >= (uint64_t)joined->count) {
+                joined->failed = 0;
+                joined->parts[0]->report[4] = position;
+                return report(joined->parts[0], ORDER_OUT_OF_RANGE, 0, 0, number);
+            }
+            int64_t same = position + 1;
+            while (same < end && choice[same] == number) same++;
+            end = same;
+        }
+        int status = run_stretch(joined->parts[number], order, position, end, choice ? end : stop);
+        if (status) {
+            joined->failed = number;
+            return status;
+        }
+        if (joined->update && (end % batch_size == 0 || end == order->runs)) {
+            status = run_update(joined->update, (end - 1) / batch_size);
+            if (status) {
+                joined->failed = joined->count;
+                return status;
+            }
+        }
+    }
+    return 0;
+}
+
+int wyrm_run(intptr_t joined, intptr_t order, int64_t start, int64_t stop) {
+    return run_joined((Joined *)joined, (const Order *)order, start, stop);
 }

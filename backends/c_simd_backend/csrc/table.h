@@ -77,23 +77,26 @@ typedef struct {
     int64_t dtype;  // of the source
     int64_t source; // pass: offset from the leaves; run: address for example 0
     int64_t stride; // bytes from one example to the next; random, in a pass: the address of the step
-    int64_t count;  // of elements; of bags
+    int64_t count;  // of elements; of bags: those of one example, where there are several
     void *destination;
     int64_t limit;
-    int64_t mode; // pass: the cell holds an address; run: by position
+    int64_t mode; // pass: whether the cell holds an address; run: one of these
 } Input;
+
+enum { BY_EXAMPLE, BY_POSITION, CONSTANT };
 
 typedef struct {
     Gradient *gradient;
-    int64_t rows; // -1: the dense matrix
-    const Bag *bag;
+    int64_t rows;         // -1: the matrix
+    const int64_t *count; // of further rows; of the matrix: whether it is claimed; may be null
 } Claim;
 
 typedef struct {
     char *address;
     int64_t stride; // bytes
     const char *slot;
-    int64_t rows, cols, slot_stride;
+    int64_t rows, cols, slot_stride; // of one example
+    int64_t step;                    // bytes in the slot from one example to the next
 } Sink;
 
 typedef struct {
@@ -108,9 +111,45 @@ typedef struct {
     int64_t *report;
     int64_t leaves;     // the address that passes' sources count from
     int64_t first_step; // of a run's random inputs
+    int64_t examples;   // of a run
+    int64_t length;     // every example is below
+    int64_t positions;  // every position is below
 } Frame;
 
+// Which examples each run takes: the first ones of a row.
+typedef struct {
+    const int64_t *examples;
+    int64_t width, runs;
+} Order;
+
+// Programs over the same gradients; see wyrm/native_runs.py, as for what follows.
+typedef struct {
+    Frame **parts;
+    int64_t count;
+    const int64_t *choice; // the part of each run; null: the first
+    Frame *update;         // may be null
+    int64_t batch_size;
+    int64_t failed; // the part that returned the last status
+    double *losses; // in a team: those of the parts before the batch
+} Joined;
+
+// Threads that share out the runs of batches.
+typedef struct {
+    Joined **shards;
+    int64_t count;
+    Frame *update;
+    int64_t batch_size, threads;
+    int64_t *taken;    // for each shard: the batches in which it has been taken
+    int64_t *statuses; // for each shard
+    int64_t *runs;     // for each thread, a cache line apart: those that it has made
+    int64_t failed;    // the shard that returned the last status
+    int64_t status;    // of the last batch
+    int64_t batches;   // that have been done with
+    int64_t arrived;   // threads that have nothing left to do in this one
+    int64_t abandoned; // nobody waits any more
+} Team;
+
 enum { FLOAT32, FLOAT64, INT32, INT64 };
-enum { INDEX_OUT_OF_RANGE = 1, ROWS_FULL, NOT_FINITE, BAG_FULL };
+enum { INDEX_OUT_OF_RANGE = 1, ROWS_FULL, NOT_FINITE, BAG_FULL, ORDER_OUT_OF_RANGE, NO_MATRIX, ABANDONED };
 
 #endif

@@ -39,6 +39,7 @@ class CSimdBackend(NativeBackend):
     forward: Callable[[int], int] = lib.wyrm_forward
     backward: Callable[[int, float], int] = lib.wyrm_backward
     run: Callable[[int, int, int, int], int] = lib.wyrm_run
+    run_team: Callable[[int, int, int, int, int], int] = lib.wyrm_run_team
 
     def __init__(self) -> None:
         usable = [name for name, number in INSTRUCTION_SETS.items() if lib.wyrm_runs_here(number)]

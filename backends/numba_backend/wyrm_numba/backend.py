@@ -20,7 +20,7 @@ _ENTRY_POINTS = '''"""The entry points of the interpreter."""
 
 from numba import njit
 
-from wyrm_numba import interpreter
+from wyrm_numba import interpreter, runs, team
 from wyrm_numba.options import OPTIONS
 
 
@@ -35,8 +35,13 @@ def backward(frame, weight):
 
 
 @njit("int64(int64, int64, int64, int64)", cache=True, **OPTIONS)
-def run(frame, order, start, stop):
-    return interpreter.run(frame, order, start, stop)
+def run(joined, order, start, stop):
+    return runs.run_joined(joined, order, start, stop)
+
+
+@njit("int64(int64, int64, int64, int64, int64)", cache=True, **OPTIONS)
+def run_team(address, thread, order, start, stop):
+    return team.run_team(address, thread, order, start, stop)
 '''
 
 _KERNEL = '''"""The kernel {name} for {dtype}."""
@@ -92,12 +97,14 @@ class NumbaBackend(NativeBackend):
     forward: Callable[[int], int]
     backward: Callable[[int, float], int]
     run: Callable[[int, int, int, int], int]
+    run_team: Callable[[int, int, int, int, int], int]
 
     def __init__(self) -> None:
         entry = cached_module("interpreter", _ENTRY_POINTS)
         self.forward = entry.forward
         self.backward = entry.backward
         self.run = entry.run
+        self.run_team = entry.run_team
         self._kernels: dict[tuple[str, str, Rule | None], Any] = {}
         self._lock = threading.Lock()
 

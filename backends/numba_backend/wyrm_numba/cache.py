@@ -23,6 +23,7 @@ import numba
 import platformdirs
 
 import wyrm.native
+import wyrm.native_runs
 from wyrm_numba import ENVIRONMENT_VARIABLE
 
 __all__ = ["cached_module"]
@@ -31,7 +32,7 @@ __all__ = ["cached_module"]
 def _version() -> str:
     """A hash of all that compiled code depends on."""
     package = Path(__file__).parent
-    sources = [*sorted(package.rglob("*.py")), Path(wyrm.native.__file__)]
+    sources = [*sorted(package.rglob("*.py")), *map(Path, (wyrm.native.__file__, wyrm.native_runs.__file__))]
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
     for source in sources:
         digest.update(source.read_bytes())

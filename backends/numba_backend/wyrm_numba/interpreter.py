@@ -1,16 +1,14 @@
-"""The interpreter: loads inputs, walks instructions, and drives a program over a feed, by the tables of :mod:`wyrm.native`."""
-
-import math
+"""The interpreter: walks instructions, loads inputs for passes, and drives these, by the tables of :mod:`wyrm.native`."""
 
 from numba import float32, float64, int32, njit
 
 from wyrm.memory import SOURCE_DTYPES, Report
 from wyrm.native import FRAME, INPUT, INPUT_KINDS
 from wyrm_numba.kernels.bags import BAG_CAPACITY, BAG_COUNT, BAGS, INDICES, OFFSETS, WEIGHTS
-from wyrm_numba.kernels.elementwise import copy_row
 from wyrm_numba.kernels.rows import COUNT, TOUCHED
+from wyrm_numba.kernels.rows import DENSE as MATRIX
 from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import call, load, prefetch, real, store, word
+from wyrm_numba.words import call, load, real, store, word
 
 # Where the words of a frame are.
 (
@@ -27,6 +25,9 @@ from wyrm_numba.words import call, load, prefetch, real, store, word
     REPORT,
     LEAVES,
     FIRST_STEP,
+    EXAMPLES,
+    LENGTH,
+    POSITIONS,
 ) = (
     FRAME.index(name)
     for name in (
@@ -43,18 +44,19 @@ from wyrm_numba.words import call, load, prefetch, real, store, word
         "report",
         "leaves",
         "first_step",
+        "examples",
+        "length",
+        "positions",
     )
 )
 FLOAT32, FLOAT64, INT32, INT64 = range(len(SOURCE_DTYPES))
 DENSE, INDEX, BAG, RANDOM = range(len(INPUT_KINDS))
 INDEX_OUT_OF_RANGE, ROWS_FULL = Report.INDEX_OUT_OF_RANGE, Report.ROWS_FULL
-NOT_FINITE, BAG_FULL = Report.NOT_FINITE, Report.BAG_FULL
-#: Bytes of the records of inputs, claims and sinks.
-INPUT_BYTES, CLAIM_BYTES, SINK_BYTES = 8 * INPUT, 24, 48
+BAG_FULL, NO_MATRIX = Report.BAG_FULL, Report.NO_MATRIX
+#: Bytes of the records of inputs and claims.
+INPUT_BYTES, CLAIM_BYTES = 8 * INPUT, 24
 # The words of an input's record.
 KIND, DTYPE, SOURCE, STRIDE, ELEMENTS, DESTINATION, LIMIT, MODE = range(INPUT)
-#: How many examples ahead inputs are fetched into the cache: in random order, each is a miss.
-AHEAD = 16
 CAPACITY = 3
 
 
@@ -94,8 +96,7 @@ def convert(source, dtype, count, destination, zero):
 
 
 @njit(**OPTIONS)
-def load_reals(frame, record, source):
-    dtype, count, destination = word(record, DTYPE), word(record, ELEMENTS), word(record, DESTINATION)
+def load_reals(frame, dtype, source, count, destination):
     if word(frame, REAL) == FLOAT32:
         convert(source, dtype, count, destination, float32(0))
     else:
@@ -103,13 +104,13 @@ def load_reals(frame, record, source):
 
 
 @njit(**OPTIONS)
-def load_indices(frame, record, number, source, dtype, begin, count, destination):
-    """Copy indices, each of which must be below the limit; returns a status."""
+def load_indices(frame, record, number, source, dtype, begin, count, destination, place):
+    """Copy indices, each of which must be below the limit; returns a status. The first is number ``place`` of the input."""
     limit = word(record, LIMIT)
     for i in range(count):
         index = word(source, begin + i) if dtype == INT64 else int(load(source, begin + i, int32(0)))
         if index < 0 or index >= limit:
-            return report(frame, INDEX_OUT_OF_RANGE, number, i, index)
+            return report(frame, INDEX_OUT_OF_RANGE, number, place + i, index)
         store(destination, i, index)
     return 0
 
@@ -126,25 +127,35 @@ def load_weights(weights, source, dtype, begin, count, zero):
 
 
 @njit(**OPTIONS)
-def load_bags(frame, record, number, source, example):
-    """Copy the bags of an example; returns a status."""
+def load_bags(frame, record, number, source, examples, n):
+    """Copy the bags of ``n`` examples (where their address is 0, of the first one), one after the other; returns a status."""
     bag = word(record, DESTINATION)
-    bags = word(bag, BAGS)
-    offsets = word(source, 1) + 8 * example * bags
-    begin = word(offsets, 0)
-    count = word(offsets, bags) - begin
+    each, offsets, item = word(bag, BAGS) // n, word(source, 1), 4 if word(frame, REAL) == FLOAT32 else 8
+    count = 0
+    for e in range(n):
+        first = (word(examples, e) if examples != 0 else 0) * each
+        count += word(offsets, first + each) - word(offsets, first)
     if count > word(bag, BAG_CAPACITY):
         return report(frame, BAG_FULL, number, 0, count)
-    status = load_indices(frame, record, number, word(source, 0), word(source, 3), begin, count, word(bag, INDICES))
-    if status != 0:
-        return status
-    for b in range(bags + 1):
-        store(word(bag, OFFSETS), b, word(offsets, b) - begin)
-    store(bag, BAG_COUNT, count)
-    if word(frame, REAL) == FLOAT32:
-        load_weights(word(bag, WEIGHTS), word(source, 2), word(source, 4), begin, count, float32(0))
-    else:
-        load_weights(word(bag, WEIGHTS), word(source, 2), word(source, 4), begin, count, float64(0))
+    at = 0
+    for e in range(n):
+        first = (word(examples, e) if examples != 0 else 0) * each
+        begin = word(offsets, first)
+        part = word(offsets, first + each) - begin
+        indices = word(bag, INDICES) + 8 * at
+        status = load_indices(frame, record, number, word(source, 0), word(source, 3), begin, part, indices, at)
+        if status != 0:
+            return status
+        weights = word(bag, WEIGHTS) + item * at
+        if item == 4:
+            load_weights(weights, word(source, 2), word(source, 4), begin, part, float32(0))
+        else:
+            load_weights(weights, word(source, 2), word(source, 4), begin, part, float64(0))
+        for b in range(each):
+            store(word(bag, OFFSETS), e * each + b, at + word(offsets, first + b) - begin)
+        at += part
+    store(word(bag, OFFSETS), n * each, at)
+    store(bag, BAG_COUNT, at)
     return 0
 
 
@@ -158,32 +169,38 @@ def load_key(record, source, step):
 
 
 @njit(**OPTIONS)
-def load_input(frame, record, number, source, example, step):
-    """Bring an input to where the program expects it; returns a status."""
-    kind = word(record, KIND)
-    if kind == DENSE:
-        load_reals(frame, record, source)
-    elif kind == INDEX:
-        count, destination = word(record, ELEMENTS), word(record, DESTINATION)
-        return load_indices(frame, record, number, source, word(record, DTYPE), 0, count, destination)
-    elif kind == BAG:
-        return load_bags(frame, record, number, source, example)
-    else:
-        load_key(record, source, step)
+def load_row(frame, record, number, source, n):
+    """Bring a row of an input's elements to place ``n`` of where the program expects them; returns a status."""
+    count = word(record, ELEMENTS)
+    at = n * count
+    if word(record, KIND) == INDEX:
+        destination = word(record, DESTINATION) + 8 * at
+        return load_indices(frame, record, number, source, word(record, DTYPE), 0, count, destination, at)
+    destination = word(record, DESTINATION) + (4 if word(frame, REAL) == FLOAT32 else 8) * at
+    load_reals(frame, word(record, DTYPE), source, count, destination)
     return 0
+
+
+@njit(**OPTIONS)
+def load_for_pass(frame, record, number):
+    """Bring an input from its cell to where the program expects it; returns a status."""
+    source = word(frame, LEAVES) + word(record, SOURCE)
+    if word(record, MODE) != 0:
+        source = word(source, 0)
+    kind = word(record, KIND)
+    if kind == BAG:
+        return load_bags(frame, record, number, source, 0, 1)
+    if kind == RANDOM:
+        load_key(record, source, word(word(record, STRIDE), 0) if word(record, STRIDE) != 0 else 0)
+        return 0
+    return load_row(frame, record, number, source, 0)
 
 
 @njit(**OPTIONS)
 def forward(frame):
     inputs = word(frame, INPUTS)
     for record in range(inputs, word(frame, INPUTS + 1), INPUT_BYTES):
-        source = word(frame, LEAVES) + word(record, SOURCE)
-        if word(record, MODE) != 0:
-            source = word(source, 0)
-        step = 0
-        if word(record, KIND) == RANDOM and word(record, STRIDE) != 0:
-            step = word(word(record, STRIDE), 0)
-        status = load_input(frame, record, (record - inputs) // INPUT_BYTES, source, 0, step)
+        status = load_for_pass(frame, record, (record - inputs) // INPUT_BYTES)
         if status != 0:
             return status
     walk(frame, FORWARD)
@@ -193,21 +210,23 @@ def forward(frame):
 
 @njit(**OPTIONS)
 def claim_gradients(frame):
-    """Check that the lists of gradients have room for a pass, and mark the matrices that it touches; returns a status."""
+    """Check that gradients have room for what is to be added, and mark the matrices that are touched; returns a status."""
     begin, end = word(frame, CLAIMS), word(frame, CLAIMS + 1)
     needed, previous = 0, 0
     for claim in range(begin, end, CLAIM_BYTES):
-        gradient, rows, bag = word(claim, 0), word(claim, 1), word(claim, 2)
+        gradient, rows, further = word(claim, 0), word(claim, 1), word(claim, 2)
         if gradient != previous:
             needed, previous = 0, gradient
         if rows >= 0:
             needed += rows
-            if bag != 0:
-                needed += word(bag, BAG_COUNT)
+            if further != 0:
+                needed += word(further, 0)
             if word(gradient, COUNT) + needed > word(gradient, CAPACITY):
                 return report(frame, ROWS_FULL, (claim - begin) // CLAIM_BYTES, 0, needed)
+        elif word(gradient, MATRIX) == 0 and (further == 0 or word(further, 0) != 0):
+            return report(frame, NO_MATRIX, (claim - begin) // CLAIM_BYTES, 0, 0)
     for claim in range(begin, end, CLAIM_BYTES):
-        if word(claim, 1) < 0:
+        if word(claim, 1) < 0 and word(claim, 2) == 0:
             store(word(claim, 0), TOUCHED, 1)
     return 0
 
@@ -224,68 +243,4 @@ def backward(frame, weight):
         else:
             store(seed, 0, weight)
     walk(frame, BACKWARD)
-    return 0
-
-
-@njit(**OPTIONS)
-def drain(frame, sink, example):
-    """Copy an output to where the example's results go."""
-    to = word(sink, 0) + example * word(sink, 1)
-    item = 4 if word(frame, REAL) == FLOAT32 else 8
-    for i in range(word(sink, 3)):
-        row, n = word(sink, 2) + i * word(sink, 5) * item, word(sink, 4)
-        if item == 4:
-            copy_row(to + i * n * item, row, n, float32(0))
-        else:
-            copy_row(to + i * n * item, row, n, float64(0))
-
-
-@njit(**OPTIONS)
-def source_of(record, example, position):
-    """The address of an example's value."""
-    if word(record, KIND) == DENSE or word(record, KIND) == INDEX:
-        return word(record, SOURCE) + (position if word(record, MODE) != 0 else example) * word(record, STRIDE)
-    return word(record, SOURCE)
-
-
-@njit(**OPTIONS)
-def run_example(frame, example, position):
-    """One example; returns a status before anything has changed."""
-    inputs = word(frame, INPUTS)
-    for record in range(inputs, word(frame, INPUTS + 1), INPUT_BYTES):
-        source, number = source_of(record, example, position), (record - inputs) // INPUT_BYTES
-        status = load_input(frame, record, number, source, example, word(frame, FIRST_STEP) + example)
-        if status != 0:
-            return status
-    walk(frame, FORWARD)
-    loss_address = word(frame, LOSS)
-    if loss_address != 0:
-        if word(frame, REAL) == FLOAT32:
-            loss = float64(load(loss_address, 0, float32(0)))
-        else:
-            loss = load(loss_address, 0, float64(0))
-        if not math.isfinite(loss):
-            return report(frame, NOT_FINITE, example, 0, 0)
-        status = claim_gradients(frame)
-        if status != 0:
-            return status
-        store(frame, LOSSES, load(frame, LOSSES, float64(0)) + loss)
-    walk(frame, BACKWARD)
-    walk(frame, UPDATE)
-    for sink in range(word(frame, SINKS), word(frame, SINKS + 1), SINK_BYTES):
-        drain(frame, sink, example)
-    return 0
-
-
-@njit(**OPTIONS)
-def run(frame, order, start, stop):
-    for position in range(start, stop):
-        if position + AHEAD < stop:
-            ahead = word(order, position + AHEAD)
-            for record in range(word(frame, INPUTS), word(frame, INPUTS + 1), INPUT_BYTES):
-                prefetch(source_of(record, ahead, position + AHEAD))
-        status = run_example(frame, word(order, position), position)
-        if status != 0:
-            store(word(frame, REPORT), 4, position)
-            return status
     return 0

@@ -5,13 +5,27 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["call", "count_up", "itemsize", "load", "prefetch", "real", "store", "word"]
+__all__ = [
+    "call",
+    "compare_and_set",
+    "count_up",
+    "itemsize",
+    "load",
+    "prefetch",
+    "publish",
+    "real",
+    "seen",
+    "store",
+    "word",
+    "yield_core",
+]
 
 _WORD = ir.IntType(64)
 
@@ -57,14 +71,60 @@ def word(typingctx: Any, address: Any, index: Any) -> Any:
 
 @intrinsic
 def count_up(typingctx: Any, address: Any, index: Any) -> Any:
-    """Add 1 to the int64 at position ``index`` from an address, whatever other threads do to it."""
+    """Add 1 to the int64 at position ``index`` from an address, whatever other threads do to it; returns what it was."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _pointer(builder, arguments[0], arguments[1], _WORD)
-        builder.atomic_rmw("add", pointer, _WORD(1), "monotonic")
+        return builder.atomic_rmw("add", pointer, _WORD(1), "acq_rel")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def compare_and_set(typingctx: Any, address: Any, index: Any, expected: Any, value: Any) -> Any:
+    """Replace the int64 at position ``index`` from an address where it is as expected; whether it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = _pointer(builder, arguments[0], arguments[1], _WORD)
+        result = builder.cmpxchg(pointer, arguments[2], arguments[3], "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def seen(typingctx: Any, address: Any, index: Any) -> Any:
+    """The int64 at position ``index`` from an address, with all that its thread wrote before it published it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_pointer(builder, arguments[0], arguments[1], _WORD), "acquire", 8, typ=_WORD)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def publish(typingctx: Any, address: Any, index: Any, value: Any) -> Any:
+    """Put an int64 at position ``index`` from an address, and let who sees it see all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store_atomic(arguments[2], _pointer(builder, arguments[0], arguments[1], _WORD), "release", 8)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), generate
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def yield_core(typingctx: Any) -> Any:
+    """Let another thread have the core."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        name = "SwitchToThread" if os.name == "nt" else "sched_yield"
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

@@ -38,6 +38,7 @@ const Kernel WYRM_KERNELS[] = {
     ENTRY(update)
     ENTRY(update_rows)
     ENTRY(update_gradient)
+    ENTRY(merge_gradient)
     ENTRY(square_sum)
     ENTRY(catch_up)
     ENTRY(catch_up_rows)

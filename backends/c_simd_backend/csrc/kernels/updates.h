@@ -133,6 +133,24 @@ static void kernel_update_gradient(const Instruction *instruction) {
     gradient->count = 0;
 }
 
+// Adds a gradient to another, which has room for it (that has been checked before), and clears it.
+static void kernel_merge_gradient(const Instruction *instruction) {
+    Gradient *to = instruction->operand[0].data, *from = instruction->operand[1].data;
+    const int64_t cols = from->cols;
+    if (from->touched) {
+        unary_row(same, to->dense, from->dense, 0, from->rows * cols, 1);
+        clear_row(from->dense, from->rows * cols);
+        to->touched = 1;
+    }
+    if (from->count) {
+        memcpy(to->row_numbers + to->count, from->row_numbers, (size_t)from->count * sizeof *from->row_numbers);
+        unary_row(same, (real *)to->row_values + to->count * cols, from->row_values, 0, from->count * cols, 0);
+    }
+    to->count += from->count;
+    from->touched = 0;
+    from->count = 0;
+}
+
 // --- norms ------------------------------------------------------------------------------------------------------
 
 INLINE real squares(const real *row, int64_t n) {

@@ -13,7 +13,7 @@ from wyrm_numba.kernels.random import dropout_mask
 from wyrm_numba.kernels.rows import accumulate_rows, gather, pick, place, scatter
 from wyrm_numba.kernels.shapes import row_max, sum, transpose
 from wyrm_numba.kernels.softmax import logsumexp, softmax
-from wyrm_numba.kernels.updates import square_sum, tick
+from wyrm_numba.kernels.updates import merge_gradient, square_sum, tick
 
 __all__ = [
     "accumulate_bag",
@@ -25,6 +25,7 @@ __all__ = [
     "lstm_cell",
     "lstm_cell_vjp",
     "matmul",
+    "merge_gradient",
     "pick",
     "place",
     "row_dot",

@@ -7,7 +7,7 @@ whether the rule has a clock. All three are constants where these functions are 
 from numba import njit
 
 from wyrm_numba.kernels.bags import BAG_COUNT, INDICES
-from wyrm_numba.kernels.elementwise import add_row, clear_row, row
+from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row, row
 from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
 from wyrm_numba.options import OPTIONS
 from wyrm_numba.words import count_up, itemsize, load, real, store, word
@@ -97,6 +97,24 @@ def update_gradient(apply, catch_up, num_states, timed, by_element, p, zero):
             update_row(apply, catch_up, num_states, timed, p, states, number, address, zero)
     store(gradient, TOUCHED, 0)
     store(gradient, COUNT, 0)
+
+
+@njit(**OPTIONS)
+def merge_gradient(p, zero):
+    """Adds a gradient to another, which has room for it (that has been checked before), and clears it."""
+    to, source = word(p, 4), word(p, 8)
+    cols, begin, count = word(source, COLS), word(to, COUNT), word(source, COUNT)
+    if word(source, TOUCHED) != 0:
+        n = word(source, ROWS) * cols
+        add_row(word(to, DENSE), word(source, DENSE), n, zero)
+        clear_row(word(source, DENSE), n, zero)
+        store(to, TOUCHED, 1)
+    for i in range(count):
+        store(word(to, NUMBERS), begin + i, word(word(source, NUMBERS), i))
+    copy_row(word(to, VALUES) + begin * cols * itemsize(zero), word(source, VALUES), count * cols, zero)
+    store(to, COUNT, begin + count)
+    store(source, TOUCHED, 0)
+    store(source, COUNT, 0)
 
 
 @njit(inline="always", **OPTIONS)
