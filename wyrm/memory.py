@@ -148,6 +148,11 @@ class GradientBuffer:
         """How many row contributions the list holds."""
         return int(self.header[2])
 
+    @property
+    def capacity(self) -> int:
+        """How many the list has room for."""
+        return len(self.row_numbers)
+
     def require_dense(self) -> Array:
         """The dense matrix, allocated (and zero) if there was none."""
         if self.dense is None:

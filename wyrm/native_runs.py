@@ -207,18 +207,19 @@ class NativeTeam(Team):
         batch_size: int,
         num_threads: int,
     ) -> None:
+        self.words = aligned(len(TEAM), np.int64)
+        super().__init__(shards, update, batch_size, num_threads)
         native = [shard for shard in shards if isinstance(shard, NativeJoinedRunner) and shard.update is None]
         if len(native) != len(shards) or not native:
             raise BackendError("a team is made of joined runners of the same backend, without update")
         self._native = native
         self._shards = _table([shard.table.address for shard in native])
         self._taken, self._statuses = (aligned(len(native), np.int64) for _ in range(2))
-        self._runs = aligned((num_threads, _LINE), np.int64)
+        self._made = aligned((num_threads, _LINE), np.int64)
         frame = _native([update])[0].frame.address
-        kept = [address(array) for array in (self._taken, self._statuses, self._runs)]
-        self.words = _table([address(self._shards), len(native), frame, batch_size, num_threads, *kept, 0, 0, 0, 0, 0])
+        kept = [address(array) for array in (self._taken, self._statuses, self._made)]
+        self.words[: 5 + len(kept)] = address(self._shards), len(native), frame, batch_size, num_threads, *kept
         self._run = run
-        super().__init__(shards, update, batch_size, num_threads)
 
     @property
     def failed(self) -> int:  # type: ignore[override]
@@ -232,7 +233,7 @@ class NativeTeam(Team):
     @property
     def runs(self) -> list[int]:
         """How many runs each thread has made."""
-        return [int(count) for count in self._runs[:, 0]]
+        return [int(count) for count in self._made[:, 0]]
 
     def abandon(self) -> None:
         """Let nobody wait any more."""

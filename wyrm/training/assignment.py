@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wyrm.backend import Backend
 from wyrm.errors import OptionError
-from wyrm.frontend.lowering.updates import Training
+from wyrm.frontend.compiled import compiled
+from wyrm.frontend.lowering.updates import Training, lower_update
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
@@ -15,7 +17,8 @@ from wyrm.memory import Source, aligned
 from wyrm.optim import Optimizer
 from wyrm.optim.group import RunningGroup
 from wyrm.program import Buffer, Program
-from wyrm.training.runners import Worker
+from wyrm.training.crews import Crew
+from wyrm.training.runners import Part
 
 __all__ = ["Assignment"]
 
@@ -55,22 +58,30 @@ class Assignment:
         used = {node.storage for node in nodes}
         #: Parameters of the optimizers that the loss does not depend on: a step passes over them, and some rules notice.
         self._others = [(group, node) for group, _ in self._groups for node in group.parameters if node.storage not in used]
-        self._scalars: list[tuple[RunningGroup, int, Any]] = []
+        #: Scalars of the steps of an epoch: by their number, how much they lag, their length and how often each stands there.
+        self._scalars: dict[tuple[int, int, int, int], Any] = {}
         self._made = 0
 
     def _training(self, number: int) -> Training:
         group, optimizer = self._groups[number]
         return Training(group.rule, number, optimizer, group.schedule is not None)
 
-    def schedules(self, program: Program, length: int) -> list[Source]:
-        """The sources of scalars that change with the steps of an epoch of so many examples."""
+    def schedules(self, program: Program, runs: int, batch_size: int = 1) -> list[Source]:
+        """The sources of scalars that change with the steps of an epoch of so many runs.
+
+        A program that makes steps reads those of its own position; one that gathers gradients, of the batch that its position
+        belongs to.
+        """
+        each = batch_size if program.purpose == "accumulate" else 1
+        length = -(-runs // batch_size) if program.purpose == "update" else runs
         sources = []
         for expected in program.inputs:
             if expected.kind == "schedule":
-                group, _ = self._groups[expected.rule]
-                rows = aligned((length, group.scalars.shape[1]), program.dtype)
-                self._scalars.append((group, expected.lag, rows))
-                sources.append(Source(rows, by_position=True))
+                key = expected.rule, expected.lag, length, each
+                if key not in self._scalars:
+                    width = self._groups[expected.rule][0].scalars.shape[1]
+                    self._scalars[key] = aligned((length, width), program.dtype)
+                sources.append(Source(self._scalars[key], by_position=True))
         return sources
 
     def begin(self, backend: Backend) -> dict[Buffer, Any]:
@@ -91,19 +102,43 @@ class Assignment:
                 shared[buffer] = node.storage.buffer(buffer)
         return shared
 
-    def begin_epoch(self, workers: Sequence[Worker]) -> None:
-        """Bring the scalars, and the numbers of steps that random numbers depend on, up to the steps made."""
-        first = self.optimizers[0].steps
-        self._made = sum(worker.examples for worker in workers)
-        for worker in workers:
-            worker.runner.first_step = first
-        steps = {id(group): optimizer.steps for optimizer in self.optimizers for group in optimizer.groups}
-        for group, lag, rows in self._scalars:
-            group.rows(steps[id(group)] - lag, rows)
+    def update(self, shared: Mapping[Buffer, Any], backend: Backend, runs: int, batch_size: int) -> Callable[[int], Part]:
+        """The step after each batch of an epoch of so many runs, by the number of shards that gradients come in.
 
-    def end_epoch(self, workers: Sequence[Worker]) -> None:
+        Parameters
+        ----------
+        shared
+            What :meth:`begin` returned.
+        """
+        trained = [p for p, training in enumerate(self.training) if training is not None]
+        training = [training for training in self.training if training is not None]
+        shapes = [self.nodes[p].shape for p in trained]
+        own = {buffer: value for buffer, value in shared.items() if buffer.kind == "scalars"}
+        for buffer, value in shared.items():
+            if buffer.kind != "scalars" and buffer.number in trained:
+                own[replace(buffer, number=trained.index(buffer.number))] = value
+
+        def part(shards: int) -> Part:
+            program = lower_update(shapes, training, self.nodes[0].dtype, backend.capabilities.kernels, shards)
+            executable = compiled(program, backend)
+            return Part(executable, self.schedules(program, runs, batch_size), (), 1, own, trained)
+
+        return part
+
+    def begin_epoch(self, crew: Crew) -> None:
+        """Bring the scalars, and the numbers of steps that random numbers depend on, up to the steps made."""
+        crew.set_first_step(self.optimizers[0].steps * crew.batch_size)
+        self._made = crew.steps
+        for (number, lag, length, each), rows in self._scalars.items():
+            group, optimizer = self._groups[number]
+            steps = rows if each == 1 else aligned((-(-length // each), rows.shape[1]), rows.dtype)
+            group.rows(self.optimizers[optimizer].steps - lag, steps)
+            if each > 1:
+                rows[...] = steps.repeat(each, axis=0)[:length]
+
+    def end_epoch(self, crew: Crew) -> None:
         """Count the steps that have been made."""
-        made = sum(worker.examples for worker in workers) - self._made
+        made = crew.steps - self._made
         for optimizer in self.optimizers:
             optimizer.advance(made)
         for group, node in self._others:

@@ -18,9 +18,10 @@ from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.memory import Sink, aligned
 from wyrm.program import Buffer
 from wyrm.selection import get_backend
+from wyrm.training.crews import Work
 from wyrm.training.feed import read_feed, seen_from
-from wyrm.training.fitting import resolve_threads
-from wyrm.training.runners import Worker, run_examples
+from wyrm.training.runners import Part
+from wyrm.training.schedules import make_crew, resolve_threads
 
 __all__ = ["evaluate"]
 
@@ -88,7 +89,7 @@ def evaluate(
     if not wanted or not all(isinstance(node, Node) for node in wanted):
         raise DTypeError(f"evaluate: expected nodes, got {nodes!r}")
     chosen = get_backend(backend)
-    threads = resolve_threads(num_threads, chosen, "evaluate")
+    threads = resolve_threads(num_threads, "evaluate") or 1
     seen = [seen_from(wanted[0], node) for node in wanted]
     traced, structures, _ = trace(seen)
     program = lower(traced, "evaluate", chosen.capabilities.kernels)
@@ -99,7 +100,8 @@ def evaluate(
         shared[Buffer("value", p)] = structures[n].live_parameter().storage.value
     arrays = [aligned((data.length, node.shape[0] * node.shape[1]), program.dtype, fill=None) for node in wanted]
     sinks = [Sink(array) for array in arrays]
-    workers = [Worker(executable, data, shared, sinks) for _ in range(threads)]
-    run_examples(workers, np.arange(data.length, dtype=np.int64).reshape(-1, 1), lambda done: None)
+    work = Work(chosen, [Part(executable, data.sources, sinks, shared=shared)])
+    crew = make_crew(work, "hogwild", threads, False, "evaluate")
+    crew.run_epoch(np.arange(data.length, dtype=np.int64).reshape(-1, 1), None, lambda done: None)
     results = [array.reshape(data.length, *node.shape) for array, node in zip(arrays, wanted, strict=True)]
     return results[0] if isinstance(nodes, Node) else results

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from wyrm.backend import Backend
-from wyrm.errors import CapabilityError, NotFiniteError, OptionError, ShapeError
+from wyrm.errors import NotFiniteError, OptionError, ShapeError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import trace
@@ -18,12 +17,15 @@ from wyrm.frontend.node import Node
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.frontend.structure import Structure
 from wyrm.optim import Optimizer
+from wyrm.program import Purpose
 from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
+from wyrm.training.crews import Work
 from wyrm.training.feed import check_integer, read_feed
 from wyrm.training.history import Epoch, History
 from wyrm.training.progress import progress_bar
-from wyrm.training.runners import Worker, available_cores, run_examples
+from wyrm.training.runners import Part
+from wyrm.training.schedules import make_crew, resolve_threads
 
 __all__ = ["fit"]
 
@@ -34,7 +36,9 @@ def fit(
     optimizer: Optimizer | Sequence[Optimizer],
     *,
     num_epochs: int = 1,
+    batch_size: int = 1,
     num_threads: int | None = None,
+    schedule: str = "auto",
     shuffle: bool = True,
     seed: int | None = None,
     backend: str | Backend | None = None,
@@ -57,13 +61,23 @@ def fit(
         One, or several over different parameters. Parameters of none of them stay as they are.
     num_epochs
         How many times to go over the data.
+    batch_size
+        How many examples make a step: their gradients are added up.
     num_threads
-        How many threads share the work. With more than one they share the parameters without locks ("Hogwild"): the result
-        depends on how they meet. ``None``: one thread.
+        How many threads share the work; ``None``: as many as this process may use cores, where the schedule can use them.
+    schedule
+        How they do. ``"hogwild"``: they share the parameters without locks (Niu, Recht, Ré and Wright, NIPS 2011); the result
+        depends on how they meet. ``"synchronized"``: they share out the examples of each batch; the result is the same for any
+        number of threads. ``"conflict_free"``: where every parameter is looked up by one of at most two index inputs, examples
+        are arranged so that threads at work at the same time touch different rows; the result depends on the number
+        of threads alone. ``"auto"``: without ``seed``, one thread, hogwild or conflict_free, whichever the first moments of training show
+        to be fastest; with ``seed``, conflict_free where that is possible, else synchronized where there are batches, else
+        one thread.
     shuffle
         Whether each epoch visits the examples in a new random order.
     seed
-        Of these orders, and of dropout that has no seed of its own; with one thread, the same seed gives the same result.
+        Of these orders, and of dropout that has no seed of its own; the same seed gives the same result, unless a schedule is
+        asked for that does not.
     backend
         Where to train, by name; without, on the default backend.
     callbacks
@@ -81,7 +95,9 @@ def fit(
     FeedError, DTypeError, OutOfRangeError
         Where the data do not fit the graph; before anything is trained.
     OptionError, ShapeError
-        Where an option or the loss is not of the required kind.
+        Where an option or the loss is not of the required kind, or the model cannot have the schedule.
+    CapabilityError
+        Where the backend does not declare it.
     NotFiniteError
         Where a loss is NaN or infinite, naming epoch and example; updates before that example have been made.
 
@@ -104,40 +120,46 @@ def fit(
     if not isinstance(loss, Node) or loss.shape != (1, 1):
         raise ShapeError(f"fit: expected a loss of shape (1, 1), got {loss!r}; reduce it with .scalar_sum()")
     chosen = get_backend(backend)
-    threads = resolve_threads(num_threads, chosen, "fit")
+    threads = resolve_threads(num_threads, "fit")
+    batch_size = check_integer(batch_size, "fit: batch_size")
+    if batch_size < 1:
+        raise OptionError(f"fit: expected batch_size of at least 1, got {batch_size}")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
 
     traced, structures, _ = trace([loss._structure], _storage)
     nodes = [structures[n].live_parameter() for n in traced.leaves(PARAMETER)]
     assignment = Assignment(loss, nodes, optimizers)
-    program = lower(traced, "train", chosen.capabilities.kernels, assignment.training)
+    purpose: Purpose = "train" if batch_size == 1 else "accumulate"
+    program = lower(traced, purpose, chosen.capabilities.kernels, assignment.training)
     executable = compiled(program, chosen)
     generator = np.random.default_rng(seed)
     keys = np.random.default_rng(None if seed is None else [seed, 1])
     data = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed, int(keys.integers(2**63)))
-    data.sources += assignment.schedules(program, data.length)
+    data.sources += assignment.schedules(program, data.length, batch_size)
     shared = assignment.begin(chosen)
-    workers = [Worker(executable, data, shared) for _ in range(threads)]
+    update = None if batch_size == 1 else assignment.update(shared, chosen, data.length, batch_size)
+    work = Work(chosen, [Part(executable, data.sources, shared=shared)], update, batch_size, not shuffle)
+    crew = make_crew(work, schedule, threads, seed is not None, "fit")
 
     callbacks = list(callbacks)
     order = np.arange(data.length, dtype=np.int64)
-    history = History(chosen.name, threads, time.perf_counter() - began)
+    history = History(chosen.name, crew.num_threads, time.perf_counter() - began)
     with progress_bar(num_epochs * data.length, progress) as bar:
         for number in range(1, num_epochs + 1):
             if shuffle:
                 generator.shuffle(order)
-            assignment.begin_epoch(workers)
-            before = sum(worker.runner.loss for worker in workers)
+            assignment.begin_epoch(crew)
+            before = crew.loss
             start = time.perf_counter()
             try:
-                run_examples(workers, order.reshape(-1, 1), bar.update)
+                crew.run_epoch(order.reshape(-1, 1), None, bar.update)
             except NotFiniteError as error:
                 raise NotFiniteError(f"fit, epoch {number}: {error}") from None
             finally:
-                assignment.end_epoch(workers)
+                assignment.end_epoch(crew)
+                history.schedule, history.reason, history.examples_per_thread = crew.schedule, crew.reason, crew.examples
             seconds = time.perf_counter() - start
-            total = sum(worker.runner.loss for worker in workers) - before
-            epoch = Epoch(number, total / data.length, data.length, seconds)
+            epoch = Epoch(number, (crew.loss - before) / data.length, data.length, seconds)
             history.epochs.append(epoch)
             bar.set_postfix(loss=f"{epoch.loss:.4g}")
             for callback in callbacks:
@@ -148,21 +170,3 @@ def fit(
 def _storage(structure: Structure) -> int:
     """Nodes that share storage are one parameter in a training program."""
     return id(structure.live_parameter().storage)
-
-
-def resolve_threads(num_threads: int | None, backend: Backend, caller: str) -> int:
-    """The number of threads that an option stands for."""
-    if num_threads is None:
-        return 1
-    threads = check_integer(num_threads, f"{caller}: num_threads")
-    if threads < 1:
-        raise OptionError(f"{caller}: expected num_threads of at least 1, got {threads}")
-    if threads > 1 and "hogwild" not in backend.capabilities.schedules:
-        raise CapabilityError(
-            f"{caller}: backend {backend.name!r} does not declare the schedule 'hogwild', so it runs on one thread; "
-            f"got num_threads={threads}"
-        )
-    if threads > available_cores():
-        message = f"{caller}: {threads} threads on {available_cores()} cores will get in each other's way"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return threads

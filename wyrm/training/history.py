@@ -45,6 +45,12 @@ class History:
         Where it ran.
     num_threads
         On how many threads.
+    schedule
+        How they shared the parameters, as the option of :func:`wyrm.fit` names it.
+    reason
+        Why, where nobody asked for it.
+    examples_per_thread
+        How many examples each of them has run.
     startup_seconds
         From the call to the first step: checking the data, lowering, compiling.
     epochs
@@ -55,6 +61,9 @@ class History:
     num_threads: int
     startup_seconds: float
     epochs: list[Epoch] = field(default_factory=list)
+    schedule: str = ""
+    reason: str = ""
+    examples_per_thread: list[int] = field(default_factory=list)
 
     @property
     def losses(self) -> list[float]:

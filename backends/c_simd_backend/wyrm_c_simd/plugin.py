@@ -26,7 +26,7 @@ def wyrm_backend() -> Declaration:
         capabilities=Capabilities(
             dtypes=frozenset({"float32", "float64"}),
             kernels=frozenset({"logsumexp", "lstm_cell", "lstm_cell_vjp", "row_dot", "softmax"}),
-            schedules=frozenset({"hogwild"}),
+            schedules=frozenset({"hogwild", "synchronized"}),
             releases_gil=True,
         ),
         variants={name: {ENVIRONMENT_VARIABLE: name} for name in ("portable", "avx2", "avx512")},

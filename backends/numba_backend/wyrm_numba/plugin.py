@@ -26,7 +26,7 @@ def wyrm_backend() -> Declaration:
         capabilities=Capabilities(
             dtypes=frozenset({"float32", "float64"}),
             kernels=frozenset({"logsumexp", "lstm_cell", "lstm_cell_vjp", "row_dot", "softmax"}),
-            schedules=frozenset({"hogwild"}),
+            schedules=frozenset({"hogwild", "synchronized"}),
             releases_gil=True,
         ),
         variants={"warm": {}, "cold": {ENVIRONMENT_VARIABLE: "cold"}},

@@ -1,0 +1,145 @@
+"""The schedule ``conflict_free``: threads at work at the same time touch different rows.
+
+Where every parameter is looked up by one of at most two index inputs, the rows of each of the two are dealt into as many blocks
+as there are threads. An example belongs to a pair of blocks; an epoch goes through stages, in which thread t takes the pair
+(t, t + stage), so that no two threads share a block (Gemulla, Nijkamp, Haas and Sismanis, KDD 2011). Each thread's runs,
+and their order, follow from the order of the epoch alone: the same bits in every run with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.backend import Order
+from wyrm.program import Program
+from wyrm.training.crews import Progress, Work, WorkersCrew, run_threads
+from wyrm.training.runners import Choice, Worker
+
+__all__ = ["ConflictFree", "deal", "refuse_conflict_free"]
+
+Array = npt.NDArray[Any]
+#: Buffers that a step changes and other steps read.
+_SHARED = ("value", "state", "clock")
+
+
+def refuse_conflict_free(work: Work) -> str:
+    """Why a model cannot have this schedule; empty where it can."""
+    if work.batch_size > 1 or work.update is not None:
+        return "a step must be made of one example, and not of a batch"
+    if len(work.parts) > 1:
+        return "examples of different structure go through several programs"
+    if work.parts[0].examples > 1:
+        return "a run must take one example, and not several as rows"
+    if work.ordered:
+        return "it arranges the examples, and shuffle=False asks for the order in which they stand"
+    found = _inputs(work.parts[0].executable.program)
+    return found if isinstance(found, str) else ""
+
+
+def _inputs(program: Program) -> list[int] | str:
+    """The index inputs by which parameters that change are looked up; or why this schedule is not possible."""
+    changed = {program.buffers[i.out.buffer].number for i in program.update}
+    by: dict[int, int] = {}
+    inputs = {i.slot: n for n, i in enumerate(program.inputs) if i.kind == "index"}
+    for instruction in (*program.forward, *program.backward, *program.update):
+        slots = (instruction.out, *instruction.operands)
+        for parameter in {
+            program.buffers[s.buffer].number for s in slots if program.buffers[s.buffer].kind in _SHARED
+        } & changed:
+            if any(program.buffers[s.buffer].kind == "clock" for s in slots):
+                return f"momentum or weight_decay catches up rows of parameter {parameter} by a clock that all rows share"
+            looked_up = [inputs[slot] for slot in instruction.operands if slot in inputs]
+            if instruction.kernel not in ("gather", "update_rows") or len(looked_up) != 1:
+                return f"every step changes or reads parameter {parameter} other than by looking up one row"
+            if program.inputs[looked_up[0]].slot.shape != (1, 1):
+                return f"parameter {parameter} is looked up by several indices at once"
+            if by.setdefault(parameter, looked_up[0]) != looked_up[0]:
+                return f"parameter {parameter} is looked up by two inputs"
+    found = sorted(set(by.values()))
+    if not found:
+        return "no parameter is looked up by an index input"
+    if len(found) > 2:
+        return f"parameters are looked up by {len(found)} index inputs; two are the most"
+    return found
+
+
+def deal(indices: Array, blocks: int) -> Array:
+    """The block of each row, for rows that occur as often as ``indices`` say: about as many examples in each block."""
+    counts = np.bincount(indices)
+    place = np.arange(len(counts)) % (2 * blocks)
+    dealt = np.empty(len(counts), np.int64)
+    dealt[np.argsort(-counts, kind="stable")] = np.minimum(place, 2 * blocks - 1 - place)  # there and back again
+    return dealt
+
+
+class ConflictFree(WorkersCrew):
+    """Threads that go through an epoch in stages."""
+
+    schedule = "conflict_free"
+
+    def __init__(self, work: Work, workers: Sequence[Worker]) -> None:
+        super().__init__(workers)
+        part = work.parts[0]
+        found = _inputs(part.executable.program)
+        assert not isinstance(found, str)
+        columns = [part.sources[number].array[:, 0] for number in found]
+        blocks = [deal(column, self.num_threads)[column] for column in columns]
+        self.stages = self.num_threads if len(blocks) == 2 else 1
+        stage = (blocks[-1] - blocks[0]) % self.num_threads
+        keys = stage * self.num_threads + blocks[0]
+        #: For each example, its stage and thread as one number: stage * num_threads + thread.
+        self.keys = keys.astype(np.uint8 if self.num_threads <= 16 else np.uint16 if self.num_threads <= 256 else np.int64)
+
+    def arrange(self, order: Order) -> tuple[Order, Array]:
+        """The order by stage and thread, and where the runs of each begin and end: those of number ``stage * threads + t``."""
+        keys = self.keys[order[:, 0]]
+        ends = np.bincount(keys, minlength=self.stages * self.num_threads).cumsum()
+        return order[np.argsort(keys, kind="stable")], np.concatenate([[0], ends])
+
+    def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
+        """Make the runs from ``start`` to before ``stop``, arranged in stages."""
+        arranged, ends = self.arrange(order[start:stop])
+        order = np.concatenate([order[:start], arranged, order[stop:]]) if stop - start < len(order) else arranged
+        stages = _Stages(self, order, ends + start)
+        stages.run(progress)
+
+
+class _Stages:
+    """One pass through the stages."""
+
+    def __init__(self, crew: ConflictFree, order: Order, ends: Array) -> None:
+        self.crew, self.order, self.ends = crew, order, [int(end) for end in ends]
+        self.barrier = threading.Barrier(crew.num_threads)
+        self.done = [0] * crew.num_threads
+        self.shown = 0
+
+    def work(self, thread: int) -> None:
+        worker = self.crew.workers[thread]
+        for stage in range(self.crew.stages):
+            if stage:
+                try:
+                    self.barrier.wait()
+                except threading.BrokenBarrierError:
+                    return
+            number = stage * self.crew.num_threads + thread
+            start, end = self.ends[number], self.ends[number + 1]
+            while start < end and not self.barrier.broken:
+                stop = min(end, start + worker.slice_length(end - start))
+                worker.run(self.order, None, start, stop)
+                self.done[thread] += stop - start
+                start = stop
+
+    def run(self, progress: Progress) -> None:
+        def tick() -> None:
+            done = sum(self.done)
+            progress(done - self.shown)
+            self.shown = done
+
+        functions = [partial(self.work, thread) for thread in range(self.crew.num_threads)]
+        run_threads(functions, self.barrier.abort, tick)

@@ -1,0 +1,133 @@
+"""Schedules: which crew an option stands for, and what a backend or a model refuses."""
+
+from __future__ import annotations
+
+import warnings
+
+from wyrm.backend import Backend
+from wyrm.errors import CapabilityError, DTypeError, OptionError
+from wyrm.training.auto import Auto
+from wyrm.training.conflict_free import ConflictFree, refuse_conflict_free
+from wyrm.training.crews import Crew, Hogwild, Work, available_cores
+from wyrm.training.feed import check_integer
+from wyrm.training.synchronized import Synchronized, refuse_synchronized
+
+__all__ = ["SCHEDULES", "make_crew", "resolve_threads"]
+
+SCHEDULES = ("auto", "hogwild", "synchronized", "conflict_free")
+#: What a backend has to declare for a schedule on several threads.
+_NEEDS = {"hogwild": "hogwild", "synchronized": "synchronized", "conflict_free": "hogwild"}
+
+
+def resolve_threads(num_threads: int | None, caller: str) -> int | None:
+    """The number of threads that an option asks for; ``None`` where it asks for none.
+
+    Raises
+    ------
+    DTypeError, OptionError
+        Where it is no number of threads.
+    """
+    if num_threads is None:
+        return None
+    threads = check_integer(num_threads, f"{caller}: num_threads")
+    if threads < 1:
+        raise OptionError(f"{caller}: expected num_threads of at least 1, got {threads}")
+    if threads > available_cores():
+        message = f"{caller}: {threads} threads on {available_cores()} cores will get in each other's way"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+    return threads
+
+
+def make_crew(work: Work, schedule: str, num_threads: int | None, reproducible: bool, caller: str) -> Crew:
+    """The crew for a schedule.
+
+    Parameters
+    ----------
+    schedule
+        One of :data:`SCHEDULES`.
+    num_threads
+        How many threads; ``None``: as many as there are cores, or one where there is a reason.
+    reproducible
+        Whether ``auto`` may only choose what gives the same bits again.
+
+    Raises
+    ------
+    OptionError
+        Where the schedule is not known, or the model cannot have it.
+    CapabilityError
+        Where the backend does not declare it.
+    """
+    if not isinstance(schedule, str):
+        raise DTypeError(f"{caller}: expected schedule as a string, got {schedule!r}")
+    if schedule not in SCHEDULES:
+        raise OptionError(f"{caller}: expected schedule to be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if schedule == "auto":
+        return _auto(work, num_threads, reproducible, caller)
+    threads = num_threads or available_cores()
+    if num_threads is None and _NEEDS[schedule] not in work.backend.capabilities.schedules:
+        threads = 1
+    _require(work.backend, schedule, threads, caller)
+    refused = refusal(work, schedule, threads)
+    if refused:
+        raise OptionError(f"{caller}: schedule={schedule!r} is not possible here: {refused}")
+    return _build(work, schedule, threads)
+
+
+def refusal(work: Work, schedule: str, num_threads: int) -> str:
+    """Why a model cannot have a schedule; empty where it can."""
+    if schedule == "synchronized":
+        return refuse_synchronized(work, num_threads)
+    return refuse_conflict_free(work) if schedule == "conflict_free" else ""
+
+
+def _require(backend: Backend, schedule: str, threads: int, caller: str) -> None:
+    if threads > 1 and _NEEDS[schedule] not in backend.capabilities.schedules:
+        raise CapabilityError(
+            f"{caller}: backend {backend.name!r} does not declare the schedule {_NEEDS[schedule]!r}, so it runs on one thread; "
+            f"got num_threads={threads}"
+        )
+
+
+def _build(work: Work, schedule: str, threads: int) -> Crew:
+    if schedule == "synchronized":
+        return Synchronized(work, threads)
+    workers = [work.worker() for _ in range(threads)]
+    return ConflictFree(work, workers) if schedule == "conflict_free" else Hogwild(workers)
+
+
+def _auto(work: Work, num_threads: int | None, reproducible: bool, caller: str) -> Crew:
+    """One thread, or what promises to be faster and changes no update."""
+    backend = work.backend
+    if num_threads is not None:
+        _require(backend, "hogwild", num_threads, caller)
+    threads = num_threads or available_cores()
+    reason = ""
+    if threads == 1:
+        reason = "one thread was asked for" if num_threads else "there is one core"
+    elif "hogwild" not in backend.capabilities.schedules or not backend.capabilities.releases_gil:
+        reason = f"backend {backend.name!r} does not work on several threads at the same time"
+        threads = num_threads or 1
+    refused = refusal(work, "conflict_free", threads)
+    if reproducible:
+        crew = _by_rule(work, threads, reason, refused)
+    elif threads == 1 or reason:
+        crew = _build(work, "hogwild", threads)
+        crew.reason = reason
+    else:
+        crew = Auto(work, threads, not refused)
+    return crew
+
+
+def _by_rule(work: Work, threads: int, reason: str, refused: str) -> Crew:
+    """What gives the same bits with the same seed."""
+    if threads > 1 and not refused:
+        crew = _build(work, "conflict_free", threads)
+        crew.reason = "with seed=, where rows allow it"
+    elif work.batch_size > 1 and "synchronized" in work.backend.capabilities.schedules:
+        threads = threads if not refuse_synchronized(work, threads) else 1
+        crew = _build(work, "synchronized", threads)
+        crew.reason = "with seed= and batch_size > 1" + (f"; on one thread, as {reason}" if reason else "")
+    else:
+        crew = _build(work, "hogwild", 1)
+        crew.reason = reason or f"with seed=, one thread; conflict_free is not possible: {refused}"
+    return crew

@@ -1,0 +1,212 @@
+"""The schedule ``synchronized``: threads share out the runs of each batch, and any number of them computes the same bits."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from wyrm.backend import Order
+from wyrm.memory import GradientBuffer, Report
+from wyrm.training.crews import Crew, Progress, Work, run_threads
+from wyrm.training.runners import Choice, Worker, bind_part, recover
+
+__all__ = ["SHARDS", "Synchronized", "refuse_synchronized"]
+
+#: Into how many shards a batch is cut, whatever the number of threads.
+SHARDS = 8
+#: Seconds that a slice is meant to take.
+_SLICE_SECONDS = 0.01
+
+
+def refuse_synchronized(work: Work, num_threads: int) -> str:
+    """Why a model cannot have this schedule on so many threads; empty where it can."""
+    if work.batch_size == 1:
+        return "it shares out the runs of a batch, of which batch_size=1 has one; give a larger batch_size"
+    if num_threads == 1:
+        return ""
+    behind: set[int] = set()
+    dense: list[set[int]] = []
+    for part in work.parts:
+        program = part.executable.program
+        clocks = {buffer.number for buffer in program.buffers if buffer.kind == "clock"}
+        behind |= {part.parameter(number) for number in clocks}
+        dense.append({part.parameter(n) for n, use in enumerate(program.parameters) if use.gradient == "dense"})
+    if any(behind - touched for touched in dense):
+        return (
+            "several threads would catch up the same rows at once: momentum or weight_decay is used on a parameter whose "
+            "gradient is row-sparse; use one thread, or an optimizer without them for that parameter"
+        )
+    return ""
+
+
+class Synchronized(Crew):
+    """Threads of a team, with a worker for each shard."""
+
+    schedule = "synchronized"
+
+    def __init__(self, work: Work, num_threads: int, shards: int = SHARDS) -> None:
+        assert work.update is not None
+        self.num_threads, self.batch_size = num_threads, work.batch_size
+        shards = min(shards, work.batch_size)
+        self.shards = [Worker(work.backend, work.parts, None, -(-work.batch_size // shards)) for _ in range(shards)]
+        self._update = work.update(shards)
+        self._memory, step = bind_part(self._update, self._gradient)
+        self._make_room()
+        self.team = work.backend.team([worker.runner for worker in self.shards], step, work.batch_size, num_threads)
+        self._examples = max(part.examples for part in work.parts)
+        self._steps = 0
+        #: How many batches a slice has.
+        self.slice_batches = 1
+
+    def _gradient(self, number: int) -> GradientBuffer:
+        """The gradient that the update knows under a number: the shards' buffers follow each other."""
+        program, parameters = self._update.executable.program, self._update.parameters
+        count = len(program.parameters) // len(self.shards)
+        parameter = number % count if parameters is None else parameters[number % count]
+        buffer = GradientBuffer(program.parameters[number].shape, program.dtype)
+        return self.shards[number // count].gradients.setdefault(parameter, buffer)
+
+    def _make_room(self) -> None:
+        """Let the first shard's gradients have room for all the others'."""
+        for parameter, target in self.shards[0].gradients.items():
+            others = [worker.gradients[parameter].capacity for worker in self.shards[1:]]
+            needed = sum(others) + max(others, default=0)
+            if needed > target.capacity:
+                target.extend(needed)
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses of all runs so far."""
+        return sum(worker.runner.loss for worker in self.shards)
+
+    @property
+    def examples(self) -> list[int]:
+        """How many each thread has run so far."""
+        return [runs * self._examples for runs in self.team.runs]
+
+    @property
+    def steps(self) -> int:
+        """How many updates have been made so far."""
+        return self._steps
+
+    def set_first_step(self, step: int) -> None:
+        """Set the number of example 0 in the keys of random numbers."""
+        for worker in self.shards:
+            worker.runner.first_step = step
+
+    def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
+        """Make the runs from ``start``, where a batch begins, to before ``stop``, where one ends."""
+        for worker in self.shards:
+            worker.runner.choice = choice
+        while start < stop:
+            slices = _Slices(self, order, start, stop)
+            try:
+                slices.run(progress)
+            finally:
+                self._steps += -(-(slices.done - start) // self.batch_size)
+            start = slices.done
+            if slices.status:
+                self._recover(slices.status)
+
+    def measure(self, runs: int, seconds: float) -> None:
+        """Let the next slice take as long as it should, by how long this one took."""
+        fitting = runs / self.batch_size * _SLICE_SECONDS / max(seconds, 1e-9)
+        self.slice_batches = max(1, min(int(fitting), 4 * self.slice_batches, 1 << 22))
+
+    def _recover(self, status: int) -> None:
+        """Throw away what the failed batch has gathered, and make room or raise what the status stands for."""
+        for worker in self.shards:
+            for gradient in worker.gradients.values():
+                gradient.clear()
+        if self.team.failed < len(self.shards):
+            shard = self.shards[self.team.failed]
+            recover(shard.memories[shard.runner.failed], status)
+        elif status != Report.ROWS_FULL:
+            recover(self._memory, status)
+        self._make_room()
+
+
+class _Slices:
+    """The slices of an order, which all threads run one after the other, together.
+
+    Thread 0 says how long the next slice is before it goes to work on this one; as nobody is done with this one before thread
+    0 has joined in, everybody finds it said.
+    """
+
+    def __init__(self, crew: Synchronized, order: Order, start: int, stop: int) -> None:
+        self.crew, self.order, self.start, self.stop = crew, order, start, stop
+        self.before, self.shown = sum(crew.team.runs), start
+        self.plan = [(start, start)]
+        self.said = threading.Condition()
+        self.stopping = self.over = False
+        self.status = 0
+
+    @property
+    def done(self) -> int:
+        """Up to where batches have been applied; exact when all threads have ended."""
+        return self.start + sum(self.crew.team.runs) - self.before
+
+    def say(self) -> None:
+        """Add the next slice to the plan; an empty one is the end."""
+        first = self.plan[-1][1]
+        with self.said:
+            length = 0 if self.stopping else self.crew.slice_batches * self.crew.batch_size
+            self.plan.append((first, min(self.stop, first + length)))
+            self.said.notify_all()
+
+    def end(self) -> None:
+        """Let nobody wait for a slice any more."""
+        with self.said:
+            self.over = True
+            self.said.notify_all()
+
+    def work(self, thread: int, tick: Callable[[], None] | None = None) -> None:
+        """Run slice after slice."""
+        try:
+            if not thread:
+                self.say()
+            for number in itertools.count(1):
+                with self.said:
+                    while len(self.plan) <= number:
+                        if self.over:
+                            return
+                        self.said.wait()
+                    start, stop = self.plan[number]
+                if start == stop:
+                    return
+                if not thread:
+                    self.say()
+                began = time.perf_counter()
+                status = self.crew.team.run(thread, self.order, start, stop)
+                if status:
+                    self.status = status
+                    return
+                if not thread:
+                    self.crew.measure(stop - start, time.perf_counter() - began)
+                if tick is not None:
+                    tick()
+        except BaseException:
+            self.crew.team.abandon()
+            raise
+        finally:
+            if not thread:
+                self.end()
+
+    def run(self, progress: Progress) -> None:
+        """On as many threads as the crew has, the caller's where that is one."""
+
+        def tick() -> None:
+            done = self.done
+            progress(done - self.shown)
+            self.shown = done
+
+        def stop() -> None:
+            self.stopping = True
+
+        if self.crew.num_threads == 1:
+            self.work(0, tick)
+        else:
+            run_threads([partial(self.work, thread) for thread in range(self.crew.num_threads)], stop, tick)
