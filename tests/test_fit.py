@@ -99,7 +99,7 @@ def test_hogwild_converges(backend, rng):
     user, item, rating, parameters, _, loss = factorization(rng)
     feed = {user: users, item: items, rating: truth[users, items]}
     epochs = 30 if backend != "reference" else 8
-    history = wyrm.fit(loss, feed, SGD(0.03, parameters), num_epochs=epochs, num_threads=2, seed=0)
+    history = wyrm.fit(loss, feed, SGD(0.03, parameters), num_epochs=epochs, num_threads=2, schedule="hogwild", seed=0)
     assert history.num_threads == 2
     assert history.losses[-1] < 0.2 * history.losses[0]
 

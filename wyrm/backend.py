@@ -84,8 +84,8 @@ class Capabilities:
     kernels
         The optional kernels that it has; the frontend expands the others.
     schedules
-        How it lets several threads train: ``hogwild``, runners that share parameters without locks (which ``conflict_free`` needs as
-        well, and ``evaluate``); ``synchronized``, teams whose threads work at the same time.
+        How it lets several threads train: ``hogwild``, runners that share parameters without locks (which ``conflict_free``
+        needs as well); ``synchronized``, teams whose threads work at the same time.
     releases_gil
         Whether passes and runs leave other Python threads free to work.
     """

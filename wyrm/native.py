@@ -11,8 +11,8 @@ encodes programs, binds them to memory and calls the entry points. Every word be
   and have equal shapes come as one long row.
 - ``matmul``: the attribute is ``transpose_a + 2 * transpose_b``. Bags: the attribute is ``mean``.
 - Operands that are gradients (the ``out`` of ``accumulate_rows``, ``accumulate_bag`` and ``merge_gradient``, the operand of
-  ``update_gradient``, ``merge_gradient`` and ``square_sum``), bags and clocks are the addresses of their headers (:mod:`wyrm.memory`); a gradient has the parameter's
-  shape, a bag as many rows as there are bags.
+  ``update_gradient``, ``merge_gradient`` and ``square_sum``), bags and clocks are the addresses of their headers
+  (:mod:`wyrm.memory`); a gradient has the parameter's shape, a bag as many rows as there are bags.
 - Updates and catching up: the attribute is the address of a *rule*; the operands that follow are the states, then the
 scalars as
   one row, then the clock, where the rule has one.
@@ -37,8 +37,8 @@ positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPE
 must have room for so many rows and for as many as the count says; claims of one gradient follow each other and add up. Rows
 -1: the matrix is touched; with a count, it must be there where that is not 0.
 
-*Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride, step]``: rows and columns of one example; the next
-one's are ``step`` bytes on in the slot.
+*Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride, step]``: rows and columns of one example; the
+next one's are ``step`` bytes on in the slot.
 
 *Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses. What is made of frames is in
 :mod:`wyrm.native_runs`.
@@ -351,7 +351,7 @@ def _feed_frame(
     frame.kept += [sources, sinks]
     origins = []
     length = positions = 2**63 - 1
-    for source, expected in zip(sources, program.inputs, strict=True):
+    for source in sources:
         if source.bags is not None:
             length = min(length, len(source))
             origins.append(_Origin("int64", address(source.bags.header), parts=examples))

@@ -4,9 +4,9 @@ Every word is an int64; frames are described in :mod:`wyrm.native`.
 
 *Order*: ``[address of the examples, examples in a row, runs]``.
 
-*Joined*, :data:`JOINED`: ``parts`` is the address of the parts' frames, ``count`` how many there are; ``choice`` that of the part
-of each run, or 0; ``update`` is a frame or 0. ``failed`` is the part that returned the last status, ``count`` for the update.
-``losses`` has room for a float64 for each part, in which a team keeps what the part's was before a batch.
+*Joined*, :data:`JOINED`: ``parts`` is the address of the parts' frames, ``count`` how many there are; ``choice`` that of the
+part of each run, or 0; ``update`` is a frame or 0. ``failed`` is the part that returned the last status, ``count`` for the
+update. ``losses`` has room for a float64 for each part, in which a team keeps what the part's was before a batch.
 
 *Team*, :data:`TEAM`: ``shards`` is the address of the tables of ``count`` joined runners. ``taken`` says for each how many
 batches it has been taken in, ``statuses`` what it returned, ``runs`` how many of them each thread made (eight words apart).
@@ -114,7 +114,7 @@ class NativeRunner(Runner):
         self._run = run
 
     @property
-    def loss(self) -> float:  # type: ignore[override]
+    def loss(self) -> float:
         """The sum of the losses so far."""
         return float(self._losses[0])
 
@@ -123,7 +123,7 @@ class NativeRunner(Runner):
         self._losses[0] = loss
 
     @property
-    def first_step(self) -> int:  # type: ignore[override]
+    def first_step(self) -> int:
         """The step of example 0."""
         return int(self._first_step[0])
 
@@ -156,7 +156,7 @@ class NativeJoinedRunner(JoinedRunner):
         self._run = run
 
     @property
-    def choice(self) -> npt.NDArray[np.int64] | None:  # type: ignore[override]
+    def choice(self) -> npt.NDArray[np.int64] | None:
         """For each run of the order, the number of the part that makes it; ``None``: the first."""
         return self._choice
 
@@ -176,7 +176,7 @@ class NativeJoinedRunner(JoinedRunner):
         self.table.words[JOINED.index("choice")] = 0 if choice is None else address(choice)
 
     @property
-    def failed(self) -> int:  # type: ignore[override]
+    def failed(self) -> int:
         """The part that returned the last status."""
         return int(self.table.words[JOINED.index("failed")])
 
@@ -222,7 +222,7 @@ class NativeTeam(Team):
         self._run = run
 
     @property
-    def failed(self) -> int:  # type: ignore[override]
+    def failed(self) -> int:
         """The first shard that returned the last status."""
         return int(self.words[TEAM.index("failed")])
 

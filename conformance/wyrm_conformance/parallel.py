@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ def check_hogwild(context: Context) -> None:
         warnings.simplefilter("ignore", RuntimeWarning)  # more threads than cores, perhaps
         table, index = wyrm.ParameterNode(np.zeros((2000, 16))), wyrm.IndexInputNode()
         loss = table.index(index).scalar_sum()
-        wyrm.fit(loss, {index: np.arange(2000)}, SGD(1.0, [table]), num_epochs=5, num_threads=4, backend=context.backend)
+        options: dict[str, Any] = {"num_threads": 4, "schedule": "hogwild", "backend": context.backend}
+        wyrm.fit(loss, {index: np.arange(2000)}, SGD(1.0, [table]), num_epochs=5, **options)
         context.compare("updates of disjoint rows", table.value, np.full((2000, 16), -5.0), 0)
 
         truth = context.rng.normal(size=(20, 3)) @ context.rng.normal(size=(3, 30))
@@ -30,7 +32,8 @@ def check_hogwild(context: Context) -> None:
         user, item, rating = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
         loss = (tables[0].index(user).vector_dot(tables[1].index(item)) - rating).square()
         feed = {user: users, item: items, rating: truth[users, items]}
-        history = wyrm.fit(loss, feed, SGD(0.03, tables), num_epochs=12, num_threads=3, seed=0, backend=context.backend)
+        options["num_threads"] = 3
+        history = wyrm.fit(loss, feed, SGD(0.03, tables), num_epochs=12, seed=0, **options)
         ratio = history.losses[-1] / history.losses[0]
         context.require(f"the loss fell to {ratio:.3f} of what it was; expected less than 0.3", ratio < 0.3)
 

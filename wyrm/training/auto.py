@@ -28,11 +28,12 @@ class Auto(WorkersCrew):
 
     def __init__(self, work: Work, num_threads: int, conflict_free: bool) -> None:
         super().__init__([work.worker() for _ in range(num_threads)])
+        self.num_threads = 1  # until several have been tried
         self.candidates: list[Crew] = [Hogwild(self.workers[:1]), Hogwild(self.workers)]
         if conflict_free:
             self.candidates.append(ConflictFree(work, self.workers))
         self.chosen: Crew | None = None
-        self.schedule, self.reason = "hogwild", "too little work to try several threads"
+        self.schedule, self.reason = "sequential", "too little work to try several threads"
         self._before = 0.0
         self._rates: list[list[float]] = [[] for _ in self.candidates]
         self._rate = 0.0
@@ -46,13 +47,14 @@ class Auto(WorkersCrew):
 
     def _try(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> int:
         """Let a candidate make some runs, and see how long it takes; returns where the next ones begin."""
+        self.num_threads = len(self.workers) if self._before >= _BEFORE else 1
         number = min(range(len(self.candidates)), key=lambda n: len(self._rates[n]))
         if self._before < _BEFORE:
             number = 0
             end = min(stop, start + self.workers[0].slice_length(stop - start))
         else:
             runs = max(1, int(self._rate * _SLICE) // self.batch_size) * self.batch_size
-            end = min(stop, start + runs * (1 if number == 0 else self.num_threads))
+            end = min(stop, start + runs * (1 if number == 0 else len(self.workers)))
         began = time.perf_counter()
         self.candidates[number].run(order, choice, start, end, progress)
         seconds = max(time.perf_counter() - began, 1e-9)
@@ -72,7 +74,8 @@ class Auto(WorkersCrew):
         if rates[fastest] < _MARGIN * rates[0]:
             fastest = 0
         self.chosen = self.candidates[fastest]
-        self.schedule = self.chosen.schedule
-        names = ["one thread", f"hogwild on {self.num_threads} threads", f"conflict_free on {self.num_threads} threads"]
+        self.schedule, self.num_threads = self.chosen.schedule, self.chosen.num_threads
+        threads = len(self.workers)
+        names = ["one thread", f"hogwild on {threads} threads", f"conflict_free on {threads} threads"]
         measured = ", ".join(f"{name} {rate / rates[0]:.2f}" for name, rate in zip(names, rates, strict=False))
         self.reason = f"{names[fastest]} was chosen by the speed of the first slices: {measured}"

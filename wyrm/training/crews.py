@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -67,7 +68,7 @@ class Crew(ABC):
     Attributes
     ----------
     schedule
-        How they share the parameters, by the name of the option.
+        How they share the parameters, by the name of the option; ``sequential`` for one thread that needs no schedule.
     reason
         Why it is this one; empty where it was asked for.
     num_threads
@@ -144,9 +145,11 @@ class WorkersCrew(Crew):
 
 
 class Hogwild(WorkersCrew):
-    """Threads that take the next slice of the order whenever they are done with one; one thread, the caller's, or several."""
+    """Threads that take the next slice of the order whenever they are done with one; one alone is the caller's."""
 
-    schedule = "hogwild"
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        super().__init__(workers)
+        self.schedule = "hogwild" if self.num_threads > 1 else "sequential"
 
     def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
         """Make the runs from ``start`` to before ``stop``."""
@@ -191,7 +194,7 @@ class _Slices:
             progress(done - self.shown)
             self.shown = done
 
-        run_threads([lambda worker=worker: self.work(worker) for worker in self.workers], self.stop, tick)
+        run_threads([partial(self.work, worker) for worker in self.workers], self.stop, tick)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def evaluate(
     arrays = [aligned((data.length, node.shape[0] * node.shape[1]), program.dtype, fill=None) for node in wanted]
     sinks = [Sink(array) for array in arrays]
     work = Work(chosen, [Part(executable, data.sources, sinks, shared=shared)])
-    crew = make_crew(work, "hogwild", threads, False, "evaluate")
+    crew = make_crew(work, "hogwild", threads, data.length, False, "evaluate")
     crew.run_epoch(np.arange(data.length, dtype=np.int64).reshape(-1, 1), None, lambda done: None)
     results = [array.reshape(data.length, *node.shape) for array, node in zip(arrays, wanted, strict=True)]
     return results[0] if isinstance(nodes, Node) else results

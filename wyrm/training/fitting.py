@@ -67,12 +67,12 @@ def fit(
         How many threads share the work; ``None``: as many as this process may use cores, where the schedule can use them.
     schedule
         How they do. ``"hogwild"``: they share the parameters without locks (Niu, Recht, Ré and Wright, NIPS 2011); the result
-        depends on how they meet. ``"synchronized"``: they share out the examples of each batch; the result is the same for any
-        number of threads. ``"conflict_free"``: where every parameter is looked up by one of at most two index inputs, examples
-        are arranged so that threads at work at the same time touch different rows; the result depends on the number
-        of threads alone. ``"auto"``: without ``seed``, one thread, hogwild or conflict_free, whichever the first moments of training show
-        to be fastest; with ``seed``, conflict_free where that is possible, else synchronized where there are batches, else
-        one thread.
+        depends on how they meet. ``"synchronized"``: they share out the examples of each batch; the result is the same for
+        any number of threads. ``"conflict_free"``: where every parameter is looked up by one of at most two index inputs,
+        examples are arranged so that threads at work at the same time touch different rows; the result depends on the number
+        of threads. ``"auto"``: without ``seed``, one thread, hogwild or conflict_free, whichever the first moments of training
+        show to be fastest; with ``seed``, conflict_free where that is possible and there are many examples, else synchronized
+        where there are batches, else one thread. The history says which it was.
     shuffle
         Whether each epoch visits the examples in a new random order.
     seed
@@ -139,7 +139,7 @@ def fit(
     shared = assignment.begin(chosen)
     update = None if batch_size == 1 else assignment.update(shared, chosen, data.length, batch_size)
     work = Work(chosen, [Part(executable, data.sources, shared=shared)], update, batch_size, not shuffle)
-    crew = make_crew(work, schedule, threads, seed is not None, "fit")
+    crew = make_crew(work, schedule, threads, data.length, seed is not None, "fit")
 
     callbacks = list(callbacks)
     order = np.arange(data.length, dtype=np.int64)
@@ -157,7 +157,8 @@ def fit(
                 raise NotFiniteError(f"fit, epoch {number}: {error}") from None
             finally:
                 assignment.end_epoch(crew)
-                history.schedule, history.reason, history.examples_per_thread = crew.schedule, crew.reason, crew.examples
+                history.schedule, history.reason = crew.schedule, crew.reason
+                history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
             seconds = time.perf_counter() - start
             epoch = Epoch(number, (crew.loss - before) / data.length, data.length, seconds)
             history.epochs.append(epoch)

@@ -15,6 +15,8 @@ from wyrm.training.synchronized import Synchronized, refuse_synchronized
 __all__ = ["SCHEDULES", "make_crew", "resolve_threads"]
 
 SCHEDULES = ("auto", "hogwild", "synchronized", "conflict_free")
+#: Examples in an epoch below which a second thread is not worth its start, where nothing is measured.
+_WORTH_THREADS = 20_000
 #: What a backend has to declare for a schedule on several threads.
 _NEEDS = {"hogwild": "hogwild", "synchronized": "synchronized", "conflict_free": "hogwild"}
 
@@ -38,7 +40,7 @@ def resolve_threads(num_threads: int | None, caller: str) -> int | None:
     return threads
 
 
-def make_crew(work: Work, schedule: str, num_threads: int | None, reproducible: bool, caller: str) -> Crew:
+def make_crew(work: Work, schedule: str, num_threads: int | None, length: int, reproducible: bool, caller: str) -> Crew:
     """The crew for a schedule.
 
     Parameters
@@ -47,6 +49,8 @@ def make_crew(work: Work, schedule: str, num_threads: int | None, reproducible: 
         One of :data:`SCHEDULES`.
     num_threads
         How many threads; ``None``: as many as there are cores, or one where there is a reason.
+    length
+        How many examples there are in an epoch.
     reproducible
         Whether ``auto`` may only choose what gives the same bits again.
 
@@ -62,7 +66,7 @@ def make_crew(work: Work, schedule: str, num_threads: int | None, reproducible: 
     if schedule not in SCHEDULES:
         raise OptionError(f"{caller}: expected schedule to be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     if schedule == "auto":
-        return _auto(work, num_threads, reproducible, caller)
+        return _auto(work, num_threads, length, reproducible, caller)
     threads = num_threads or available_cores()
     if num_threads is None and _NEEDS[schedule] not in work.backend.capabilities.schedules:
         threads = 1
@@ -95,39 +99,35 @@ def _build(work: Work, schedule: str, threads: int) -> Crew:
     return ConflictFree(work, workers) if schedule == "conflict_free" else Hogwild(workers)
 
 
-def _auto(work: Work, num_threads: int | None, reproducible: bool, caller: str) -> Crew:
+def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, caller: str) -> Crew:
     """One thread, or what promises to be faster and changes no update."""
     backend = work.backend
     if num_threads is not None:
         _require(backend, "hogwild", num_threads, caller)
     threads = num_threads or available_cores()
-    reason = ""
+    alone = ""
     if threads == 1:
-        reason = "one thread was asked for" if num_threads else "there is one core"
-    elif "hogwild" not in backend.capabilities.schedules or not backend.capabilities.releases_gil:
-        reason = f"backend {backend.name!r} does not work on several threads at the same time"
-        threads = num_threads or 1
+        alone = "one thread was asked for" if num_threads else "there is one core"
+    elif "hogwild" not in backend.capabilities.schedules:
+        alone = f"backend {backend.name!r} does not declare several threads"
+    elif num_threads is None and not backend.capabilities.releases_gil:
+        alone = f"backend {backend.name!r} holds the interpreter's lock"
+    if alone or (length < _WORTH_THREADS and reproducible):
+        threads = 1
     refused = refusal(work, "conflict_free", threads)
-    if reproducible:
-        crew = _by_rule(work, threads, reason, refused)
-    elif threads == 1 or reason:
-        crew = _build(work, "hogwild", threads)
-        crew.reason = reason
+    if not reproducible:
+        if not alone and backend.capabilities.releases_gil:
+            return Auto(work, threads, not refused)
+        schedule, reason = "hogwild", alone or f"backend {backend.name!r} holds the interpreter's lock: nothing to measure"
+    elif threads > 1 and not refused:
+        schedule, reason = "conflict_free", "with seed=, where every parameter is looked up by one of two inputs"
+    elif work.batch_size > 1:
+        schedule, reason = "synchronized", "with seed= and batch_size > 1"
+        if alone or "synchronized" not in backend.capabilities.schedules or refusal(work, schedule, threads):
+            threads = 1
     else:
-        crew = Auto(work, threads, not refused)
-    return crew
-
-
-def _by_rule(work: Work, threads: int, reason: str, refused: str) -> Crew:
-    """What gives the same bits with the same seed."""
-    if threads > 1 and not refused:
-        crew = _build(work, "conflict_free", threads)
-        crew.reason = "with seed=, where rows allow it"
-    elif work.batch_size > 1 and "synchronized" in work.backend.capabilities.schedules:
-        threads = threads if not refuse_synchronized(work, threads) else 1
-        crew = _build(work, "synchronized", threads)
-        crew.reason = "with seed= and batch_size > 1" + (f"; on one thread, as {reason}" if reason else "")
-    else:
-        crew = _build(work, "hogwild", 1)
-        crew.reason = reason or f"with seed=, one thread; conflict_free is not possible: {refused}"
+        why = alone or ("there are too few examples for more" if threads == 1 else f"conflict_free is not possible: {refused}")
+        schedule, threads, reason = "hogwild", 1, f"with seed=, one thread: {why}"
+    crew = _build(work, schedule, threads)
+    crew.reason = reason
     return crew
