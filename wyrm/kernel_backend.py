@@ -247,8 +247,8 @@ class _KernelRunner(Runner):
             elif bound.program.inputs[number].kind == "random":
                 status = bound.load_key(number, source.array[0], self.first_step + examples[0])
             else:
-                rows = 0 if source.constant else position if source.by_position else examples
-                status = bound.load(number, source.array[rows])
+                place = 0 if source.constant else position if source.by_position else None
+                status = bound.load(number, source.rows(examples) if place is None else source.array[place])
             if status:
                 return status
         return 0

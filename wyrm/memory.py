@@ -362,7 +362,8 @@ class Source:
     """One input's values for a whole data set: row e of ``array`` is the value for example e.
 
     ``array`` is 2-D, of float32, float64, int32 or int64, each row contiguous. ``constant``: its only row is the value in every
-    run. ``by_position``: row p is the value in run p of the order. For a bag input there are ``bags``
+    run. ``by_position``: row p is the value in run p of the order. With ``starts``, of int64, the value for example e is row
+    ``starts[e] + shift``: position ``shift`` of a sequence that begins there. For a bag input there are ``bags``
     instead, as many for each example as the input has; for a random one, the array's only row has seed and stream.
     """
 
@@ -370,9 +371,18 @@ class Source:
     constant: bool = False
     by_position: bool = False
     bags: BagSource | None = None
+    starts: Array | None = None
+    shift: int = 0
 
     def __len__(self) -> int:
-        return len(self.array)
+        """How many examples, or positions, there are."""
+        return len(self.array if self.starts is None else self.starts)
+
+    def rows(self, examples: Any) -> Array:
+        """The values for examples, where they are rows of the array: neither constant nor by position."""
+        places = examples if self.starts is None else self.starts[examples] + self.shift
+        values: Array = self.array[places]
+        return values
 
 
 @dataclass

@@ -22,12 +22,13 @@ are kept per row, whether it may take a matrix as one row, address of catch_up o
 (the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
 :data:`OPCODES`; operands that there are not are 0.
 
-*Input*: :data:`INPUT` words: ``[kind, dtype code, source, stride in bytes, count, destination, limit, mode]``; kinds are
-positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPES`.
+*Input*: :data:`INPUT` words: ``[kind, dtype code, source, stride in bytes, count, destination, limit, mode, starts]``; kinds
+are positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPES`.
 
 - In a pass, ``source`` is an offset from the leaves' address; mode 1: the cell there holds an address. In a run, it is an
   address. Mode 0: example e's values are ``stride * e`` bytes on, and those of the run's examples follow each other in the
-  destination. Mode 1: those for the position p in the order, ``stride * p`` bytes on. Mode 2: those for every run.
+  destination; where starts is not 0, it is the address of int64 numbers, and example e's values are ``stride * starts[e]``
+  bytes on. Mode 1: those for the position p in the order, ``stride * p`` bytes on. Mode 2: those for every run.
 - The count is that of one example in mode 0 of a run.
 - Bags: the source is the header of a bag source, the destination that of a bag buffer, the count the bags of an example.
 - Random: the source is seed and stream. The step is, in a pass, the word at the address in ``stride`` (0: the step is 0), in
@@ -71,7 +72,7 @@ OPCODES["row_mean"] = len(OPCODES)
 #: The kinds of inputs, by code; ``schedule`` is loaded as ``dense`` is.
 INPUT_KINDS = ("dense", "index", "bag", "random")
 #: The number of words that describe an input.
-INPUT = 8
+INPUT = 9
 #: Kernels whose result, or whose operand of that number, is a gradient's header and not its matrix.
 _HEADERS = {("accumulate_rows", 0), ("accumulate_bag", 0), ("update_gradient", 1), ("square_sum", 1)}
 _HEADERS |= {("merge_gradient", 0), ("merge_gradient", 1)}
@@ -312,6 +313,7 @@ class _Origin(NamedTuple):
     stride: int = 0
     mode: int = 0
     parts: int = 1  # in how many it is brought
+    starts: int = 0
 
 
 def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[_Origin]) -> None:
@@ -323,7 +325,8 @@ def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[
         kind = INPUT_KINDS.index("dense" if expected.kind == "schedule" else expected.kind)
         code = SOURCE_DTYPES.index(origin.dtype)
         destination, count = frame.at(executable, expected.slot), rows * cols // origin.parts
-        records.append([kind, code, origin.source, origin.stride, count, destination, expected.limit, origin.mode])
+        place = [origin.source, origin.stride, count, destination]
+        records.append([kind, code, *place, expected.limit, origin.mode, origin.starts])
     frame.set_records("inputs", records)
     claims = []
     for n, buffer in enumerate(program.buffers):
@@ -363,7 +366,9 @@ def _feed_frame(
         elif mode == 0:
             length = min(length, len(source))
         stride = 0 if mode == 2 else array.strides[0]
-        origins.append(_Origin(array.dtype.name, address(array), stride, mode, 1 if mode else examples))
+        starts = 0 if source.starts is None else address(source.starts)
+        first = address(array) + source.shift * stride
+        origins.append(_Origin(array.dtype.name, first, stride, mode, 1 if mode else examples, starts))
     _set_inputs(executable, frame, origins)
     records = []
     for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():

@@ -104,6 +104,9 @@ static int load_row(const Frame *frame, const Input *input, int64_t row, int64_t
     return 0;
 }
 
+// The row of a source in which an example's values are.
+static int64_t row_of(const Input *input, int64_t example) { return input->starts ? input->starts[example] : example; }
+
 int load_for_run(const Frame *frame, const Input *input, const int64_t *examples, int64_t position) {
     if (input->kind == BAG) return load_bags(frame, input, (const BagSource *)input->source, examples, frame->examples);
     if (input->kind == RANDOM) {
@@ -112,15 +115,16 @@ int load_for_run(const Frame *frame, const Input *input, const int64_t *examples
     }
     if (input->mode != BY_EXAMPLE) return load_row(frame, input, input->mode == BY_POSITION ? position : 0, 0);
     for (int64_t n = 0; n < frame->examples; n++) {
-        const int status = load_row(frame, input, examples[n], n);
+        const int status = load_row(frame, input, row_of(input, examples[n]), n);
         if (status) return status;
     }
     return 0;
 }
 
 void prefetch_for_run(const Input *input, int64_t example, int64_t position) {
+    const int64_t row = input->mode == BY_POSITION ? position : row_of(input, example);
     if (input->kind == BAG)
         __builtin_prefetch(((const BagSource *)input->source)->offsets + example * input->count);
     else
-        __builtin_prefetch((const void *)(input->source + (input->mode == BY_POSITION ? position : example) * input->stride));
+        __builtin_prefetch((const void *)(input->source + row * input->stride));
 }

@@ -80,7 +80,8 @@ typedef struct {
     int64_t count;  // of elements; of bags: those of one example, where there are several
     void *destination;
     int64_t limit;
-    int64_t mode; // pass: whether the cell holds an address; run: one of these
+    int64_t mode;          // pass: whether the cell holds an address; run: one of these
+    const int64_t *starts; // run: the rows that examples begin in, or null where their numbers say so
 } Input;
 
 enum { BY_EXAMPLE, BY_POSITION, CONSTANT };

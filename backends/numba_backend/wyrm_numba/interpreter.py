@@ -56,7 +56,7 @@ BAG_FULL, NO_MATRIX = Report.BAG_FULL, Report.NO_MATRIX
 #: Bytes of the records of inputs and claims.
 INPUT_BYTES, CLAIM_BYTES = 8 * INPUT, 24
 # The words of an input's record.
-KIND, DTYPE, SOURCE, STRIDE, ELEMENTS, DESTINATION, LIMIT, MODE = range(INPUT)
+KIND, DTYPE, SOURCE, STRIDE, ELEMENTS, DESTINATION, LIMIT, MODE, STARTS = range(INPUT)
 CAPACITY = 3
 
 

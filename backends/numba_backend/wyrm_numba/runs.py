@@ -27,6 +27,7 @@ from wyrm_numba.interpreter import (
     REPORT,
     SINKS,
     SOURCE,
+    STARTS,
     STRIDE,
     UPDATE,
     claim_gradients,
@@ -65,6 +66,13 @@ def drain(frame, sink, example, number):
 
 
 @njit(**OPTIONS)
+def row_of(record, example):
+    """The row of a source in which an example's values are."""
+    starts = word(record, STARTS)
+    return word(starts, example) if starts != 0 else example
+
+
+@njit(**OPTIONS)
 def load_for_run(frame, record, number, examples, position):
     """Bring an input of the run's examples to where the program expects it; returns a status."""
     source, kind = word(record, SOURCE), word(record, KIND)
@@ -77,7 +85,7 @@ def load_for_run(frame, record, number, examples, position):
         row = position if word(record, MODE) == BY_POSITION else 0
         return load_row(frame, record, number, source + row * word(record, STRIDE), 0)
     for n in range(word(frame, EXAMPLES)):
-        status = load_row(frame, record, number, source + word(examples, n) * word(record, STRIDE), n)
+        status = load_row(frame, record, number, source + row_of(record, word(examples, n)) * word(record, STRIDE), n)
         if status != 0:
             return status
     return 0
@@ -89,7 +97,7 @@ def prefetch_for_run(record, example, position):
     if word(record, KIND) == BAG:
         prefetch(word(word(record, SOURCE), 1) + 8 * example * word(record, ELEMENTS))
     else:
-        row = position if word(record, MODE) == BY_POSITION else example
+        row = position if word(record, MODE) == BY_POSITION else row_of(record, example)
         prefetch(word(record, SOURCE) + row * word(record, STRIDE))
 
 
