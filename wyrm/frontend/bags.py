@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, MissingValueError, ShapeError
+from wyrm.errors import DTypeError, ShapeError
 from wyrm.frontend.graph import current_graph
 from wyrm.frontend.inputs import Looker, checked_count
 from wyrm.frontend.op import BAG
@@ -93,7 +93,7 @@ class Bags:
         """
         if isinstance(data, Bags):
             return data
-        if all(hasattr(data, name) for name in ("indptr", "indices", "data")):
+        if all(hasattr(data, name) for name in ("indptr", "indices", "data")) and getattr(data, "format", "csr") == "csr":
             return cls(data.indices, data.indptr, data.data)
         lists = list(data) if isinstance(data, (list, tuple)) or (isinstance(data, np.ndarray) and data.ndim) else None
         if lists is not None and all(isinstance(bag, (list, tuple, np.ndarray)) for bag in lists):
@@ -197,7 +197,7 @@ class BagInputNode(Looker):
     def value(self) -> Any:
         """The :class:`Bags` that it is set to; an error where it is not."""
         if not self.is_set:
-            raise MissingValueError(f"{self._label()} has no value yet; call its set_value")
+            raise self._missing()
         return self._bags
 
     def _looked_up(self) -> Array:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wyrm.frontend.mode import tracing
 from wyrm.frontend.structure import Structure, renumbered
 from wyrm.memory import Leaves
 
 if TYPE_CHECKING:
     from wyrm.frontend.binding import Workspace
 
-__all__ = ["Graph", "current_graph"]
+__all__ = ["Graph", "current_graph", "no_value", "traced_graph"]
 
 #: How many inputs a graph has room for at first.
 _CAPACITY = 64
@@ -36,6 +38,30 @@ def current_graph() -> Graph:
         graph = Graph()
         _local.graph = weakref.ref(graph)
     return graph
+
+
+@contextmanager
+def traced_graph(who: str) -> Iterator[Graph]:
+    """A new graph, to which this thread's inputs belong meanwhile, and which is never run; ``who`` traces a function."""
+    before = getattr(_local, "graph", None)
+    graph = Graph()
+    graph.traced = who
+    _local.graph = weakref.ref(graph)
+    try:
+        with tracing(who):
+            yield graph
+    finally:
+        graph.closed = True
+        _local.graph = before
+
+
+def no_value(label: str, who: str) -> str:
+    """Why a node of a graph that ``who`` traces has no value."""
+    return (
+        f"{label} has no value, and can be run neither forward nor backward: {who}, which is called once for each structure of "
+        f"the data, not for each example, and values differ from example to example. Compute with nodes instead: wyrm.where, "
+        f"maximum and the like"
+    )
 
 
 class Graph:
@@ -59,6 +85,8 @@ class Graph:
         For each other graph whose leaves were taken over, their numbers there and here.
     latest
         The workspace that ran last, of this graph or of one that took its leaves over.
+    traced
+        Where a function was called for its graph alone, who did so: its nodes never have values.
     """
 
     __slots__ = (
@@ -73,6 +101,7 @@ class Graph:
         "plain",
         "random",
         "reals",
+        "traced",
         "unset",
         "workspaces",
     )
@@ -80,6 +109,7 @@ class Graph:
     def __init__(self) -> None:
         self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
         self.closed = False
+        self.traced = ""
         self.plain = True
         self.random = 0
         self.unset: set[int] = set()

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeError
-from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import input_structure
@@ -62,6 +62,14 @@ class Leafed(Node):
         assert self._graph is not None
         return self._number not in self._graph.unset
 
+    def _missing(self) -> MissingValueError:
+        """The error that there is no value."""
+        graph = self._graph
+        assert graph is not None
+        if graph.traced:
+            return MissingValueError(no_value(self._label(), graph.traced))
+        return MissingValueError(f"{self._label()} has no value yet; call its set_value")
+
     def _store(self, array: Array, dtype: str) -> None:
         """Keep a checked value."""
         graph = self._graph
@@ -91,7 +99,7 @@ class Leafed(Node):
         graph = self._graph
         assert graph is not None
         if not self.is_set:
-            raise MissingValueError(f"{self._label()} has no value yet; call its set_value")
+            raise self._missing()
         if self._array is not None:
             copy: Array = self._array.copy()
             return copy

@@ -1,4 +1,4 @@
-"""Training or evaluating: whether what is random in training, such as dropout, is left out of passes."""
+"""Modes of a thread: whether what is random in training is left out of passes, and whether a function is traced."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["evaluating", "is_evaluating"]
+__all__ = ["evaluating", "is_evaluating", "traced_by", "tracing"]
 
 _local = threading.local()
 
@@ -38,3 +38,19 @@ def evaluating() -> Iterator[None]:
         yield
     finally:
         _local.evaluating = before
+
+
+def traced_by() -> str:
+    """Who traces a function on this thread, and which; empty where nobody does."""
+    return getattr(_local, "tracing", "")
+
+
+@contextmanager
+def tracing(who: str) -> Iterator[None]:
+    """Let this thread know that a function is called for its graph alone."""
+    before = traced_by()
+    _local.tracing = who
+    try:
+        yield
+    finally:
+        _local.tracing = before

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, MissingValueError, ShapeError, WyrmError
 from wyrm.frontend.binding import Binding, Workspace
-from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.mode import is_evaluating
 from wyrm.frontend.op import Leaf, Op
 from wyrm.frontend.ops import (
@@ -219,6 +219,8 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         chosen = get_backend(backend)
         graph, structure = self._graph, self._structure
         assert graph is not None
+        if graph.traced:
+            raise MissingValueError(no_value(self._label(), graph.traced))
         key = chosen, graph.random > 0 and is_evaluating()
         binding = structure.bindings.get(key)
         if binding is None or binding.expired:

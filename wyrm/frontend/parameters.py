@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, ShapeError
+from wyrm.errors import DTypeError, MissingValueError, ShapeError
 from wyrm.frontend.binding import Binding, retire_all
 from wyrm.frontend.gradients import Gradient, RowSparseGradient, as_gradient, read_gradient, write_gradient
+from wyrm.frontend.mode import traced_by
 from wyrm.frontend.node import Node
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.frontend.structure import parameter_structure
@@ -120,7 +121,19 @@ class ParameterNode(Node):
 
     @property
     def value(self) -> Array:
-        """The value, a view that can be read but not written; :meth:`set_value` writes."""
+        """The value, a view that can be read but not written; :meth:`set_value` writes.
+
+        Raises
+        ------
+        MissingValueError
+            Where a function is traced that reads it: it changes as training goes on.
+        """
+        who = traced_by()
+        if who:
+            raise MissingValueError(
+                f"{self._label()}: its value cannot be read now: {who}, which is called once for each structure of the data, "
+                f"and the value changes as training goes on. Use the node itself; its size is in .shape"
+            )
         view: Array = self._storage.value.view()
         view.flags.writeable = False
         return view

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import Training, lower_catch_up
+from wyrm.frontend.mode import traced_by
 from wyrm.frontend.values import as_reals
 from wyrm.memory import Clock, Leaves, Memory, aligned
 from wyrm.program import Buffer, Rule, Shape
@@ -89,6 +90,12 @@ class HogwildParameter:
         self._begin()
 
     def _begin(self) -> None:
+        who = traced_by()
+        if who:
+            raise OptionError(
+                f"parameter: {who}, which is called once for each structure of the data, so a parameter that is made inside "
+                f"would be another one for each; make it outside, and use it inside"
+            )
         self._states: dict[str, Array] = {}
         self._lazy: dict[str, Lazy] = {}
         self._nodes: weakref.WeakSet[ParameterNode] = weakref.WeakSet()

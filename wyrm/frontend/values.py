@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def as_reals(value: Any, label: str) -> Array:
-    """``value`` as an array of real numbers, of whatever dtype.
+    """``value`` as an array of real numbers, of whatever dtype: what ``numpy.asarray`` takes, or DLPack.
 
     Raises
     ------
@@ -24,12 +24,19 @@ def as_reals(value: Any, label: str) -> Array:
         For complex numbers, objects, strings and anything else that is not real, naming ``label``.
     """
     try:
-        array = np.asarray(value)
+        array = np.from_dlpack(value) if _by_dlpack(value) else np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise DTypeError(f"{label}: expected real numbers, got something that is no array: {error}") from None
+    except (BufferError, RuntimeError, TypeError) as error:  # memory of another device, for instance
+        raise DTypeError(f"{label}: {type(value).__name__} cannot be read as an array: {error}") from None
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{label}: expected real numbers, got {type(value).__name__} of dtype {array.dtype}")
     return array
+
+
+def _by_dlpack(value: Any) -> bool:
+    """Whether DLPack is the only way to an array."""
+    return hasattr(value, "__dlpack__") and not (hasattr(value, "__array__") or hasattr(value, "__array_interface__"))
 
 
 def is_native(array: Array) -> bool:

@@ -56,6 +56,7 @@ def lower(
         Those that the backend declares.
     training
         For ``train`` and ``accumulate``, what happens to each parameter of the trace, in order; ``None``: it stays as it is.
+        For ``train`` there may be further ones, of parameters that the trace has not: steps pass over them.
     lazy
         For ``interactive``, the rules by which rows of each parameter may be behind, and have to be caught up before they
         are read.
@@ -92,6 +93,7 @@ class _Lowering:
         self.inputs: list[Value] = []
         self.updates = Updates(self.k)
         self.seed: Value | None = None
+        self.contributions: dict[int, list[Value]] = {}
 
     def program(self) -> Program:
         k, trace = self.k, self.trace
