@@ -33,7 +33,7 @@ from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.plugins import BackendStatus, backends
 from wyrm.selection import get_backend, use_backend
-from wyrm.training import Epoch, History, evaluate, fit
+from wyrm.training import Dense, Epoch, History, Ragged, evaluate, fit
 
 __all__ = [
     "BackendError",
@@ -42,6 +42,7 @@ __all__ = [
     "Bags",
     "CapabilityError",
     "DTypeError",
+    "Dense",
     "DenseGradient",
     "Drawing",
     "Epoch",
@@ -56,6 +57,7 @@ __all__ = [
     "OptionError",
     "OutOfRangeError",
     "ParameterNode",
+    "Ragged",
     "RowSparseGradient",
     "ShapeError",
     "UnknownBackendError",

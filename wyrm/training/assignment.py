@@ -1,146 +1,163 @@
-"""Which optimizer updates which parameter of a training program, and what runners share because of it."""
+"""Which optimizer updates which parameter, and what programs find in their buffers because of it.
+
+The parameters of a whole model are numbered here, those of the optimizers first: programs of different structures, which have
+different parameters, name the same gradient by the same number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-from wyrm.backend import Backend
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.backend import Backend, Executable
 from wyrm.errors import OptionError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import Training, lower_update
-from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.memory import Source, aligned
 from wyrm.optim import Optimizer
 from wyrm.optim.group import RunningGroup
 from wyrm.program import Buffer, Program
-from wyrm.training.crews import Crew
 from wyrm.training.runners import Part
 
-__all__ = ["Assignment"]
+__all__ = ["Assignment", "Schedules"]
 
 
 class Assignment:
-    """Optimizers over the parameters of a loss.
+    """Optimizers over the parameters of a model.
 
     Attributes
     ----------
-    training
-        What happens to each parameter of the program, in order.
+    nodes
+        A node for each parameter, by its number.
 
     Raises
     ------
     OptionError
-        Where a parameter belongs to two optimizers, or none of them has one of the loss.
+        Where a parameter belongs to two optimizers.
     """
 
-    def __init__(self, loss: Node, nodes: Sequence[ParameterNode], optimizers: Sequence[Optimizer]) -> None:
-        self.nodes, self.optimizers = nodes, optimizers
+    def __init__(self, optimizers: Sequence[Optimizer], backend: Backend) -> None:
+        self.optimizers, self.backend = optimizers, backend
         #: Each group with the number of its optimizer; its own number is that of its scalars.
-        self._groups: list[tuple[RunningGroup, int]] = []
-        owners: dict[HogwildParameter, int] = {}
+        self.groups: list[tuple[RunningGroup, int]] = []
+        self.nodes: list[ParameterNode] = []
+        self._numbers: dict[HogwildParameter, int] = {}
+        self._owners: dict[HogwildParameter, int] = {}
         for number, optimizer in enumerate(optimizers):
             if not isinstance(optimizer, Optimizer):
                 raise OptionError(f"fit: expected an optimizer or several, got {optimizer!r}")
             for group in optimizer.groups:
-                self._groups.append((group, number))
+                self.groups.append((group, number))
                 for node in group.parameters:
-                    if owners.setdefault(node.storage, len(self._groups) - 1) != len(self._groups) - 1:
+                    if node.storage in self._owners:
                         raise OptionError(f"fit: {node!r} belongs to two optimizers; give each parameter to one")
-        self.training: tuple[Training | None, ...] = tuple(
-            self._training(owners[node.storage]) if node.storage in owners and node.trainable else None for node in nodes
-        )
-        if not any(self.training):
-            raise OptionError(f"fit: no optimizer has a parameter of {loss!r}; its parameters are {list(nodes)!r}")
-        used = {node.storage for node in nodes}
-        #: Parameters of the optimizers that the loss does not depend on: a step passes over them, and some rules notice.
-        self._others = [(group, node) for group, _ in self._groups for node in group.parameters if node.storage not in used]
-        #: Scalars of the steps of an epoch: by their number, how much they lag, their length and how often each stands there.
-        self._scalars: dict[tuple[int, int, int, int], Any] = {}
-        self._made = 0
+                    self._owners[node.storage] = len(self.groups) - 1
+                    self._number(node)
+        self._updates: dict[tuple[str, int], Executable] = {}
+        #: Those that an update sees to, by number.
+        self._updated = range(len(self.nodes))
 
-    def _training(self, number: int) -> Training:
-        group, optimizer = self._groups[number]
+    def begin(self) -> None:
+        """Make the parameters ready for steps."""
+        for group, _ in self.groups:
+            for node in group.parameters:
+                node.storage.follow(group.rule, group.scalars, self.backend)
+                node.storage.catch_up()
+
+    def _number(self, node: ParameterNode) -> int:
+        if node.storage not in self._numbers:
+            self._numbers[node.storage] = len(self.nodes)
+            self.nodes.append(node)
+            node.storage.catch_up()
+        return self._numbers[node.storage]
+
+    def _training(self, node: ParameterNode) -> Training | None:
+        number = self._owners.get(node.storage)
+        if number is None or not node.trainable:
+            return None
+        group, optimizer = self.groups[number]
         return Training(group.rule, number, optimizer, group.schedule is not None)
 
-    def schedules(self, program: Program, runs: int, batch_size: int = 1) -> list[Source]:
-        """The sources of scalars that change with the steps of an epoch of so many runs.
-
-        A program that makes steps reads those of its own position; one that gathers gradients, of the batch that its position
-        belongs to.
-        """
-        each = batch_size if program.purpose == "accumulate" else 1
-        length = -(-runs // batch_size) if program.purpose == "update" else runs
-        sources = []
-        for expected in program.inputs:
-            if expected.kind == "schedule":
-                key = expected.rule, expected.lag, length, each
-                if key not in self._scalars:
-                    width = self._groups[expected.rule][0].scalars.shape[1]
-                    self._scalars[key] = aligned((length, width), program.dtype)
-                sources.append(Source(self._scalars[key], by_position=True))
-        return sources
-
-    def begin(self, backend: Backend) -> dict[Buffer, Any]:
-        """Make the parameters ready for steps on a backend; returns what workers share, by buffer."""
-        shared: dict[Buffer, Any] = {}
-        for number, (group, _) in enumerate(self._groups):
-            shared[Buffer("scalars", number)] = group.scalars
-            for node in group.parameters:
-                node.storage.follow(group.rule, group.scalars, backend)
-        for p, (node, training) in enumerate(zip(self.nodes, self.training, strict=True)):
-            node.storage.catch_up()
-            wanted = [Buffer("value", p)]
-            if training is not None:
-                rule = training.rule
-                wanted += [Buffer("state", p, f"{rule.name}.{state.name}") for state in rule.states]
-                wanted += [Buffer("clock", p, rule.name)] if rule.catch_up is not None else []
-            for buffer in wanted:
-                shared[buffer] = node.storage.buffer(buffer)
-        return shared
-
-    def update(self, shared: Mapping[Buffer, Any], backend: Backend, runs: int, batch_size: int) -> Callable[[int], Part]:
-        """The step after each batch of an epoch of so many runs, by the number of shards that gradients come in.
+    def of(self, nodes: Sequence[ParameterNode], steps: bool) -> tuple[tuple[Training | None, ...], list[int]]:
+        """What happens to the parameters of a program, and their numbers.
 
         Parameters
         ----------
-        shared
-            What :meth:`begin` returned.
+        nodes
+            Those of the program's structure.
+        steps
+            Whether each run is a step. Then there are further parameters, which a step passes over, as their rules notice.
         """
-        trained = [p for p, training in enumerate(self.training) if training is not None]
-        training = [training for training in self.training if training is not None]
-        shapes = [self.nodes[p].shape for p in trained]
-        own = {buffer: value for buffer, value in shared.items() if buffer.kind == "scalars"}
-        for buffer, value in shared.items():
-            if buffer.kind != "scalars" and buffer.number in trained:
-                own[replace(buffer, number=trained.index(buffer.number))] = value
+        numbers = [self._number(node) for node in nodes]
+        training = [self._training(node) for node in nodes]
+        if steps:
+            for number in self._updated:
+                how = self._training(self.nodes[number])
+                if number not in numbers and how is not None and how.rule.catch_up is not None:
+                    numbers.append(number)
+                    training.append(how)
+        return tuple(training), numbers
 
-        def part(shards: int) -> Part:
-            program = lower_update(shapes, training, self.nodes[0].dtype, backend.capabilities.kernels, shards)
-            executable = compiled(program, backend)
-            return Part(executable, self.schedules(program, runs, batch_size), (), 1, own, trained)
+    def buffers(self, program: Program, numbers: Sequence[int]) -> dict[Buffer, Any]:
+        """What a program shares with others, by its buffers; ``numbers`` are those of its parameters."""
+        shared: dict[Buffer, Any] = {}
+        for buffer in program.buffers:
+            if buffer.kind == "scalars":
+                shared[buffer] = self.groups[buffer.number][0].scalars
+            elif buffer.kind in ("value", "state", "clock"):
+                shared[buffer] = self.nodes[numbers[buffer.number]].storage.buffer(buffer)
+        return shared
 
-        return part
+    def update(self, dtype: str, schedules: Schedules, shards: int = 1) -> Part:
+        """The step that follows a batch, over the gradients of so many shards, each of which has all parameters' gradients."""
+        pairs = [(n, self._training(self.nodes[n])) for n in self._updated if self.nodes[n].dtype == dtype]
+        trained = [(number, how) for number, how in pairs if how is not None]
+        numbers = [number for number, _ in trained]
+        if (dtype, shards) not in self._updates:
+            shapes = [self.nodes[number].shape for number in numbers]
+            program = lower_update(shapes, [how for _, how in trained], dtype, self.backend.capabilities.kernels, shards)
+            self._updates[dtype, shards] = compiled(program, self.backend)
+        executable = self._updates[dtype, shards]
+        program = executable.program
+        return Part(executable, schedules.sources(program), (), 1, self.buffers(program, numbers), numbers)
 
-    def begin_epoch(self, crew: Crew) -> None:
-        """Bring the scalars, and the numbers of steps that random numbers depend on, up to the steps made."""
-        crew.set_first_step(self.optimizers[0].steps * crew.batch_size)
-        self._made = crew.steps
-        for (number, lag, length, each), rows in self._scalars.items():
-            group, optimizer = self._groups[number]
-            steps = rows if each == 1 else aligned((-(-length // each), rows.shape[1]), rows.dtype)
-            group.rows(self.optimizers[optimizer].steps - lag, steps)
-            if each > 1:
-                rows[...] = steps.repeat(each, axis=0)[:length]
 
-    def end_epoch(self, crew: Crew) -> None:
-        """Count the steps that have been made."""
-        made = crew.steps - self._made
-        for optimizer in self.optimizers:
-            optimizer.advance(made)
-        for group, node in self._others:
-            if group.rule.catch_up is not None:
-                node.storage.clock(group.rule).header[0] += made
+class Schedules:
+    """The scalars of the steps of an epoch, where they follow schedules: inputs of programs, by position.
+
+    Parameters
+    ----------
+    runs, batch_size
+        How many runs an epoch has, and how many make a step.
+    """
+
+    def __init__(self, assignment: Assignment, runs: int, batch_size: int) -> None:
+        self._assignment, self._runs, self._batch_size = assignment, runs, batch_size
+        self._rows: dict[tuple[int, int, int], npt.NDArray[Any]] = {}
+
+    def sources(self, program: Program) -> list[Source]:
+        """Those of a program, whose positions are runs; those of an update are batches."""
+        sources = []
+        batch = 1 if program.purpose == "update" else self._batch_size
+        for expected in program.inputs:
+            if expected.kind == "schedule":
+                key = expected.rule, expected.lag, batch
+                if key not in self._rows:
+                    length = self._runs if program.purpose != "update" else -(-self._runs // self._batch_size)
+                    width = self._assignment.groups[expected.rule][0].scalars.shape[1]
+                    self._rows[key] = aligned((length, width), program.dtype)
+                sources.append(Source(self._rows[key], by_position=True))
+        return sources
+
+    def begin(self) -> None:
+        """Fill them for the steps that come next."""
+        for (number, lag, batch), rows in self._rows.items():
+            group, optimizer = self._assignment.groups[number]
+            steps = np.zeros((-(-len(rows) // batch), rows.shape[1]), rows.dtype)
+            group.rows(self._assignment.optimizers[optimizer].steps - lag, steps)
+            rows[...] = np.repeat(steps, batch, axis=0)[: len(rows)]

@@ -88,7 +88,7 @@ class ConflictFree(WorkersCrew):
         part = work.parts[0]
         found = _inputs(part.executable.program)
         assert not isinstance(found, str)
-        columns = [part.sources[number].array[:, 0] for number in found]
+        columns = [part.sources[number].rows(slice(None))[:, 0] for number in found]
         blocks = [deal(column, self.num_threads)[column] for column in columns]
         self.stages = self.num_threads if len(blocks) == 2 else 1
         stage = (blocks[-1] - blocks[0]) % self.num_threads

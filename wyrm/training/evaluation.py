@@ -1,38 +1,39 @@
-""":func:`evaluate`: the values of nodes over a data set, natively."""
+""":func:`evaluate`: the values of a model over a data set, natively; and the loss of a held-out feed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import Backend
-from wyrm.errors import DTypeError
-from wyrm.frontend.compiled import compiled
-from wyrm.frontend.lowering.lower import lower
-from wyrm.frontend.lowering.trace import trace
+from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.node import Node
-from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.memory import Sink, aligned
-from wyrm.program import Buffer
 from wyrm.selection import get_backend
+from wyrm.training.arrangement import Arrangement
 from wyrm.training.crews import Work
-from wyrm.training.feed import read_feed, seen_from
-from wyrm.training.runners import Part
+from wyrm.training.feed import Data, check_count
+from wyrm.training.losses import VALIDATION, VALUES, Values
+from wyrm.training.models import FunctionModel, GraphModel, Model
+from wyrm.training.programs import EvaluatingPrograms
 from wyrm.training.schedules import make_crew, resolve_threads
 
-__all__ = ["evaluate"]
+__all__ = ["Validation", "evaluate"]
 
 Array = npt.NDArray[Any]
+Function = Callable[..., Any]
 
 
 @overload
 def evaluate(
-    nodes: Node,
+    model: Node,
     feed: Mapping[Any, Any],
     *,
+    rows: int = ...,
+    dtype: npt.DTypeLike | None = ...,
     backend: str | Backend | None = ...,
     num_threads: int | None = ...,
 ) -> Array: ...
@@ -40,29 +41,51 @@ def evaluate(
 
 @overload
 def evaluate(
-    nodes: Sequence[Node],
+    model: Sequence[Node],
     feed: Mapping[Any, Any],
     *,
+    rows: int = ...,
+    dtype: npt.DTypeLike | None = ...,
     backend: str | Backend | None = ...,
     num_threads: int | None = ...,
 ) -> list[Array]: ...
 
 
+@overload
 def evaluate(
-    nodes: Node | Sequence[Node],
+    model: Function,
+    feed: Mapping[str, Any],
+    *,
+    rows: int = ...,
+    dtype: npt.DTypeLike | None = ...,
+    backend: str | Backend | None = ...,
+    num_threads: int | None = ...,
+) -> Any: ...
+
+
+def evaluate(
+    model: Node | Sequence[Node] | Function,
     feed: Mapping[Any, Any],
     *,
+    rows: int = 1,
+    dtype: npt.DTypeLike | None = None,
     backend: str | Backend | None = None,
     num_threads: int | None = None,
-) -> Array | list[Array]:
+) -> Any:
     """Compute nodes for every example, forward only. The loop is native.
 
     Parameters
     ----------
-    nodes
-        One node, or several that are computed together.
+    model
+        One node, or several that are computed together; or a function that returns one or several, as for :func:`wyrm.fit`. The
+        values must have the same shape for every example, whatever the lengths of its sequences.
     feed
-        For each input of the nodes, its values for all N examples, as for :func:`wyrm.fit`.
+        For each input of the nodes, or argument of the function, its values for all N examples, as for :func:`wyrm.fit`.
+    rows
+        How many examples a function takes at a time, as rows of its nodes; faster, and the values are the same. What it returns
+        has as many rows for each example, one after the other.
+    dtype
+        Of a function's nodes for real numbers, ``float32`` unless given: that of the parameters.
     backend
         Where to compute, by name; without, on the default backend.
     num_threads
@@ -71,12 +94,14 @@ def evaluate(
     Returns
     -------
     array, or a list of arrays
-        For each node, of shape (N, *node shape).
+        For each node, of shape (N, *node shape), in the order of the examples.
 
     Raises
     ------
     FeedError, DTypeError, OutOfRangeError
         Where the data do not fit the nodes.
+    ShapeError
+        Where a function returns values of several shapes.
 
     Examples
     --------
@@ -84,24 +109,82 @@ def evaluate(
     >>> x = wyrm.InputNode((1, 1))
     >>> wyrm.evaluate(x.square(), {x: np.arange(3)})[:, 0, 0]
     array([0., 1., 4.], dtype=float32)
+    >>> words = wyrm.Ragged.of([[0, 1], [2], [2, 2, 1]])
+    >>> table = wyrm.ParameterNode([[1.0], [10.0], [100.0]])
+    >>> wyrm.evaluate(lambda words: sum(table.index(word) for word in words), {"words": words})[:, 0, 0]
+    array([ 11., 100., 210.], dtype=float32)
     """
-    wanted = [nodes] if isinstance(nodes, Node) else list(nodes)
-    if not wanted or not all(isinstance(node, Node) for node in wanted):
-        raise DTypeError(f"evaluate: expected nodes, got {nodes!r}")
+    rows = check_count(rows, "evaluate: rows")
     chosen = get_backend(backend)
     threads = resolve_threads(num_threads, "evaluate") or 1
-    seen = [seen_from(wanted[0], node) for node in wanted]
-    traced, structures, _ = trace(seen)
-    program = lower(traced, "evaluate", chosen.capabilities.kernels)
-    executable = compiled(program, chosen)
-    data = read_feed(wanted, [structures[n] for n in traced.leaves(*INPUTS)], program, feed)
-    shared: dict[Buffer, Any] = {}
-    for p, n in enumerate(traced.leaves(PARAMETER)):
-        shared[Buffer("value", p)] = structures[n].live_parameter().storage.value
-    arrays = [aligned((data.length, node.shape[0] * node.shape[1]), program.dtype, fill=None) for node in wanted]
-    sinks = [Sink(array) for array in arrays]
-    work = Work(chosen, [Part(executable, data.sources, sinks, shared=shared)])
-    crew = make_crew(work, "hogwild", threads, data.length, False, "evaluate")
-    crew.run_epoch(np.arange(data.length, dtype=np.int64).reshape(-1, 1), None, lambda done: None)
-    results = [array.reshape(data.length, *node.shape) for array, node in zip(arrays, wanted, strict=True)]
-    return results[0] if isinstance(nodes, Node) else results
+    several = not isinstance(model, Node) and isinstance(model, Sequence)
+    if not isinstance(model, Node) and callable(model):
+        finish = Values(f"the function {getattr(model, '__qualname__', type(model).__name__)!r}")
+        name = np.dtype(np.float32 if dtype is None else dtype).name
+        if name not in ("float32", "float64"):
+            raise DTypeError(f"evaluate: dtype must be float32 or float64, got {name}")
+        made: Model = FunctionModel(model, "evaluate", finish, rows, name)
+    else:
+        nodes = [model] if isinstance(model, Node) else list(model) if several else []
+        if not nodes or not all(isinstance(node, Node) for node in nodes):
+            raise DTypeError(f"evaluate: expected nodes, or a function that returns some, got {model!r}")
+        if rows > 1:
+            raise OptionError("evaluate: rows needs a model given as a function: nodes that are there have their rows already")
+        finish = Values("the model")
+        made = GraphModel(nodes, finish)
+    data = made.read(feed)
+    arrays = _Evaluation(made, VALUES, data, chosen, threads).run()
+    return arrays[0] if isinstance(model, Node) or (not several and finish.single) else arrays
+
+
+class _Evaluation:
+    """A model and data, ready to be evaluated any number of times."""
+
+    def __init__(self, model: Model, roots: str, data: Data, backend: Backend, threads: int) -> None:
+        arrangement = Arrangement(data, model.rows)
+        self._shapes, dtype = _shapes(model, roots, data, arrangement)
+        self._arrays = [aligned((data.length, rows * cols), dtype, fill=None) for rows, cols in self._shapes]
+        self._programs = EvaluatingPrograms(model, roots, backend)
+        parts = self._programs.parts(data, arrangement, sinks=[Sink(array) for array in self._arrays])
+        self._crew = make_crew(Work(backend, parts), "hogwild", threads, data.length, False, "evaluate")
+        self._order, self._choice = arrangement.of(np.arange(data.length, dtype=np.int64))
+
+    def run(self) -> list[Array]:
+        """The values, in memory that the next call overwrites."""
+        self._programs.catch_up()
+        self._crew.run_epoch(self._order, self._choice, lambda runs: None)
+        return [array.reshape(-1, *shape) for array, shape in zip(self._arrays, self._shapes, strict=True)]
+
+
+def _shapes(model: Model, roots: str, data: Data, arrangement: Arrangement) -> tuple[list[tuple[int, int]], str]:
+    """The shapes of an example's values, which must be the same for every structure, and their dtype."""
+    found: list[tuple[int, int]] = []
+    dtype, first = "", 0
+    for structure, examples in arrangement.parts:
+        nodes = model.traced(data, structure, examples, roots).roots
+        shapes = [(node.shape[0] // examples, node.shape[1]) for node in nodes]
+        if not dtype:
+            found, dtype, first = shapes, nodes[0].dtype, structure
+        elif shapes != found:
+            a, b = (data.first(number) for number in (first, structure))
+            raise ShapeError(
+                f"evaluate: expected values of one shape for every example; they have {_told(found)} for example {a}, and "
+                f"{_told(shapes)} for example {b}"
+            )
+    return found, dtype
+
+
+def _told(shapes: Sequence[tuple[int, int]]) -> str:
+    return "shape " + " and ".join(map(str, shapes))
+
+
+class Validation:
+    """A held-out feed."""
+
+    def __init__(self, model: Model, feed: Any, backend: Backend, threads: int) -> None:
+        self._evaluation = _Evaluation(model, VALIDATION, model.read(feed), backend, threads)
+
+    def loss(self) -> float:
+        """The mean loss of its examples, without what is random in training."""
+        (losses,) = self._evaluation.run()
+        return float(losses.mean(dtype=np.float64))

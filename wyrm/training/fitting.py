@@ -1,42 +1,41 @@
-""":func:`fit`: train a graph over a data set, natively."""
+""":func:`fit`: train a model over a data set, natively."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from wyrm.backend import Backend
 from wyrm.errors import NotFiniteError, OptionError, ShapeError
-from wyrm.frontend.compiled import compiled
-from wyrm.frontend.lowering.lower import lower
-from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.node import Node
-from wyrm.frontend.op import INPUTS, PARAMETER
-from wyrm.frontend.structure import Structure
 from wyrm.optim import Optimizer
-from wyrm.program import Purpose
 from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
-from wyrm.training.crews import Work
-from wyrm.training.feed import check_integer, read_feed
+from wyrm.training.evaluation import Validation
+from wyrm.training.feed import check_count, check_integer
 from wyrm.training.history import Epoch, History
+from wyrm.training.losses import loss_of
+from wyrm.training.models import FunctionModel, GraphModel, Model
+from wyrm.training.order import run_seed
+from wyrm.training.plan import Session, is_stream
 from wyrm.training.progress import progress_bar
-from wyrm.training.runners import Part
-from wyrm.training.schedules import make_crew, resolve_threads
+from wyrm.training.schedules import resolve_threads
 
 __all__ = ["fit"]
 
 
 def fit(
-    loss: Node,
-    feed: Mapping[Any, Any],
+    loss: Node | Callable[..., Node],
+    feed: Mapping[Any, Any] | Iterable[Mapping[Any, Any]],
     optimizer: Optimizer | Sequence[Optimizer],
     *,
     num_epochs: int = 1,
+    rows: int = 1,
     batch_size: int = 1,
+    weights: Any = None,
+    validation: Mapping[Any, Any] | None = None,
     num_threads: int | None = None,
     schedule: str = "auto",
     shuffle: bool = True,
@@ -45,7 +44,7 @@ def fit(
     callbacks: Iterable[Callable[[Epoch], Any]] = (),
     progress: bool | None = None,
 ) -> History:
-    """Train: for each example, run the graph forward and backward and update the parameters. The loop is native.
+    """Train: for each example, run the model forward and backward and update the parameters. The loop is native.
 
     The same as setting the inputs, ``loss.forward()``, ``loss.backward(1.0)`` and ``optimizer.step()`` for each example,
     without Python in between.
@@ -53,16 +52,35 @@ def fit(
     Parameters
     ----------
     loss
-        What to minimise, of shape (1, 1).
+        What to minimise: a node over inputs, of shape (1, 1); or a function that returns such a node, or one of a column whose
+        rows are summed. The function is called with a node for each argument that the feed has, or a list of nodes, one for
+        each position, where the feed has sequences. It is called once for each structure of the data (the lengths of an
+        example's sequences), not for each example: no values can be read inside. Parameters are made outside.
     feed
         For each input of the loss, its values for all N examples, of shape (N, *node shape); (N,) for one number or one
         index an example, (N, count) for ``count`` indices; for bags, :class:`wyrm.Bags`, a CSR matrix or lists.
+
+        For a function, by the names of its arguments: real numbers, (N,) for nodes of shape (1, 1), (N, columns) or (N, rows,
+        columns); whole numbers, (N,) or (N, count), which are indices unless wrapped in :class:`wyrm.Dense`; :class:`wyrm.Bags`
+        or a CSR matrix, a bag for each example; :class:`wyrm.Ragged`, sequences of any length.
+
+        Arrays of float32, float64, int32 and int64 are read where they stand, in memory or in a file (``numpy.memmap``). Or an
+        iterable of such mappings, a stream: its chunks are trained through one after the other, shuffled within each. With
+        several epochs it has to be one that can be gone through again.
     optimizer
         One, or several over different parameters. Parameters of none of them stay as they are.
     num_epochs
         How many times to go over the data.
+    rows
+        How many examples a function takes in one run, as rows of its nodes: each node has those of the first example, then
+        those of the second, and so on. Losses are summed, and there is one update for all. Examples of equal structure share
+        runs, with a shorter last run for each structure.
     batch_size
-        How many examples make a step: their gradients are added up.
+        How many runs make an update: their gradients are summed. The last batch may be shorter.
+    weights
+        A number for each example that its loss is multiplied with. With ``rows``, the loss has one row for each example then.
+    validation
+        A held-out feed. The mean loss of its examples, without dropout and weights, is computed after each epoch.
     num_threads
         How many threads share the work; ``None``: as many as this process may use cores, where the schedule can use them.
     schedule
@@ -93,11 +111,13 @@ def fit(
     Raises
     ------
     FeedError, DTypeError, OutOfRangeError
-        Where the data do not fit the graph; before anything is trained.
+        Where the data do not fit the model; before anything is trained, or with the number of the chunk.
     OptionError, ShapeError
         Where an option or the loss is not of the required kind, or the model cannot have the schedule.
     CapabilityError
         Where the backend does not declare it.
+    MissingValueError
+        Where a function reads the value of a node.
     NotFiniteError
         Where a loss is NaN or infinite, naming epoch and example; updates before that example have been made.
 
@@ -112,55 +132,61 @@ def fit(
     >>> history = wyrm.fit(loss, {x: xs, y: 3 * xs + 5}, SGD(0.1, loss.parameters()), num_epochs=20, seed=0)
     >>> round(float(slope.value[0, 0]), 2), round(float(intercept.value[0, 0]), 2)
     (3.0, 5.0)
+
+    The same as a function, and a sum over sequences:
+
+    >>> history = wyrm.fit(
+    ...     lambda x, y: (y - (slope * x + intercept)).square(), {"x": xs, "y": 3 * xs + 5}, SGD(0.1, [slope, intercept])
+    ... )
+    >>> table = wyrm.ParameterNode(np.zeros((3, 1)))
+    >>> def loss(words, total):
+    ...     return (sum(table.index(word) for word in words) - total).square()
+    >>> feed = {"words": wyrm.Ragged.of([[0, 1], [2, 2, 1], [1], [2]]), "total": [3.0, 10.0, 2.0, 4.0]}
+    >>> history = wyrm.fit(loss, feed, SGD(0.1, [table]), num_epochs=100, seed=0)
+    >>> table.value[:, 0].round(2)
+    array([1., 2., 4.], dtype=float32)
     """
     began = time.perf_counter()
     num_epochs = check_integer(num_epochs, "fit: num_epochs")
     if num_epochs < 0:
         raise OptionError(f"fit: expected num_epochs of at least 0, got {num_epochs}")
-    if not isinstance(loss, Node) or loss.shape != (1, 1):
-        raise ShapeError(f"fit: expected a loss of shape (1, 1), got {loss!r}; reduce it with .scalar_sum()")
+    rows, batch_size = check_count(rows, "fit: rows"), check_count(batch_size, "fit: batch_size")
+    if num_epochs > 1 and is_stream(feed) and iter(feed) is feed:
+        raise OptionError(
+            f"fit: num_epochs={num_epochs} needs a stream that can be gone through several times, such as a list or an object "
+            f"whose __iter__ begins anew; this {type(feed).__name__} ends once"
+        )
     chosen = get_backend(backend)
     threads = resolve_threads(num_threads, "fit")
-    batch_size = check_integer(batch_size, "fit: batch_size")
-    if batch_size < 1:
-        raise OptionError(f"fit: expected batch_size of at least 1, got {batch_size}")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
-
-    traced, structures, _ = trace([loss._structure], _storage)
-    nodes = [structures[n].live_parameter() for n in traced.leaves(PARAMETER)]
-    assignment = Assignment(loss, nodes, optimizers)
-    purpose: Purpose = "train" if batch_size == 1 else "accumulate"
-    program = lower(traced, purpose, chosen.capabilities.kernels, assignment.training)
-    executable = compiled(program, chosen)
-    generator = np.random.default_rng(seed)
-    keys = np.random.default_rng(None if seed is None else [seed, 1])
-    data = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed, int(keys.integers(2**63)))
-    data.sources += assignment.schedules(program, data.length, batch_size)
-    shared = assignment.begin(chosen)
-    update = None if batch_size == 1 else assignment.update(shared, chosen, data.length, batch_size)
-    work = Work(chosen, [Part(executable, data.sources, shared=shared)], update, batch_size, not shuffle)
-    crew = make_crew(work, schedule, threads, data.length, seed is not None, "fit")
+    assignment = Assignment(optimizers, chosen)
+    model = _model(loss, rows, assignment, weights is not None)
+    session = Session(model, assignment, batch_size, schedule, threads, seed is not None, shuffle, run_seed(seed))
+    plans = session.plans(feed, weights)
+    begun = plans()
+    first = next(begun)
+    held_out = None if validation is None else Validation(model, validation, chosen, first.crew.num_threads)
 
     callbacks = list(callbacks)
-    order = np.arange(data.length, dtype=np.int64)
-    history = History(chosen.name, crew.num_threads, time.perf_counter() - began)
-    with progress_bar(num_epochs * data.length, progress) as bar:
+    history = History(chosen.name, first.crew.num_threads, time.perf_counter() - began)
+    with progress_bar(None if is_stream(feed) else num_epochs * first.length, progress) as bar:
         for number in range(1, num_epochs + 1):
-            if shuffle:
-                generator.shuffle(order)
-            assignment.begin_epoch(crew)
-            before = crew.loss
             start = time.perf_counter()
-            try:
-                crew.run_epoch(order.reshape(-1, 1), None, bar.update)
-            except NotFiniteError as error:
-                raise NotFiniteError(f"fit, epoch {number}: {error}") from None
-            finally:
-                assignment.end_epoch(crew)
-                history.schedule, history.reason = crew.schedule, crew.reason
-                history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
+            total, examples = 0.0, 0
+            for chunk, plan in enumerate(itertools.chain([first], begun) if number == 1 else plans()):
+                try:
+                    total += plan.run(number, chunk, bar.update)
+                except NotFiniteError as error:
+                    raise NotFiniteError(f"fit, epoch {number}: {error}") from None
+                finally:
+                    crew = plan.crew
+                    history.schedule, history.reason = crew.schedule, crew.reason
+                    history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
+                examples += plan.length
             seconds = time.perf_counter() - start
-            epoch = Epoch(number, (crew.loss - before) / data.length, data.length, seconds)
+            epoch = Epoch(number, total / examples, examples, seconds)
+            if held_out is not None:
+                epoch.metrics["validation_loss"] = held_out.loss()
             history.epochs.append(epoch)
             bar.set_postfix(loss=f"{epoch.loss:.4g}")
             for callback in callbacks:
@@ -168,6 +194,14 @@ def fit(
     return history
 
 
-def _storage(structure: Structure) -> int:
-    """Nodes that share storage are one parameter in a training program."""
-    return id(structure.live_parameter().storage)
+def _model(loss: Any, rows: int, assignment: Assignment, weighted: bool) -> Model:
+    if isinstance(loss, Node):
+        if loss.shape != (1, 1):
+            raise ShapeError(f"fit: expected a loss of shape (1, 1), got {loss!r}; reduce it with .scalar_sum()")
+        if rows > 1:
+            raise OptionError("fit: rows needs a model given as a function: a node that is there has its rows already")
+        return GraphModel([loss], loss_of("the model"), weighted)
+    if not callable(loss):
+        raise ShapeError(f"fit: expected a loss of shape (1, 1), or a function that returns one, got {loss!r}")
+    finish = loss_of(f"the function {getattr(loss, '__qualname__', type(loss).__name__)!r}")
+    return FunctionModel(loss, "fit", finish, rows, assignment.nodes[0].dtype, weighted)

@@ -28,6 +28,7 @@ class Epoch:
     loss: float
     examples: int
     seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def examples_per_second(self) -> float:

@@ -25,8 +25,8 @@ class _Quiet:
         pass
 
 
-def progress_bar(examples: int, wanted: bool | None) -> Any:
-    """A bar that counts examples; a quiet one where none is wanted, or where nobody looks."""
+def progress_bar(examples: int | None, wanted: bool | None) -> Any:
+    """A bar that counts examples (``None``: nobody knows how many); a quiet one where none is wanted, or where nobody looks."""
     if wanted is None:
         wanted = sys.stderr.isatty() or "ipykernel" in sys.modules
     if not wanted:

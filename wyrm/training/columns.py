@@ -1,0 +1,306 @@
+"""Columns: the data of one input or argument, a value for each example, checked and in the form that runners read.
+
+Arrays are read where they stand: float32, float64, int32 or int64, each row contiguous, from memory or from a file. Others are
+converted, unless they are in a file: nobody copies a file into memory by mistake. NaN is looked for when a column is made,
+indices out of range when it is known which tables they look up.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import DTypeError, FeedError, OutOfRangeError
+from wyrm.frontend.bags import BagInputNode, Bags
+from wyrm.frontend.inputs import IndexInputNode, InputNode
+from wyrm.frontend.node import Node
+from wyrm.frontend.values import as_indices, as_reals, is_native
+from wyrm.memory import BagSource, Source
+from wyrm.program import Shape
+from wyrm.training.data import Dense, Ragged
+
+__all__ = ["BagColumn", "Column", "column_for", "column_of"]
+
+Array = npt.NDArray[Any]
+#: Elements that are checked at a time, so that data on disk is never in memory as a whole.
+_CHUNK = 1 << 20
+
+
+class Column:
+    """Real numbers, or indices, of one shape for each example; or sequences of these.
+
+    Parameters
+    ----------
+    rows
+        A row for each example; of sequences, a row for each position.
+    shape
+        That of an example's matrix, or of a position's; (count, 1) for ``count`` indices.
+    index
+        Whether they are indices.
+    name
+        How messages call it.
+    offsets
+        Of sequences, where each begins, and where the last one ends.
+    """
+
+    def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
+        self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
+        self._extremes: tuple[int, int] | None = None
+        if rows.dtype.kind == "f":
+            self._check_numbers()
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.offsets is None else len(self.offsets) - 1
+
+    @property
+    def label(self) -> str:
+        """What messages begin with."""
+        return f"feed for {self.name}"
+
+    @property
+    def lengths(self) -> Array | None:
+        """How long each example's sequence is; ``None`` where they are none."""
+        return None if self.offsets is None else np.diff(self.offsets)
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What nodes for it depend on, beside the lengths of sequences."""
+        return self.index, self.shape, self.offsets is not None
+
+    def node(self, name: str, examples: int, dtype: str) -> Node:
+        """A node for the values of so many examples, one after the other."""
+        rows, cols = self.shape
+        if self.index:
+            return IndexInputNode(rows * examples, name=name)
+        return InputNode((rows * examples, cols), name=name, dtype=dtype)
+
+    def source(self, position: int = 0) -> Source:
+        """Where runners read it; of sequences, a position."""
+        if self.offsets is None:
+            return Source(self.rows)
+        return Source(self.rows, starts=self.offsets[:-1], shift=position)
+
+    def within(self, limit: int) -> bool:
+        """Whether all indices are at least 0 and below ``limit``."""
+        low, high = self._range()
+        return low >= 0 and high < limit
+
+    def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
+        """Require indices of at least 0 and below ``limit``.
+
+        Parameters
+        ----------
+        examples, position
+            Which examples, and which position of their sequences, are used; ``None``: all examples.
+
+        Raises
+        ------
+        OutOfRangeError
+            Naming the example and the column or position.
+        """
+        examples = np.arange(len(self)) if examples is None else examples
+        places = examples if self.offsets is None else self.offsets[examples] + position
+        for part in _parts(len(places), self.rows.shape[1]):
+            values = self.rows[places[part]]
+            wrong = np.argwhere((values < 0) | (values >= limit))
+            if len(wrong):
+                n, column = int(wrong[0, 0]), int(wrong[0, 1])
+                where = f"column {column}" if self.offsets is None else f"position {position}"
+                if self.offsets is not None and values.shape[1] > 1:
+                    where += f", column {column}"
+                raise OutOfRangeError(_outside(self.label, int(examples[part][n]), where, int(values[n, column]), limit))
+
+    def _used(self) -> Array:
+        """The rows that belong to an example."""
+        return self.rows if self.offsets is None else self.rows[self.offsets[0] : self.offsets[-1]]
+
+    def _range(self) -> tuple[int, int]:
+        """The smallest and the largest index."""
+        if self._extremes is None:
+            rows = self._used()
+            parts = [rows[part] for part in _parts(*rows.shape)] if rows.size else []
+            extremes = [(int(part.min()), int(part.max())) for part in parts]
+            self._extremes = min((low for low, _ in extremes), default=0), max((high for _, high in extremes), default=-1)
+        return self._extremes
+
+    def _check_numbers(self) -> None:
+        rows = self._used()
+        for part in _parts(*rows.shape):
+            wrong = np.isnan(rows[part]).any(axis=1)
+            if wrong.any():
+                place = part.start + int(wrong.argmax())
+                if self.offsets is None:
+                    raise FeedError(f"{self.label}: example {place} holds NaN")
+                place += int(self.offsets[0])
+                example = int(np.searchsorted(self.offsets, place, "right")) - 1
+                raise FeedError(f"{self.label}: example {example}, position {place - self.offsets[example]} holds NaN")
+
+
+class BagColumn(Column):
+    """Bags, as many for each example.
+
+    Parameters
+    ----------
+    bags
+        Those of all examples.
+    each
+        How many an example has.
+    """
+
+    def __init__(self, bags: Bags, each: int, name: str) -> None:
+        super().__init__(bags.values.reshape(-1, 1), (each, 1), True, name)
+        if each == 0 or len(bags) % each:
+            raise FeedError(f"{self.label}: expected {each} bags for each example, got {len(bags)} in all")
+        self.bags = bags
+
+    def __len__(self) -> int:
+        return len(self.bags) // self.shape[0]
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What nodes for it depend on."""
+        return "bags", self.shape
+
+    def node(self, name: str, examples: int, dtype: str) -> Node:
+        """A node for the bags of so many examples."""
+        return BagInputNode(self.shape[0] * examples, name=name)
+
+    def source(self, position: int = 0) -> Source:
+        """Where runners read it."""
+        bags = self.bags
+        starts = bags.offsets[:-1].reshape(-1, self.shape[0])
+        return Source(starts, bags=BagSource(bags.values, bags.offsets, bags.weights))
+
+    def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
+        """As for other columns."""
+        offsets, each = self.bags.offsets, self.shape[0]
+        used = self._used()[:, 0]
+        wrong = np.flatnonzero((used < 0) | (used >= limit)) + offsets[0]
+        bags = np.searchsorted(offsets, wrong, "right") - 1
+        found = np.ones(len(wrong), bool) if examples is None else np.isin(bags // each, examples)
+        if found.any():
+            place, bag = int(wrong[found][0]), int(bags[found][0])
+            where = f"bag {bag % each}, place {place - offsets[bag]}"
+            raise OutOfRangeError(_outside(self.label, bag // each, where, int(self.bags.values[place]), limit))
+
+    def _used(self) -> Array:
+        return self.rows[self.bags.offsets[0] : self.bags.offsets[-1]]
+
+
+def column_for(node: Node, data: Any) -> Column:
+    """The data that a feed has for an input node.
+
+    Raises
+    ------
+    FeedError, DTypeError
+        Where they are no data for it: another shape, NaN, no real or whole numbers.
+    """
+    name = node._label()
+    label = f"feed for {name}"
+    if isinstance(data, Ragged):
+        raise FeedError(
+            f"{label}: sequences of any length need a model given as a function, which gets a node for each position"
+        )
+    if isinstance(node, BagInputNode):
+        return BagColumn(Bags.of(data, label), node.shape[0], name)
+    index = isinstance(node, IndexInputNode)
+    values = _indices(data, label) if index else _reals(data, label)
+    shape = node.shape
+    forms = {shape, tuple(length for length in shape if length != 1), *((length,) for length in shape if 1 in shape)}
+    if index:
+        forms = {(shape[0],), shape, *([()] if shape[0] == 1 else [])}
+    if values.ndim == 0 or values.shape[1:] not in forms:
+        raise FeedError(f"{label}: expected shape (N, {', '.join(map(str, shape))}), got {values.shape}")
+    return Column(_rows(values, shape, label), shape, index, name)
+
+
+def column_of(name: str, data: Any) -> Column:
+    """The data that a feed has for an argument of a function, which say themselves what they are.
+
+    Raises
+    ------
+    FeedError, DTypeError
+        Where they are no data: of more axes than a matrix for each example, NaN, no real numbers.
+    """
+    label = f"feed for {name}"
+    if isinstance(data, Bags) or hasattr(data, "indptr"):
+        return BagColumn(Bags.of(data, label), 1, name)
+    offsets = data.offsets if isinstance(data, Ragged) else None
+    values = data.values if isinstance(data, (Ragged, Dense)) else _array(data, label)
+    dense = data.dense if isinstance(data, Ragged) else isinstance(data, Dense)
+    index = values.dtype.kind in "iu" and not dense
+    values = _indices(values, label) if index else _reals(values, label)
+    if not 1 <= values.ndim <= (2 if index or offsets is not None else 3):
+        raise FeedError(
+            f"{label}: expected a number, a row or a matrix of real numbers for each example, (N,), (N, columns) or (N, rows, "
+            f"columns), or (N,) or (N, count) indices; got {'indices' if index else 'numbers'} of shape {values.shape}"
+        )
+    shape: Shape = (1, 1)
+    if values.ndim > 1:
+        shape = (values.shape[1], 1) if index else (1, values.shape[1]) if values.ndim == 2 else values.shape[1:]
+    return Column(_rows(values, shape, label), shape, index, name, offsets)
+
+
+def _outside(label: str, example: int, where: str, value: int, limit: int) -> str:
+    return (
+        f"{label}: example {example}, {where} holds {value}; "
+        f"expected at least 0 and below {limit}, the rows of the smallest table that it looks up"
+    )
+
+
+def _parts(count: int, width: int) -> Iterator[slice]:
+    """Slices of a number of rows, of not too many elements each."""
+    step = max(1, _CHUNK // max(1, width))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _array(data: Any, label: str) -> Array:
+    try:
+        return as_reals(data, label)
+    except DTypeError as error:
+        if isinstance(data, (list, tuple)) and all(isinstance(entry, (list, tuple, np.ndarray)) for entry in data):
+            raise DTypeError(f"{error}. Sequences of any length are wrapped in wyrm.Ragged.of, bags in wyrm.Bags") from None
+        raise
+
+
+def _reals(data: Any, label: str) -> Array:
+    values = as_reals(data.values if isinstance(data, Dense) else data, label)
+    if is_native(values):
+        return values
+    _refuse_copy(values, label)
+    small = values.dtype.kind == "b" or values.dtype.itemsize < 4
+    return values.astype(np.float32 if small else np.float64)
+
+
+def _indices(data: Any, label: str) -> Array:
+    values = as_reals(data, label)
+    if values.dtype.kind == "i" and is_native(values):
+        return values
+    _refuse_copy(values, label)
+    return as_indices(values, label)
+
+
+def _rows(values: Array, shape: Shape, label: str) -> Array:
+    """``values`` with one row for each example; a view wherever it can be one."""
+    if not values[:1].flags.c_contiguous:
+        _refuse_copy(values, label)
+        values = np.ascontiguousarray(values)
+    return values.reshape(len(values), shape[0] * shape[1])
+
+
+def _refuse_copy(array: Array, label: str) -> None:
+    """Raise where an array is in a file."""
+    base: Any = array
+    while base is not None:
+        if isinstance(base, (np.memmap, mmap.mmap)):
+            raise FeedError(
+                f"{label}: data in a file is read where it stands, and never copied as a whole: it must be float32, float64, "
+                f"int32 or int64, in this machine's byte order, each example contiguous; this is {array.dtype.str} of strides "
+                f"{array.strides}. Convert the file, or feed it in chunks"
+            )
+        base = getattr(base, "base", None)

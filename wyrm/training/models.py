@@ -1,0 +1,305 @@
+"""Models: what is trained or evaluated, as graphs.
+
+* :class:`GraphModel`: nodes over inputs, with a feed by input node. There is one graph.
+* :class:`FunctionModel`: a function of nodes, with a feed by argument name. It is called once for each structure of the data
+  (the lengths of its sequences, the examples of a run), with nodes that stand for the data; what it returns is a graph. All
+  graphs share the parameters.
+
+Either reads feeds, and gives for each structure a :class:`Traced`: the graph, and which column each input is loaded from.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wyrm.errors import FeedError, OptionError, WyrmError
+from wyrm.frontend.bags import BagInputNode
+from wyrm.frontend.graph import traced_graph
+from wyrm.frontend.inputs import ConstantNode, IndexInputNode, InputNode
+from wyrm.frontend.node import Node
+from wyrm.frontend.random import RandomNode
+from wyrm.frontend.structure import Structure
+from wyrm.memory import Source
+from wyrm.training.columns import Column, column_for, column_of
+from wyrm.training.feed import WEIGHTS, Data, read_columns
+
+__all__ = ["FunctionModel", "GraphModel", "Model", "Traced", "seen_from"]
+
+#: Inputs that a feed has data for.
+_FED = (InputNode, IndexInputNode, BagInputNode)
+#: Examples that may all have structures of their own without a warning.
+_TOO_FEW = 4
+#: The roots for each purpose, from what a function returned (or the nodes given), how many examples a run takes, and the node
+#: of the examples' weights.
+Finish = Callable[[Any, int, "Node | None"], Mapping[str, Sequence[Node]]]
+
+
+def seen_from(node: Node, other: Node) -> Structure:
+    """The structure of a node as another node's graph sees it."""
+    if node._graph is None or other._graph is None:  # a parameter
+        return other._structure
+    return node._graph.bring(other._structure, other._graph)
+
+
+class Traced:
+    """One structure of a model.
+
+    Attributes
+    ----------
+    roots
+        What is computed.
+    examples
+        How many examples a run takes.
+    """
+
+    def __init__(self, roots: Sequence[Node], fed: Mapping[Node, tuple[Any, int]], examples: int) -> None:
+        self.roots, self.examples = list(roots), examples
+        #: For each input, the column and the position that it is loaded from.
+        self._fed = {seen_from(self.roots[0], node): place for node, place in fed.items()}
+        self._owners: dict[Structure, Node] = {}
+        for root in self.roots:
+            for node in root._ancestors():
+                if isinstance(node, (*_FED, ConstantNode, RandomNode)):
+                    self._owners[seen_from(self.roots[0], node)] = node
+
+    @property
+    def structures(self) -> list[Structure]:
+        """Those of the roots, in the graph of the first."""
+        return [seen_from(self.roots[0], root) for root in self.roots]
+
+    def place(self, leaf: Structure) -> tuple[Any, int] | None:
+        """The column and the position that an input is loaded from; ``None`` where it keeps its value.
+
+        Raises
+        ------
+        FeedError
+            Where there is neither.
+        """
+        owner = self._owners[leaf]
+        if leaf in self._fed:
+            return self._fed[leaf]
+        if isinstance(owner, (ConstantNode, RandomNode)) or getattr(owner, "constant", False):
+            return None
+        raise FeedError(
+            f"{owner._label()} is an input of {self.roots[0]!r} that no argument stands for; pass its data as an argument, or "
+            f"make it with constant=True to keep its value"
+        )
+
+    def kept(self, leaf: Structure, seed: int) -> Source:
+        """Where runners read an input that keeps its value, or is random: with ``seed``, where the graph names none."""
+        owner = self._owners[leaf]
+        if isinstance(owner, RandomNode):
+            own, stream = owner.words
+            return Source(np.array([[own if owner.seeded else seed, stream]]), constant=True)
+        return Source(np.ascontiguousarray(owner.value.reshape(1, -1)), constant=True)
+
+    def inputs(self) -> list[Node]:
+        """The inputs that a feed may have data for."""
+        return [node for node in self._owners.values() if isinstance(node, _FED)]
+
+
+class Model(ABC):
+    """What is trained or evaluated.
+
+    Parameters
+    ----------
+    finish
+        Makes the roots.
+    rows
+        How many examples a run takes, but for shorter last ones.
+    weighted
+        Whether examples have weights.
+    """
+
+    def __init__(self, finish: Finish, rows: int, weighted: bool) -> None:
+        self._finish, self.rows, self._weighted = finish, rows, weighted
+
+    @abstractmethod
+    def read(self, feed: Any, weights: Any = None) -> Data:
+        """Check a feed."""
+
+    @abstractmethod
+    def traced(self, data: Data, structure: int, examples: int, purpose: str) -> Traced:
+        """The graph of a purpose, for a structure of the data and so many examples."""
+
+    def _roots(self, result: Any, fed: dict[Node, tuple[Any, int]], examples: int, dtype: str) -> dict[str, Traced]:
+        """The graphs for each purpose."""
+        weight = InputNode((examples, 1), name=WEIGHTS, dtype=dtype) if self._weighted else None
+        roots = self._finish(result, examples, weight)
+        places = {**fed, weight: (WEIGHTS, 0)} if weight is not None else fed
+        return {purpose: Traced(nodes, places, examples) for purpose, nodes in roots.items()}
+
+
+class GraphModel(Model):
+    """Nodes over inputs, which have one shape: a run takes one example.
+
+    Parameters
+    ----------
+    nodes
+        What is computed.
+    """
+
+    def __init__(self, nodes: Sequence[Node], finish: Finish, weighted: bool = False) -> None:
+        super().__init__(finish, 1, weighted)
+        self.nodes = list(nodes)
+        self._traced: dict[frozenset[Node], dict[str, Traced]] = {}
+
+    def read(self, feed: Any, weights: Any = None) -> Data:
+        """Check a feed by input node."""
+        if not isinstance(feed, Mapping):
+            raise FeedError(f"feed: expected a mapping from input nodes to arrays, got {type(feed).__name__}")
+        first = self.nodes[0]
+        inputs = {seen_from(first, node): node for node in Traced(self.nodes, {}, 1).inputs()}
+        columns: dict[Any, Column] = {}
+        fed = set()
+        for node, data in feed.items():
+            leaf = seen_from(first, node) if isinstance(node, _FED) else None
+            if leaf is None or leaf not in inputs:
+                label = node._label() if isinstance(node, Node) else repr(node)
+                names = ", ".join(node._label() for node in inputs.values()) or "none"
+                raise FeedError(f"feed: {label} is not an input of {first!r}; its inputs are {names}")
+            columns[node] = column_for(node, data)
+            fed.add(leaf)
+        for leaf, node in inputs.items():
+            if leaf not in fed and not getattr(node, "constant", False):
+                raise FeedError(f"feed: {node._label()} is an input of {first!r} and missing; add an array for it")
+        if not columns:
+            raise FeedError(f"feed: {first!r} has no inputs to feed; run it with forward and backward instead")
+        return read_columns(columns, weights)
+
+    def traced(self, data: Data, structure: int, examples: int, purpose: str) -> Traced:
+        """The one graph."""
+        fed = frozenset(node for node in data.columns if isinstance(node, Node))
+        if fed not in self._traced:
+            places: dict[Node, tuple[Any, int]] = {node: (node, 0) for node in fed}
+            self._traced[fed] = self._roots(self.nodes, places, 1, self.nodes[0].dtype)
+            for node in self.nodes:
+                if node._graph is not None:
+                    node._graph.closed = True
+        return self._traced[fed][purpose]
+
+
+class FunctionModel(Model):
+    """A function of nodes, called with them by keyword.
+
+    Parameters
+    ----------
+    function
+        Called once for each structure.
+    caller
+        Who calls it, for messages: ``fit`` or ``evaluate``.
+    dtype
+        Of the nodes that stand for real numbers.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], caller: str, finish: Finish, rows: int, dtype: str, weighted: bool = False
+    ) -> None:
+        super().__init__(finish, rows, weighted)
+        self.function, self.dtype = function, dtype
+        self.name = getattr(function, "__qualname__", type(function).__name__)
+        self._who = f"wyrm.{caller} traces the function {self.name!r}"
+        self._traced: dict[Any, dict[str, Traced]] = {}
+        self._repeats: bool | None = None
+
+    def read(self, feed: Any, weights: Any = None) -> Data:
+        """Check a feed by argument name."""
+        if not isinstance(feed, Mapping):
+            raise FeedError(
+                f"feed: expected a mapping from the argument names of {self.name!r} to data, got {type(feed).__name__}"
+            )
+        self._check_names(feed)
+        if not feed:
+            raise FeedError(f"feed: expected data for the arguments of {self.name!r}, got none")
+        data = read_columns({name: column_of(repr(name), values) for name, values in feed.items()}, weights)
+        self._check_repetition(data)
+        return data
+
+    def _check_names(self, feed: Mapping[Any, Any]) -> None:
+        for name in feed:
+            if not isinstance(name, str):
+                label = name._label() if isinstance(name, Node) else repr(name)
+                raise FeedError(f"feed: the model is the function {self.name!r}, so data go by argument names; got {label}")
+        try:
+            parameters = inspect.signature(self.function).parameters
+        except (TypeError, ValueError):  # of compiled code, some say nothing
+            return
+        kinds = inspect.Parameter
+        named = {name: p for name, p in parameters.items() if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)}
+        others = [name for name, p in parameters.items() if p.kind is kinds.POSITIONAL_ONLY and p.default is kinds.empty]
+        if others:
+            raise FeedError(f"feed: {self.name!r} takes {others[0]!r} by position only, and arguments are passed by name")
+        missing = [name for name, p in named.items() if p.default is kinds.empty and name not in feed]
+        unexpected = [name for name in feed if name not in named]
+        if any(p.kind is kinds.VAR_KEYWORD for p in parameters.values()):
+            unexpected = []
+        if missing or unexpected:
+            parts = [f"{', '.join(map(repr, missing))} missing"] if missing else []
+            parts += [f"{', '.join(map(repr, unexpected))} unexpected"] if unexpected else []
+            takes = ", ".join(map(repr, named)) or "none"
+            raise FeedError(f"feed: the arguments do not fit {self.name!r}, which takes {takes}: {'; '.join(parts)}")
+
+    def _check_repetition(self, data: Data) -> None:
+        """Warn, of the first data, where every example has a structure of its own."""
+        if self._repeats is None:
+            count = len(data.structures)
+            self._repeats = count < max(data.length, _TOO_FEW)
+            if not self._repeats:
+                warnings.warn(
+                    f"{self._who} for {count} structures, which never repeat: each of {data.length} examples has another one, "
+                    f"so that a program is made for each. Pad or cut the sequences to fewer lengths, or pool them as wyrm.Bags",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+
+    def traced(self, data: Data, structure: int, examples: int, purpose: str) -> Traced:
+        """The graph of a structure; the function is called where that is new."""
+        lengths = data.structures[structure]
+        key = tuple((name, c.signature) for name, c in data.columns.items() if name != WEIGHTS), lengths, examples
+        if key not in self._traced:
+            self._traced[key] = self._call(data, structure, examples)
+        return self._traced[key][purpose]
+
+    def _call(self, data: Data, structure: int, examples: int) -> dict[str, Traced]:
+        lengths = iter(data.structures[structure])
+        arguments: dict[str, Node | list[Node]] = {}
+        fed: dict[Node, tuple[Any, int]] = {}
+        with traced_graph(self._who):
+            for name, column in data.columns.items():
+                if name == WEIGHTS:
+                    continue
+                names = [name] if column.offsets is None else [f"{name}[{n}]" for n in range(next(lengths))]
+                nodes = [column.node(each, examples, self.dtype) for each in names]
+                fed.update((node, (name, position)) for position, node in enumerate(nodes))
+                arguments[name] = nodes[0] if column.offsets is None else nodes
+            try:
+                traced = self._roots(self.function(**arguments), fed, examples, self.dtype)
+            except WyrmError as error:
+                raise type(error)(f"{error} ({self._described(data, structure)})") from error
+            except Exception as error:
+                described = self._described(data, structure)
+                if 0 not in data.structures[structure]:
+                    if hasattr(error, "add_note"):
+                        error.add_note(described)
+                    raise
+                raise FeedError(
+                    f"feed: the function {self.name!r} cannot take a sequence without entries: {type(error).__name__}: {error} "
+                    f"({described})"
+                ) from error
+        for node in fed:
+            if node.is_set:  # type: ignore[attr-defined]
+                raise OptionError(f"{self.name!r} sets the value of {node._label()}, which stands for the data of all examples")
+        return traced
+
+    def _described(self, data: Data, structure: int) -> str:
+        """Of which examples the structure is."""
+        example = data.first(structure)
+        names = [name for name, column in data.columns.items() if column.offsets is not None]
+        lengths = ", ".join(f"{name} of length {n}" for name, n in zip(names, data.structures[structure], strict=True))
+        return f"as {self._who} for {lengths + ', that of ' if lengths else ''}example {example}"

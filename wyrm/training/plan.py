@@ -1,0 +1,169 @@
+"""Plans: feeds bound to the programs of a model and to threads, ready to be gone through any number of times.
+
+A :class:`Session` is what all feeds of one training run have in common. It makes a :class:`Plan` of each: of the one feed that
+there is, once; of a stream, of each chunk in turn. Functions are traced, and programs compiled, once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from wyrm.errors import FeedError, NotFiniteError, OptionError, WyrmError
+from wyrm.training.arrangement import Arrangement
+from wyrm.training.assignment import Assignment, Schedules
+from wyrm.training.auto import Auto
+from wyrm.training.crews import Crew, Work
+from wyrm.training.feed import Data
+from wyrm.training.losses import TRAINING
+from wyrm.training.models import Model
+from wyrm.training.order import epoch_order, key_seed
+from wyrm.training.programs import TrainingPrograms
+from wyrm.training.runners import Part
+from wyrm.training.schedules import make_crew
+
+__all__ = ["Plan", "Session", "is_stream"]
+
+
+def is_stream(feed: Any) -> bool:
+    """Whether a feed is one of several, that come one after the other."""
+    return not isinstance(feed, (Mapping, str, bytes)) and isinstance(feed, Iterable)
+
+
+class Session:
+    """A model, its optimizers, and how they are trained.
+
+    Parameters
+    ----------
+    schedule, threads, reproducible
+        How threads share the work, as :func:`wyrm.training.schedules.make_crew` takes it.
+    shuffle, seed
+        Whether epochs visit the examples in a random order, and of what.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        assignment: Assignment,
+        batch_size: int,
+        schedule: str,
+        threads: int | None,
+        reproducible: bool,
+        shuffle: bool,
+        seed: int,
+    ) -> None:
+        self.model, self.assignment, self.batch_size = model, assignment, batch_size
+        self._schedule, self._threads, self._reproducible = schedule, threads, reproducible
+        self.shuffle, self.seed = shuffle, seed
+        assignment.begin()
+        self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate")
+
+    def plan(self, data: Data) -> Plan:
+        """A plan for data."""
+        arrangement = Arrangement(data, self.model.rows)
+        schedules = Schedules(self.assignment, arrangement.runs, self.batch_size)
+        parts = self.programs.parts(data, arrangement, key_seed(self.seed), schedules)
+        if not self.programs.any_trained:
+            raise OptionError("fit: no optimizer has a parameter of the loss")
+
+        def update(shards: int) -> Part:
+            return self.assignment.update(self.programs.dtype, schedules, shards)
+
+        backend = self.assignment.backend
+        work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
+        crew = make_crew(work, self._schedule, self._threads, data.length, self._reproducible, "fit")
+        return Plan(self, data, arrangement, schedules, crew)
+
+    def plans(self, feed: Any, weights: Any = None) -> Callable[[], Iterator[Plan]]:
+        """What gives the plans of an epoch, one for each chunk.
+
+        Raises
+        ------
+        FeedError
+            Of a stream, as it is gone through: where a chunk is no good, naming its number, or there is none.
+        """
+        if not is_stream(feed):
+            plan = self.plan(self.model.read(feed, weights))
+            return lambda: iter([plan])
+        if weights is not None:
+            raise OptionError(
+                "fit: weights do not go with a stream of feeds, of which each has examples of its own; let the weights be an "
+                "argument of the function, and multiply by them"
+            )
+        return lambda: self._stream(feed)
+
+    def _stream(self, feed: Iterable[Any]) -> Iterator[Plan]:
+        number = -1
+        for number, chunk in enumerate(feed):
+            try:
+                plan = self.plan(self.model.read(chunk))
+            except WyrmError as error:
+                raise type(error)(f"chunk {number} of the stream: {error}") from error
+            yield plan
+            if isinstance(plan.crew, Auto) and plan.crew.chosen is not None:  # what was found out holds for the others
+                self._threads = plan.crew.chosen.num_threads
+                self._schedule = "hogwild" if self._threads == 1 else plan.crew.chosen.schedule
+        if number < 0:
+            raise FeedError("feed: the stream has no chunks; one that has been gone through already has none either")
+
+
+class Plan:
+    """Data, bound to programs and threads.
+
+    Attributes
+    ----------
+    length
+        The number of examples.
+    crew
+        The threads.
+    """
+
+    def __init__(self, session: Session, data: Data, arrangement: Arrangement, schedules: Schedules, crew: Crew) -> None:
+        self.length, self.crew = data.length, crew
+        self._session, self._arrangement, self._schedules = session, arrangement, schedules
+
+    def run(self, epoch: int, chunk: int, progress: Callable[[int], Any]) -> float:
+        """Go through all examples once; returns the sum of their losses, each before its own update.
+
+        Parameters
+        ----------
+        epoch, chunk
+            Their numbers, which the order depends on.
+        progress
+            Called with the number of examples that were run since it was last called.
+        """
+        session, crew = self._session, self.crew
+        examples = np.arange(self.length, dtype=np.int64)
+        if session.shuffle:
+            examples = epoch_order(session.seed, epoch, self.length, chunk)
+        order, choice = self._arrangement.of(examples)
+        before, made = crew.loss, crew.steps
+        crew.set_first_step(session.assignment.optimizers[0].steps * session.batch_size * session.model.rows)
+        self._schedules.begin()
+        try:
+            crew.run_epoch(order, choice, _Progress(self.length, len(order), progress))
+        except NotFiniteError as error:
+            if session.model.rows > 1:
+                message = f"{error} (the first of the examples that share a run of rows, of which the loss is the sum)"
+                raise NotFiniteError(message) from None
+            raise
+        finally:
+            for optimizer in session.assignment.optimizers:
+                optimizer.advance(crew.steps - made)
+        return crew.loss - before
+
+
+class _Progress:
+    """Tells of runs as of examples."""
+
+    def __init__(self, examples: int, runs: int, progress: Callable[[int], Any]) -> None:
+        self.examples, self.runs, self.progress = examples, runs, progress
+        self.done = self.shown = 0
+
+    def __call__(self, runs: int) -> None:
+        self.done += runs
+        examples = self.done * self.examples // self.runs
+        self.progress(examples - self.shown)
+        self.shown = examples
