@@ -2,7 +2,7 @@
 
 * :mod:`.check`: what a check is, and how it compares;
 * :mod:`.cases`: how each op of the op table is put to the test;
-* :mod:`.gradients`, :mod:`.sparse`, :mod:`.training`, :mod:`.parallel`: the checks;
+* :mod:`.gradients`, :mod:`.sparse`, :mod:`.training`, :mod:`.sequences`, :mod:`.parallel`: the checks;
 * :mod:`.runner`: runs them and keeps the results;
 * :mod:`.__main__`: the command.
 """
