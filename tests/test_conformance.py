@@ -20,8 +20,9 @@ from wyrm.frontend import structure
 from wyrm.frontend.lowering import lower
 from wyrm.frontend.op import OPS
 from wyrm.kernel_steps import Steps
-from wyrm.memory import GradientBuffer
+from wyrm.memory import GradientBuffer, Source
 from wyrm.reference import ReferenceBackend
+from wyrm.training.runners import Worker
 
 
 @pytest.mark.variants
@@ -193,8 +194,34 @@ def test_a_gradient_that_is_not_cleared(monkeypatch):
 
 def test_shuffling_that_ignores_the_seed(monkeypatch):
     generator = np.random.default_rng
-    monkeypatch.setattr("wyrm.training.fitting.np.random.default_rng", lambda seed=None: generator())
+    monkeypatch.setattr("wyrm.training.order.np.random.default_rng", lambda seed=None: generator())
     assert failures(None, "training/order") == ["training/order"]
+
+
+def test_sequences_that_are_read_from_their_beginning_alone(monkeypatch):
+    monkeypatch.setattr(
+        Source, "rows", lambda self, examples: self.array[examples if self.starts is None else self.starts[examples]]
+    )
+    assert failures(None, "training/*") == ["training/structures", "training/rows", "training/ragged"]
+
+
+def test_runs_of_the_first_example_alone(monkeypatch):
+    rows = Source.rows
+    monkeypatch.setattr(Source, "rows", lambda self, examples: rows(self, examples[:1] * len(examples)))
+    assert failures(None, "training/*") == ["training/rows", "training/ragged"]
+
+
+def test_a_batch_that_is_not_whole_and_is_lost(monkeypatch):
+    def update(self, order, choice, start, stop):
+        position = start
+        while position < stop:
+            assert not self.runner.parts[0 if choice is None else choice[position]].run(order, position, position + 1)
+            position += 1
+            if self.runner.update is not None and position % self.batch_size == 0:
+                self.runner.update.run(order, position // self.batch_size - 1, position // self.batch_size)
+
+    monkeypatch.setattr(Worker, "run", update)
+    assert failures(None, "training/structures", "training/rows") == ["training/structures", "training/rows"]
 
 
 def test_a_capability_that_is_claimed_and_absent():

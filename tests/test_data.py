@@ -1,0 +1,249 @@
+"""What feeds are made of: sequences, arrays in files, from other libraries, streams of chunks; and what is wrong with them."""
+
+import resource
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import wyrm
+from wyrm.optim import SGD
+from wyrm.training.columns import column_of
+from wyrm.training.data import Dense, Ragged
+
+
+def table_model(rows=5, dtype="float32"):
+    """The sum of rows of a table."""
+    table = wyrm.ParameterNode(np.arange(float(rows)).reshape(rows, 1), name="table", dtype=dtype)
+
+    def loss(words, target):
+        return (sum(table.index(word) for word in words) - target).square()
+
+    return table, loss
+
+
+# -- kinds of data
+
+
+def test_ragged():
+    ragged = Ragged.of([[3, 1], [], np.array([4, 1, 5], np.uint8)])
+    assert ragged.to_lists() == [[3, 1], [], [4, 1, 5]] and len(ragged) == 3
+    assert ragged.lengths.tolist() == [2, 0, 3]
+    assert Ragged.of(ragged) is ragged
+    rows = Ragged.of([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]], []])
+    assert rows.values.shape == (3, 2) and rows.offsets.tolist() == [0, 1, 3, 3]
+    assert Ragged.of([[], []]).lengths.tolist() == [0, 0] and len(Ragged.of([])) == 0
+    values = np.arange(6, dtype=np.int32)
+    assert np.shares_memory(Ragged(values, [0, 6]).values, values)
+    with pytest.raises(ValueError, match="read-only"):
+        ragged.offsets[1] = 10**9
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "pattern"),
+    [
+        (lambda: Ragged([1, 2, 3], [0, 2, 1]), wyrm.ShapeError, "sequence 1 begins at 2 and ends at 1"),
+        (lambda: Ragged([1, 2, 3], [0, 4]), wyrm.ShapeError, "within 0 and 3.*from 0 to 4"),
+        (lambda: Ragged([1, 2, 3], [-1, 2]), wyrm.ShapeError, "from -1 to 2"),
+        (lambda: Ragged([1, 2, 3], []), wyrm.ShapeError, "at least one offset"),
+        (lambda: Ragged(np.zeros((2, 2, 2)), [0, 2]), wyrm.ShapeError, r"\(2, 2, 2\)"),
+        (lambda: Ragged([1, 2], [0, 1.5]), wyrm.DTypeError, "whole row numbers, got 1.5"),
+        (lambda: Ragged(["a"], [0, 1]), wyrm.DTypeError, "real numbers"),
+        (lambda: Ragged.of([[1], [[2, 3]]]), wyrm.ShapeError, "one shape"),
+        (lambda: Ragged.of([1, 2]), wyrm.ShapeError, "sequence 0 is no sequence"),
+        (lambda: Ragged.of("words"), wyrm.DTypeError, "sequence of sequences, got str"),
+        (lambda: Dense(["a"]), wyrm.DTypeError, "dense data"),
+    ],
+)
+def test_bad_data(make, kind, pattern):
+    with pytest.raises(kind, match=pattern):
+        make()
+
+
+def test_integers_are_indices_unless_dense(backend):
+    found = {}
+
+    def score(a, b, c):
+        found.update(a=type(a), b=type(b), c=b.shape)
+        return table.index(a) * b + c.scalar_sum()
+
+    table = wyrm.ParameterNode([[1.0], [2.0], [4.0]])
+    feed = {"a": np.array([2, 0], np.uint8), "b": Dense([10, 20]), "c": np.array([[[1, 2]], [[3, 4]]], bool)}
+    np.testing.assert_array_equal(wyrm.evaluate(score, feed)[:, 0, 0], [42, 22])
+    assert found == {"a": wyrm.IndexInputNode, "b": wyrm.InputNode, "c": (1, 1)}
+
+
+class ByDLPack:
+    """An array that can be had by DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_arrays_of_other_libraries():
+    values = np.array([1.0, 2.0, 4.0])
+    assert np.shares_memory(column_of("x", ByDLPack(values)).rows, values)
+    np.testing.assert_array_equal(
+        wyrm.evaluate(lambda x: x * 2.0, {"x": ByDLPack(values)}, backend="reference")[:, 0, 0], [2, 4, 8]
+    )
+
+    class Elsewhere(ByDLPack):
+        def __dlpack__(self, **options):
+            raise BufferError("on another device")
+
+    with pytest.raises(wyrm.DTypeError, match="another device"):
+        column_of("x", Elsewhere(values))
+
+
+def test_csr_matrices_in_functions(backend, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.random(8, 6, 0.4, format="csr", random_state=1)
+    w = wyrm.ParameterNode(rng.standard_normal((6, 2)), dtype="float64")
+    for rows in (1, 3):
+        found = wyrm.evaluate(lambda x: w.index_sum(x), {"x": matrix}, dtype="float64", rows=rows)
+        np.testing.assert_allclose(found[:, 0], matrix @ w.value)
+    with pytest.raises(wyrm.DTypeError, match="CSR"):
+        wyrm.evaluate(lambda x: w.index_sum(x), {"x": matrix.tocsc()})
+
+
+def test_files_are_never_copied_whole(backend, tmp_path):
+    """Neither when they are checked nor when they are trained on or evaluated: 160 MB with a few."""
+    data = np.memmap(tmp_path / "x.f32", np.float32, "w+", shape=(800, 50_000))
+    data[:, 0] = 1
+    rows, target = np.memmap(tmp_path / "r.i32", np.int32, "w+", shape=(800,)), np.ones(800)
+    table = wyrm.ParameterNode(np.zeros((4, 1)))
+
+    def loss(x, row, target):
+        return (x.sum(axis=1) * table.index(row) - target).square()
+
+    feed = {"x": data, "row": rows, "target": target}
+    wyrm.fit(loss, {name: values[:4] for name, values in feed.items()}, SGD(0.1, [table]), num_threads=1)
+    tracemalloc.start()
+    wyrm.fit(loss, feed, SGD(0.1, [table]), rows=4, num_threads=1, validation=feed)
+    wyrm.evaluate(loss, feed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
+    assert abs(table.value[0, 0] - 1) < 1e-3
+
+
+def test_files_that_would_have_to_be_copied_are_refused(tmp_path):
+    short = np.memmap(tmp_path / "x.f2", np.float16, "w+", shape=(8, 2))
+    across = np.memmap(tmp_path / "x.f4", np.float32, "w+", shape=(8, 2), order="F")
+    for data in (short, across, short[2:, 0]):
+        with pytest.raises(wyrm.FeedError, match="'x': data in a file is read where it stands"):
+            wyrm.evaluate(lambda x: x * 1.0, {"x": data}, backend="reference")
+    x = wyrm.InputNode((1, 2), name="x")
+    with pytest.raises(wyrm.FeedError, match="'x': data in a file"):
+        wyrm.evaluate(x * 1.0, {x: across}, backend="reference")
+    tokens = np.memmap(tmp_path / "x.i8", np.int64, "w+", shape=(100,))
+    column = column_of("x", Ragged(tokens, [2, 5, 9]))
+    assert np.shares_memory(column.source(1).array, tokens)
+    np.testing.assert_array_equal(column.source(1).rows(slice(None)), tokens[[3, 6], None])
+
+
+# -- streams
+
+
+def chunks(rng, sizes, log=None):
+    for size in sizes:
+        if log is not None:
+            log.append(size)
+        words = [rng.integers(0, 5, rng.integers(1, 4)) for _ in range(size)]
+        yield {"words": Ragged.of(words), "target": np.array([float(w.sum()) for w in words])}
+
+
+def test_streams(backend, rng):
+    """The same as a fit of each chunk, in turn; losses are those before each update, and functions are traced once."""
+    sizes = [7, 1, 12]
+    parts = list(chunks(rng, sizes))
+    (streamed, loss), (apart, other) = table_model(dtype="float64"), table_model(dtype="float64")
+    calls = []
+
+    def counted(words, target):
+        calls.append(len(words))
+        return loss(words, target)
+
+    log = []
+    feed = (part for part in parts if log.append(part) is None)
+    history = wyrm.fit(counted, feed, SGD(0.05, [streamed]), shuffle=False)
+    assert len(history) == 1 and history[0].examples == 20 and len(log) == 3
+    assert len(calls) == len(set(calls))
+    total = 0.0
+    for part, size in zip(parts, sizes, strict=True):
+        total += size * wyrm.fit(other, part, SGD(0.05, [apart]), shuffle=False).losses[0]
+    np.testing.assert_array_equal(streamed.value, apart.value)
+    np.testing.assert_allclose(history.losses, [total / 20])
+
+
+def test_a_list_of_chunks_can_be_gone_through_again(backend, rng):
+    parts = list(chunks(rng, [30, 20]))
+    results = []
+    for seed in (1, 1, 2):
+        table, loss = table_model()
+        table.set_value(np.zeros((5, 1)))
+        history = wyrm.fit(loss, parts, SGD(0.05, [table]), num_epochs=3, seed=seed, validation=parts[0])
+        assert [epoch.examples for epoch in history] == [50] * 3
+        assert history[2].metrics["validation_loss"] < history[0].metrics["validation_loss"]
+        results.append(table.value.copy())
+    np.testing.assert_array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+
+
+def test_streams_of_graphs(backend):
+    x, w = wyrm.InputNode((1, 1)), wyrm.ParameterNode(0.0)
+    history = wyrm.fit((x * w - x).square(), [{x: np.ones(n)} for n in (3, 4)], SGD(0.25, [w]), shuffle=False)
+    assert history[0].examples == 7 and w.value == 1 - 0.5**7
+
+
+def test_programs_are_compiled_once_for_a_stream(rng, monkeypatch):
+    from wyrm.reference import ReferenceBackend
+
+    compiled = []
+    original = ReferenceBackend.compile
+    monkeypatch.setattr(ReferenceBackend, "compile", lambda self, program: compiled.append(program) or original(self, program))
+    table, loss = table_model(6)
+    parts = [{"words": Ragged.of([[0, 1], [2]] * 3), "target": np.ones(6)} for _ in range(5)]
+    wyrm.fit(loss, parts, SGD(0.01, [table]), batch_size=2, backend="reference")
+    assert len(compiled) == 3  # two structures and an update
+
+
+@pytest.mark.parametrize(
+    ("feed", "options", "kind", "pattern"),
+    [
+        (lambda good: iter([good]), {"num_epochs": 2}, wyrm.OptionError, "num_epochs=2.*list_iterator ends once"),
+        (lambda good: [good], {"weights": [1.0]}, wyrm.OptionError, "weights do not go with a stream"),
+        (lambda good: [], {}, wyrm.FeedError, "no chunks"),
+        (lambda good: [good, {**good, "target": [np.nan]}], {}, wyrm.FeedError, "chunk 1 .*'target': example 0 holds NaN"),
+        (lambda good: [good, 5], {}, wyrm.FeedError, "chunk 1 .*expected a mapping .* got int"),
+        (lambda good: [good, {**good, "target": []}], {}, wyrm.FeedError, "chunk 1"),
+        (lambda good: 5, {}, wyrm.FeedError, "expected a mapping .* got int"),
+        (lambda good: "words", {}, wyrm.FeedError, "expected a mapping .* got str"),
+    ],
+)
+def test_bad_streams(feed, options, kind, pattern):
+    table, loss = table_model()
+    good = {"words": Ragged.of([[1, 2]]), "target": [1.0]}
+    with pytest.raises(kind, match=pattern):
+        wyrm.fit(loss, feed(good), SGD(0.01, [table]), backend="reference", **options)
+
+
+def test_memory_of_streams_does_not_grow(rng):
+    """What belonged to a chunk is gone when the next ones have come."""
+    table, loss = table_model()
+
+    def endless(count):
+        for _ in range(count):
+            yield {"words": Ragged(np.zeros(100_000, np.int64), np.arange(0, 100_001, 2)), "target": np.ones(50_000)}
+
+    backend = wyrm.get_backend()
+    wyrm.fit(loss, endless(3), SGD(1e-3, [table]), num_threads=1, backend=backend)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wyrm.fit(loss, endless(12), SGD(1e-3, [table]), num_threads=1, backend=backend)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8_000  # kB; a chunk has 1,600
