@@ -10,7 +10,6 @@ from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.lowering.updates import Training, lower_update
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.memory import Source, aligned
-from wyrm.program import Buffer
 from wyrm.training.crews import Work
 from wyrm.training.feed import read_feed
 from wyrm.training.runners import Part
@@ -54,10 +53,11 @@ class TwoStructures:
     def values(self):
         return [node.value.copy() for node in self.nodes]
 
-    def shared(self, buffer, node):
+    def shared(self, buffer, nodes):
         group = self.optimizer.groups[0]
         if buffer.kind == "scalars":
             return group.scalars
+        node = nodes[buffer.number]
         node.storage.follow(group.rule, group.scalars, wyrm.get_backend("reference"))
         return node.storage.buffer(buffer)
 
@@ -116,4 +116,4 @@ class TwoStructures:
 
 
 def keeps(buffer):
-    return Buffer(buffer.kind).kind in ("value", "state", "clock", "scalars")
+    return buffer.kind in ("value", "state", "clock", "scalars")
