@@ -23,6 +23,8 @@ from wyrm.kernel_steps import Steps
 from wyrm.memory import GradientBuffer, Source
 from wyrm.reference import ReferenceBackend
 from wyrm.training.runners import Worker
+from wyrm.runs import JoinedRunner, Team
+from wyrm.training.conflict_free import ConflictFree
 
 
 @pytest.mark.variants
@@ -224,6 +226,43 @@ def test_a_batch_that_is_not_whole_and_is_lost(monkeypatch):
     assert failures(None, "training/structures", "training/rows") == ["training/structures", "training/rows"]
 
 
+def test_a_last_batch_that_is_forgotten(monkeypatch):
+    run = JoinedRunner.run
+
+    def wrong(self, order, start, stop):
+        return run(self, np.concatenate([order, order[-1:]]), start, stop)  # the last run no longer ends the order
+
+    monkeypatch.setattr(JoinedRunner, "run", wrong)
+    assert failures(None, "training/batches") == ["training/batches"]
+
+
+def test_a_batch_that_is_applied_though_a_run_failed(monkeypatch):
+    run_batch = Team._run_batch
+
+    def wrong(self, order, first, ends):
+        status = run_batch(self, order, first, ends)
+        if status:
+            self.update.run(order, 0, 1)
+        return status
+
+    monkeypatch.setattr(Team, "_run_batch", wrong)
+    assert failures(None, "parallel/synchronized") == ["parallel/synchronized"]
+
+
+@pytest.mark.parametrize("fault", ["an example is lost", "another order each time"])
+def test_an_arrangement_that_is_wrong(monkeypatch, fault):
+    arrange = ConflictFree.arrange
+
+    def wrong(self, order):
+        if fault == "an example is lost":
+            arranged, ends = arrange(self, order)
+            return arranged, np.minimum(ends, len(order) - 1)
+        return arrange(self, np.random.default_rng().permutation(order))
+
+    monkeypatch.setattr(ConflictFree, "arrange", wrong)
+    assert failures(None, "parallel/conflict_free") == ["parallel/conflict_free"]
+
+
 def test_a_capability_that_is_claimed_and_absent():
     backend = faulty()
     backend.declaration = replace(backend.declaration, capabilities=Capabilities(kernels=frozenset({"row_dot"})))
@@ -235,7 +274,7 @@ def test_what_is_not_declared_must_be_refused(monkeypatch):
     backend.declaration = replace(backend.declaration, capabilities=Capabilities(schedules=frozenset()))
     assert failures(backend, "parallel/*") == []
     monkeypatch.setattr("wyrm.training.fitting.resolve_threads", lambda *_: 1)
-    assert failures(backend, "parallel/*") == ["parallel/hogwild"]
+    assert failures(backend, "parallel/*") == ["parallel/hogwild", "parallel/synchronized"]
 
 
 def test_a_backend_without_float64_can_reach_all_levels():

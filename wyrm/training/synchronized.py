@@ -117,15 +117,17 @@ class Synchronized(Crew):
         self.slice_batches = max(1, min(int(fitting), 4 * self.slice_batches, 1 << 22))
 
     def _recover(self, status: int) -> None:
-        """Throw away what the failed batch has gathered, and make room or raise what the status stands for."""
-        for worker in self.shards:
-            for gradient in worker.gradients.values():
-                gradient.clear()
-        if self.team.failed < len(self.shards):
-            shard = self.shards[self.team.failed]
-            recover(shard.memories[shard.runner.failed], status)
-        elif status != Report.ROWS_FULL:
-            recover(self._memory, status)
+        """Make room or raise what the status stands for; what the failed batch has gathered is thrown away."""
+        try:
+            if self.team.failed < len(self.shards):
+                shard = self.shards[self.team.failed]
+                recover(shard.memories[shard.runner.failed], status)
+            elif status != Report.ROWS_FULL:
+                recover(self._memory, status)
+        finally:
+            for worker in self.shards:
+                for gradient in worker.gradients.values():
+                    gradient.clear()
         self._make_room()
 
 
