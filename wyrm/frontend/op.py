@@ -50,6 +50,8 @@ class Op:
     variadic
         Whether there may be any number of operands; then ``vjps`` is one function, which is given an operand's number:
         ``vjp(number, k, g, y, *operands, **attributes)``.
+    indices
+        Whether the result is row numbers, and not real ones.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Op:
     forward: Callable[..., Any]
     vjps: tuple[Callable[..., Any] | None, ...]
     variadic: bool = False
+    indices: bool = False
 
     def __post_init__(self) -> None:
         if self.name in OPS:
@@ -68,7 +71,8 @@ class Op:
         if not self.variadic:
             return self.vjps
         (vjp,) = self.vjps
-        assert vjp is not None
+        if vjp is None:
+            return (None,) * count
         return tuple(partial(vjp, number) for number in range(count))
 
     def __repr__(self) -> str:

@@ -119,7 +119,8 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
     except ValueError as error:
         raise ShapeError(f"{op.name}: {error}") from None
     needs_gradient = any(p.needs_gradient and vjp is not None for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True))
-    return _keep(key, Structure(op, parents, attributes, shape, dtypes.pop(), needs_gradient))
+    dtype = "int64" if op.indices else dtypes.pop()
+    return _keep(key, Structure(op, parents, attributes, shape, dtype, needs_gradient))
 
 
 def input_structure(kind: Leaf, number: int, shape: Shape, dtype: str) -> Structure:
