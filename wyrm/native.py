@@ -17,8 +17,8 @@ encodes programs, binds them to memory and calls the entry points. Every word be
 scalars as
   one row, then the clock, where the rule has one.
 
-- ``draw``: the attribute is the address of ``[rows, tries, operands, table, bag, until]``: how many operands there are, the result
-  among them, and which of them is the alias table, the bag of excluded numbers and what ends the draws; 0 where there is none.
+- ``draw``: the attribute is the address of ``[rows, tries, operands, table, bag, until]``: how many operands there are, the
+  result among them, and which is the alias table, the bag of excluded numbers and what ends the draws; 0 where there is none.
   The instructions of the body stand behind the operands, inside the instruction's length: whoever walks a section passes over
   them, and the kernel runs them.
 

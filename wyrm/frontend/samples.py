@@ -88,9 +88,10 @@ class Frequencies:
         """The probability of each number, as a vector."""
         entries = self._node.value[:, 0].view(np.uint64)
         kept = (entries >> np.uint64(32)) / 2.0**32
-        result = kept.copy()
+        result: Array = kept.copy()
         np.add.at(result, (entries & np.uint64(2**32 - 1)).astype(np.int64), 1 - kept)
-        return result / len(result)
+        result /= len(result)
+        return result
 
     def __repr__(self) -> str:
         return f"<Frequencies of {len(self)} numbers>"

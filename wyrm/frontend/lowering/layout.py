@@ -1,8 +1,8 @@
 """Layout: where every value of a program stands, and which memory is used again.
 
 Values that are to be kept have memory of their own. The others share it: a value takes a gap that earlier ones, read for
-the last time, have left. What the body of a draw reads stays until the body's end, as the body is repeated. A value that is accumulated onto another stands where that one does; a view stands inside what it
-views.
+the last time, have left. What the body of a draw reads stays until the body's end, as the body may be repeated. A value that is
+accumulated onto another stands where that one does; a view stands inside what it views.
 """
 
 from __future__ import annotations

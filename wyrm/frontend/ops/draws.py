@@ -8,8 +8,7 @@ import numpy as np
 
 from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.op import Op, Operand
-from wyrm.frontend.order import operands_first
-from wyrm.frontend.structure import STORE, Structure
+from wyrm.frontend.structure import STORE
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Draws(Operand):
     __slots__ = ()
 
     def redraw(self, sample: SampledIndexNode, tries: int) -> Node:
-        """This node's value, after ``sample`` has been drawn until it is positive, ``tries`` times at most.
+        """The value after ``sample`` has been drawn until it is positive, ``tries`` times at most.
 
         In passes that compute the result, whatever depends on the sample sees the number drawn last. A draw repeats only what
         lies between the sample and this node. The gradient passes as if the number had been given.
@@ -96,18 +95,18 @@ class Draws(Operand):
         if not whole or not 1 <= tries <= MOST_TRIES:
             raise OptionError(f"redraw of {sample._label()}: expected tries from 1 to {MOST_TRIES}, got {tries!r}")
         attributes = (("tries", int(tries)),)
-        known = (REDRAW, node._structure, sample._structure, attributes) in STORE
-        result: Node = node._general(REDRAW, (sample,), attributes)
-        if not known and not _depends(*result._structure.parents):
+        # a structure that is known has passed this before: graphs that are rebuilt need not be walked
+        if (REDRAW, node._structure, sample._structure, attributes) not in STORE and sample not in node._ancestors():
             raise OptionError(f"redraw: {node._label()} does not depend on {sample._label()}, so drawing again changes nothing")
+        result: Node = node._general(REDRAW, (sample,), attributes)
         sample._end_draws(result, node)
         return result
 
     def rank(self) -> Node:
         """Of the result of :meth:`redraw`: at which rank the draws made place what they were compared with, of shape (1, 1).
 
-        ``max(1, (rows - 1) // draws)``, where the sample draws from ``rows`` numbers (Weston, Bengio and Usunier, IJCAI 2011). No
-        gradient flows through it.
+        ``max(1, (rows - 1) // draws)``, where the sample draws from ``rows`` numbers (Weston, Bengio and Usunier, IJCAI 2011).
+        No gradient flows through it.
 
         Raises
         ------
@@ -119,12 +118,3 @@ class Draws(Operand):
             raise DTypeError(f"rank: expected the result of redraw, got {node!r}")
         result: Node = node._general(RANK, (node._parents[1],), ())
         return result
-
-
-def _depends(structure: Structure, sample: Structure) -> bool:
-    done: set[Structure] = set()
-    for found in operands_first([structure], lambda s: s.parents, done):
-        if found is sample:
-            return True
-        done.add(found)
-    return False

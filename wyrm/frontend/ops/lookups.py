@@ -12,8 +12,8 @@ from wyrm.program import Shape
 if TYPE_CHECKING:
     from wyrm.frontend.bags import BagInputNode
     from wyrm.frontend.inputs import IndexInputNode
-    from wyrm.frontend.samples import SampledIndexNode
     from wyrm.frontend.node import Node
+    from wyrm.frontend.samples import SampledIndexNode
 
 __all__ = ["Lookups"]
 
