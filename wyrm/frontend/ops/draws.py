@@ -30,7 +30,7 @@ def _sample_shape(key: Shape, *beside: Shape, rows: int, count: int, weighted: b
 SAMPLE = Op(
     "sample",
     _sample_shape,
-    lambda k, *operands, **attributes: k.draw(*operands, **attributes),
+    lambda k, key, *beside, **attributes: k.draw(key, *beside, **attributes),
     (None,),
     variadic=True,
     indices=True,
@@ -86,8 +86,10 @@ class Draws(Operand):
         >>> bool(sample.value[0, 0] > 6.5), bool(violation.value > 0)
         (True, True)
         """
+        from wyrm.frontend.samples import SampledIndexNode
+
         node: Any = self
-        if getattr(getattr(sample, "_structure", None), "op", None) is not SAMPLE:
+        if not isinstance(sample, SampledIndexNode):
             raise DTypeError(f"redraw: expected a SampledIndexNode, got {sample!r}")
         if self.shape != (1, 1) or sample.shape != (1, 1):
             raise ShapeError(f"redraw: expected a node and a sample of shape (1, 1), got {node!r} and {sample!r}")
@@ -114,7 +116,7 @@ class Draws(Operand):
             For other nodes.
         """
         node: Any = self
-        if node._structure.op is not REDRAW:
+        if node._structure.op.name != "redraw":
             raise DTypeError(f"rank: expected the result of redraw, got {node!r}")
         result: Node = node._general(RANK, (node._parents[1],), ())
         return result
