@@ -508,3 +508,20 @@ def test_bad_redraws():
         wyrm.OptionError, match=r"'negative' is drawn until index .* positive already, and cannot be until square"
     ):
         node.square().redraw(sample, 3)
+
+
+def test_row_numbers_are_no_real_numbers():
+    """Neither numbers that are drawn nor those that are given, nor bags, are computed with."""
+    x = wyrm.InputNode((1, 1), 1.0)
+    for node in (wyrm.SampledIndexNode(5), wyrm.IndexInputNode(1, 3), wyrm.BagInputNode(1, [[1]])):
+        for use in (
+            lambda n: n + 1.0,
+            lambda n: x * n,
+            lambda n: n.square(),
+            lambda n: n.sum(),
+            lambda n: n.index(wyrm.IndexInputNode()),
+        ):
+            with pytest.raises(wyrm.DTypeError, match="row numbers|operands"):
+                use(node)
+        with pytest.raises(wyrm.DTypeError, match="row numbers"):
+            wyrm.evaluate(node, {})

@@ -50,6 +50,8 @@ class Op:
     variadic
         Whether there may be any number of operands; then ``vjps`` is one function, which is given an operand's number:
         ``vjp(number, k, g, y, *operands, **attributes)``.
+    takes_indices
+        Whether row numbers, bags or keys may be among the operands.
     indices
         Whether the result is row numbers, and not real ones.
     """
@@ -59,6 +61,7 @@ class Op:
     forward: Callable[..., Any]
     vjps: tuple[Callable[..., Any] | None, ...]
     variadic: bool = False
+    takes_indices: bool = False
     indices: bool = False
 
     def __post_init__(self) -> None:

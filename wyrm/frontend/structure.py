@@ -102,13 +102,15 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
     ShapeError
         Where the op's shape rule refuses the shapes. Nothing is stored then.
     DTypeError
-        Where real operands differ in dtype.
+        Where real operands differ in dtype, or are none.
     """
     key = (op, *parents, attributes) if attributes else (op, *parents)
     found = STORE.get(key)
     if found is not None:
         return found
     dtypes = {p.dtype for p in parents if p.dtype != "int64"}
+    if not (dtypes or op.indices) or (not op.takes_indices and any(p.dtype == "int64" for p in parents)):
+        raise DTypeError(f"{op.name}: expected real numbers, got row numbers; a table is looked up by them with index")
     if len(dtypes) > 1:
         raise DTypeError(
             f"{op.name}: operands of {' and '.join(sorted(dtypes))} meet; a graph has one dtype, so give the same `dtype=` "

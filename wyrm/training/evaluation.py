@@ -88,6 +88,8 @@ def evaluate(
     wanted = [nodes] if isinstance(nodes, Node) else list(nodes)
     if not wanted or not all(isinstance(node, Node) for node in wanted):
         raise DTypeError(f"evaluate: expected nodes, got {nodes!r}")
+    if any(node.dtype == "int64" for node in wanted):
+        raise DTypeError(f"evaluate: expected nodes of real numbers, got row numbers among {nodes!r}")
     chosen = get_backend(backend)
     threads = resolve_threads(num_threads, "evaluate") or 1
     seen = [seen_from(wanted[0], node) for node in wanted]

@@ -33,6 +33,7 @@ SAMPLE = Op(
     lambda k, key, *beside, **attributes: k.draw(key, *beside, **attributes),
     (None,),
     variadic=True,
+    takes_indices=True,
     indices=True,
 )
 REDRAW = Op(
@@ -40,12 +41,14 @@ REDRAW = Op(
     lambda until, sample, tries: until,
     lambda k, until, sample, tries: k.redraw(until, sample, tries),
     (lambda k, g, y, until, sample, tries: g, None),
+    takes_indices=True,
 )
 RANK = Op(
     "rank",
     lambda redrawn, sample: redrawn,
     lambda k, redrawn, sample: k.rank(sample),
     (None, None),
+    takes_indices=True,
 )
 
 

@@ -33,24 +33,28 @@ LOOKUP = Op(
     _index,
     lambda k, table, index: k.gather(table, index),
     (lambda k, g, y, table, index: k.rows(index, g, table.shape), None),
+    takes_indices=True,
 )
 INDEX_SUM = Op(
     "index_sum",
     _index,
     lambda k, table, bag: k.gather_bag(table, bag, mean=False),
     (lambda k, g, y, table, bag: k.bag_rows(bag, g, table.shape, mean=False), None),
+    takes_indices=True,
 )
 INDEX_MEAN = Op(
     "index_mean",
     _index,
     lambda k, table, bag: k.gather_bag(table, bag, mean=True),
     (lambda k, g, y, table, bag: k.bag_rows(bag, g, table.shape, mean=True), None),
+    takes_indices=True,
 )
 PICK = Op(
     "pick",
     _pick,
     lambda k, a, index: k.pick(a, index),
     (lambda k, g, y, a, index: k.place(index, g, shape=a.shape), None),
+    takes_indices=True,
 )
 
 

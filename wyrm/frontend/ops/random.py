@@ -20,7 +20,7 @@ def _mask(k: Any, key: Any, rate: Any, shape: Shape) -> Any:
     return k.call("dropout_mask", key, rate, shape=shape)
 
 
-DROPOUT_MASK = Op("dropout_mask", lambda key, rate, shape: shape, _mask, (None, None))
+DROPOUT_MASK = Op("dropout_mask", lambda key, rate, shape: shape, _mask, (None, None), takes_indices=True)
 
 
 class Random(Operand):
