@@ -81,7 +81,7 @@ def _pick(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
 def _sample(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     counts = rng.integers(0, 5, p[0].shape[0])
     rows = wyrm.Frequencies(counts) if counts.any() and rng.random() < 0.5 else len(counts)
-    return p[0].index(wyrm.SampledIndexNode(rows, _length(rng), seed=int(rng.integers(1000))))
+    return p[0].index(wyrm.SampledIndexNode(rows, int(rng.integers(1, 6)), seed=int(rng.integers(1000))))
 
 
 def _redraw(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
