@@ -242,13 +242,15 @@ def test_steps_and_runs_are_the_same(backend):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-def test_rows_that_are_behind_are_caught_up_with_before_a_draw_reads_them(backend):
+@pytest.mark.parametrize("beside", ["given", "drawn"])
+def test_rows_that_are_behind_are_caught_up_with_before_a_draw_reads_them(backend, beside):
     """Momentum, which moves rows that a step does not touch: in runs and in steps as the dense algorithm does in NumPy."""
     rows, rate, momentum, tries = 12, 0.05, 0.9, 6
     rng = np.random.default_rng(4)
     start, rated = rng.standard_normal((rows, 1)), rng.integers(0, rows, 80)
     value, velocity = start.copy(), np.zeros((rows, 1))
     for step, i in enumerate(rated):
+        i = philox.draw((3, 1, step), 0, rows) if beside == "drawn" else i
         for made in range(1, tries + 1):
             number = philox.draw((3, 0, step), made - 1, rows)
             violation = 0.2 - value[i, 0] + value[number, 0]
@@ -262,9 +264,10 @@ def test_rows_that_are_behind_are_caught_up_with_before_a_draw_reads_them(backen
         value = value - rate * velocity
     for run in (True, False):
         items, item = wyrm.ParameterNode(start, dtype="float64"), wyrm.IndexInputNode()
-        sample = wyrm.SampledIndexNode(rows, seed=3)
-        violated = (0.2 - items.index(item) + items.index(sample)).redraw(sample, tries)
-        loss = violated.relu().square()
+        sample, other = wyrm.SampledIndexNode(rows, seed=3), wyrm.SampledIndexNode(rows, seed=3)
+        read = items.index(sample)
+        violated = (0.2 + read - items.index(other if beside == "drawn" else item)).redraw(sample, tries)
+        loss = violated.relu().square() + items.index(item) * 0.0
         optimizer = SGD(rate, [items], momentum=momentum)
         if run:
             wyrm.fit(loss, {item: rated}, optimizer, shuffle=False)
@@ -391,6 +394,11 @@ def test_draws_that_depend_on_draws(backend):
         expected[a.value[0, 0]] += 1  # b's number is added once and subtracted once
         np.testing.assert_array_equal(table.gradient.to_dense(), expected)
         table.zero_gradient()
+    a, b = (wyrm.SampledIndexNode(40, seed=3) for _ in range(2))
+    rank = (table.index(b) + 1.0).redraw(b, 40).rank()
+    (table.index(a) - rank * 0.9).redraw(a, 40).forward()
+    assert rank.value[0, 0] == 39
+    assert a.value[0, 0] == next(n for n in (philox.draw((3, 0, 0), m, 40) for m in range(40)) if n > 39 * 0.9)
     a, b = (wyrm.SampledIndexNode(40) for _ in range(2))
     difference = table.index(a) - table.index(b)
     with pytest.raises(wyrm.OptionError, match="depends on the other"):
