@@ -309,6 +309,34 @@ def test_a_sequence_draws_for_one_position_at_a_time(backend):
     assert all(sorted(body) == ["add", "gather", "multiply", "sum"] for body in bodies), bodies
 
 
+def test_batches_draw_for_each_example_its_own(backend):
+    """Summed over several runs a step, by shards on any number of threads: the numbers are those of steps one by one."""
+    counts, x, sample = wyrm.ParameterNode(np.zeros((30, 1))), wyrm.InputNode((1, 1)), wyrm.SampledIndexNode(30, seed=5)
+    redrawn = (numbers(30).index(sample) - x).redraw(sample, 4)
+    loss = counts.index(sample) + redrawn * 0.0
+    limits = np.random.default_rng(1).integers(0, 30, 50)
+    expected = np.zeros(30)
+    for example, limit in enumerate(limits):
+        tried = [philox.draw((5, 0, example), n, 30) for n in range(4)]
+        expected[next((number for number in tried if number > limit), tried[-1])] += 1
+    threads = [1, 2] if "synchronized" in wyrm.get_backend(backend).capabilities.schedules else [1]
+    for options in ({"num_threads": 1}, *({"schedule": "synchronized", "num_threads": n} for n in threads)):
+        counts.set_value(np.zeros((30, 1)))
+        wyrm.fit(loss, {x: limits}, SGD(1.0, [counts]), batch_size=8, progress=False, **options)
+        np.testing.assert_array_equal(-counts.value[:, 0], expected)
+
+
+def test_drawn_rows_are_in_nobodys_block(backend):
+    """What a draw reads, in its body as well, may be any row: such a model cannot be trained free of conflicts."""
+    items, item = wyrm.ParameterNode(np.zeros((100, 4))), wyrm.IndexInputNode()
+    sample = wyrm.SampledIndexNode(100)
+    read = (items.index(sample).detach().sum() + 1.0).redraw(sample, 2)
+    loss = items.index(item).square().sum() + read
+    options = {"num_threads": 2, "schedule": "conflict_free", "progress": False}
+    with pytest.raises(wyrm.WyrmError, match="conflict_free.*other than by looking up one row"):
+        wyrm.fit(loss, {item: np.arange(100)}, SGD(0.1, [items]), **options)
+
+
 # -- what is run again
 
 
