@@ -15,6 +15,7 @@ from wyrm_conformance.check import CHECKS, Context, Failure
 from wyrm_conformance.runner import find_backend, levels_reached, run, select
 
 import wyrm
+from wyrm import philox
 from wyrm.backend import Capabilities
 from wyrm.frontend import structure
 from wyrm.frontend.lowering import lower
@@ -22,9 +23,9 @@ from wyrm.frontend.op import OPS
 from wyrm.kernel_steps import Steps
 from wyrm.memory import GradientBuffer, Source
 from wyrm.reference import ReferenceBackend
-from wyrm.training.runners import Worker
 from wyrm.runs import JoinedRunner, Team
 from wyrm.training.conflict_free import ConflictFree
+from wyrm.training.runners import Worker
 
 
 @pytest.mark.variants
@@ -179,6 +180,53 @@ def test_an_update_of_every_row(monkeypatch):
 
     monkeypatch.setattr(Steps, "_update_gradient", everywhere)
     assert {"sparse/untouched rows", "sparse/memory"} <= set(failures(None, "sparse/*"))
+
+
+DRAWING_FAULTS = {
+    "excluded numbers that are drawn": lambda key, number, rows, table, excluded: philox.draw(key, number, rows, table),
+    "frequencies that are ignored": lambda key, number, rows, table, excluded: philox.draw(key, number, rows, None, excluded),
+    "draws that do not change from step to step": lambda key, *others: philox.draw((key[0], key[1], 0), *others),
+    "samples that draw the same": lambda key, *others: philox.draw((key[0], 0, key[2]), *others),
+    "odd numbers that are not drawn": lambda key, number, rows, table, excluded: (
+        philox.draw(key, number, rows, table, excluded) & ~1
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", DRAWING_FAULTS)
+def test_numbers_that_are_drawn_otherwise(monkeypatch, fault):
+    monkeypatch.setattr("wyrm.kernel_steps.draw", DRAWING_FAULTS[fault])
+    assert "draws/numbers" in failures(None, "draws/numbers")
+
+
+@pytest.mark.parametrize("tries", [lambda tries: 1, lambda tries: tries + 1, lambda tries: max(1, tries - 1)])
+def test_draws_that_end_too_soon_or_too_late(monkeypatch, tries):
+    step = Steps._draw
+
+    def wrong(self, instruction):
+        attributes = dict(instruction.attributes)
+        return step(self, replace(instruction, attributes=tuple({**attributes, "tries": tries(attributes["tries"])}.items())))
+
+    monkeypatch.setattr(Steps, "_draw", wrong)
+    assert "draws/again" in failures(None, "draws/again")
+
+
+def test_a_body_that_is_not_run_again(monkeypatch):
+    step = Steps._draw
+
+    def once(self, instruction):
+        body = [self.step(i) for i in instruction.body]
+        run = step(self, replace(instruction, body=()))
+
+        def wrong():
+            run()
+            for i in body:
+                i()
+
+        return wrong
+
+    monkeypatch.setattr(Steps, "_draw", once)
+    assert {"draws/again", "draws/runner"} <= set(failures(None, "draws/*"))
 
 
 def test_an_upstream_gradient_that_is_ignored(monkeypatch):

@@ -30,6 +30,7 @@ from wyrm.frontend.node import Node
 from wyrm.frontend.ops.choices import where
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.samples import Frequencies, SampledIndexNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.plugins import BackendStatus, backends
 from wyrm.selection import get_backend, use_backend
@@ -47,6 +48,7 @@ __all__ = [
     "Drawing",
     "Epoch",
     "FeedError",
+    "Frequencies",
     "History",
     "HogwildParameter",
     "IndexInputNode",
@@ -59,6 +61,7 @@ __all__ = [
     "ParameterNode",
     "Ragged",
     "RowSparseGradient",
+    "SampledIndexNode",
     "ShapeError",
     "UnknownBackendError",
     "WyrmError",

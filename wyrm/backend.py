@@ -212,7 +212,7 @@ class Backend(ABC):
                 f"backend {self.name!r} does not compute in {program.dtype}; it declares {known}. "
                 f"Use these dtypes for the graph's parameters, or another backend"
             )
-        for instruction in (*program.forward, *program.backward, *program.update):
+        for instruction in program.instructions:
             kernel = KERNELS.get(instruction.kernel)
             if kernel is None:
                 raise BackendError(f"the program uses {instruction.kernel!r}, which is not in the kernel table")

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from wyrm.errors import BackendError
 from wyrm.memory import BagBuffer, Clock, GradientBuffer, Memory
-from wyrm.philox import uniform
+from wyrm.philox import draw, uniform
 from wyrm.program import Instruction, Rule, Slot
 
 __all__ = ["SUPPLIED", "KernelFunction", "Steps"]
@@ -38,6 +38,7 @@ SUPPLIED = frozenset(
         "scatter_bag",
         "accumulate_bag",
         "dropout_mask",
+        "draw",
         "update",
         "update_rows",
         "update_gradient",
@@ -182,6 +183,33 @@ class Steps:
             return np.where(kept, 1 / (1 - rate), 0)
 
         return self._storing(instruction, compute)
+
+    def _draw(self, instruction: Instruction) -> Step:
+        out, options = self.view(instruction.out), dict(instruction.attributes)
+        operands = iter(instruction.operands)
+        key, rank = self.view(next(operands)), self.view(next(operands))
+        table = self.view(next(operands)) if options["weighted"] else None
+        bag: BagBuffer | None = self.buffer(next(operands)) if options["excluding"] else None
+        body = [self.step(repeated) for repeated in instruction.body]
+        until = next((self.view(slot) for slot in operands), None)
+        rows: int = options["rows"]
+
+        def excluded(bag: BagBuffer, row: int) -> set[int]:
+            number = row if len(bag.offsets) > 2 else 0  # the only bag is for all
+            return set(bag.indices[bag.offsets[number] : bag.offsets[number + 1]].tolist())
+
+        def step() -> None:
+            beside = [excluded(bag, row) if bag is not None else set() for row in range(len(out))]
+            for made in range(options["tries"]):
+                for row in range(len(out)):
+                    out[row, 0] = draw(key[:, 0], made + row, rows, table, beside[row])
+                rank[0, 0] = max(1, (rows - 1) // (made + 1))
+                for repeated in body:
+                    repeated()
+                if until is None or until[0, 0] > 0:
+                    break
+
+        return step
 
     # -- updates
 

@@ -17,6 +17,11 @@ encodes programs, binds them to memory and calls the entry points. Every word be
 scalars as
   one row, then the clock, where the rule has one.
 
+- ``draw``: the attribute is the address of ``[rows, tries, operands, table, bag, until]``: how many operands there are, the
+  result among them, and which is the alias table, the bag of excluded numbers and what ends the draws; 0 where there is none.
+  The instructions of the body stand behind the operands, inside the instruction's length: whoever walks a section passes over
+  them, and the kernel runs them.
+
 *Rule*: ``[states, scalars, literals, steps, registers, address of literals (in the program's dtype), bits of the states that
 are kept per row, whether it may take a matrix as one row, address of catch_up or 0]``, then the registers of the results
 (the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
@@ -195,9 +200,10 @@ class _NativeExecutable(Executable):
             shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
         elif kernel.name == "sum":
             shapes = _broadcast(shapes, shapes[1][0], flatten=False)
+        begin = len(section.words)
         section.words += [
             self.backend.kernel_address(instruction, self.program.dtype),
-            4 + 4 * len(slots),
+            0,  # the length, when it is known
             int(instruction.accumulate),
             self._attribute(instruction),
         ]
@@ -207,6 +213,9 @@ class _NativeExecutable(Executable):
                 buffer += len(self.program.buffers)  # the dense matrix, not the header
             section.relocate(buffer, offset)
             section.words += [rows, cols, stride]
+        for repeated in instruction.body:
+            self._encode(section, repeated)
+        section.words[begin + 1] = len(section.words) - begin
 
     def _byte_offset(self, slot: Slot) -> int:
         return slot.offset * (8 if self.program.buffers[slot.buffer].kind == "index" else self.itemsize)
@@ -215,6 +224,8 @@ class _NativeExecutable(Executable):
         attributes = dict(instruction.attributes)
         if "rule" in attributes:
             return self._encode_rule(attributes["rule"])
+        if instruction.kernel == "draw":
+            return self._encode_draw(instruction)
         if "mean" in attributes:
             return int(attributes["mean"])
         return int(attributes.get("transpose_a", False)) + 2 * int(attributes.get("transpose_b", False))
@@ -238,6 +249,14 @@ class _NativeExecutable(Executable):
             operands = (*step.operands, 0, 0)[:3]
             words += [OPCODES[step.kernel], step.out, *operands]
         return self._keep(np.array(words, np.int64))
+
+    def _encode_draw(self, instruction: Instruction) -> int:
+        options = dict(instruction.attributes)
+        operands = 1 + len(instruction.operands)
+        table = 3 if options["weighted"] else 0
+        bag = 3 + options["weighted"] if options["excluding"] else 0
+        until = operands - 1 if operands - 1 > max(2, table, bag) else 0
+        return self._keep(np.array([options["rows"], options["tries"], operands, table, bag, until], np.int64))
 
     def _keep(self, values: Array) -> int:
         array = aligned(values.shape, values.dtype)

@@ -1,26 +1,50 @@
 """The random numbers of programs: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011), a function of a key and a counter.
 
-A key is three int64: seed, stream and step. Element n of a matrix, counted row after row, takes word n mod 4 of the block
-with the counter (n div 4, stream, low and high half of the step), under the seed; its uniform number in [0, 1) is the
-word's upper 24 bits times 2**-24, the same in every dtype and on every backend.
+A key is three int64: seed, stream and step. Under the seed, block n has the counter (n, stream, low and high half of the
+step) and gives four words of 32 bits.
+
+*Uniform numbers*: element n of a matrix, counted row after row, takes word n mod 4 of block n div 4; its number in [0, 1) is
+the word's upper 24 bits times 2**-24, the same in every dtype and on every backend.
+
+*Numbers drawn* below ``rows``, as :func:`draw` has them: attempt a at draw n, of at most :data:`ATTEMPTS`, takes block
+``ATTEMPTS * n + a``. The first two words, read as one fraction of 64 bits, times ``rows`` is the number. Where numbers are not
+equally likely there is an alias table (Walker 1977), of int64 and shape (rows, 1): the upper 32 bits of a number's entry are
+its threshold, the lower ones its alias, which is taken instead where the third word reaches the threshold. An attempt that
+comes to a number that is excluded is followed by another one; the last attempt stands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["uniform"]
+__all__ = ["ATTEMPTS", "draw", "uniform"]
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+#: How many numbers are drawn, at most, in search of one that is not excluded.
+ATTEMPTS = 64
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
+_LOW = 0xFFFFFFFF
 
 
-def uniform(key: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
+def _blocks(key: Sequence[int] | npt.NDArray[np.int64], number: Any) -> list[Any]:
+    """The four words of a block, as integers; of several blocks, as arrays of uint64 like ``number``."""
+    seed, stream, step = (int(word) & 0xFFFFFFFFFFFFFFFF for word in key)
+    one = number * 0 + 1  # an array where the number is one
+    counter = [number, one * (stream & _LOW), one * (step & _LOW), one * (step >> 32)]
+    low, high = seed & _LOW, seed >> 32
+    for _ in range(10):
+        first, second = counter[0] * _MULTIPLIERS[0], counter[2] * _MULTIPLIERS[1]
+        counter = [(second >> 32) ^ counter[1] ^ low, second & _LOW, (first >> 32) ^ counter[3] ^ high, first & _LOW]
+        low, high = (low + _WEYL[0]) & _LOW, (high + _WEYL[1]) & _LOW
+    return counter
+
+
+def uniform(key: Sequence[int] | npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
     """The uniform numbers of the first ``count`` elements.
 
     Parameters
@@ -28,24 +52,39 @@ def uniform(key: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
     key
         Seed, stream and step.
     """
-    seed, stream, step = (int(word) & 0xFFFFFFFFFFFFFFFF for word in key)
-    blocks = (count + 3) // 4
-    counter: list[Any] = [
-        np.arange(blocks, dtype=np.uint64),
-        np.full(blocks, stream & 0xFFFFFFFF, np.uint64),
-        np.full(blocks, step & 0xFFFFFFFF, np.uint64),
-        np.full(blocks, step >> 32, np.uint64),
-    ]
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    for _ in range(10):
-        first, second = counter[0] * _MULTIPLIERS[0], counter[2] * _MULTIPLIERS[1]
-        counter = [
-            (second >> _HALF) ^ counter[1] ^ np.uint64(low),
-            second & _LOW,
-            (first >> _HALF) ^ counter[3] ^ np.uint64(high),
-            first & _LOW,
-        ]
-        low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
-    words = np.stack(counter, axis=1).reshape(-1)[:count]
-    result: npt.NDArray[np.float32] = (words >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24)
+    words = np.stack(_blocks(key, np.arange((count + 3) // 4, dtype=np.uint64)), axis=1).reshape(-1)[:count]
+    result: npt.NDArray[np.float32] = (words >> 8).astype(np.float32) * np.float32(2.0**-24)
     return result
+
+
+def draw(
+    key: Sequence[int] | npt.NDArray[np.int64],
+    number: int,
+    rows: int,
+    table: npt.NDArray[np.int64] | None = None,
+    excluded: Collection[int] = (),
+) -> int:
+    """What comes of draw ``number``, at least 0 and below ``rows``.
+
+    Parameters
+    ----------
+    key
+        Seed, stream and step.
+    number
+        Counted from 0: the row of the result, or how many draws were made before.
+    table
+        The alias table; without, all numbers are equally likely.
+    excluded
+        Numbers that are not to be drawn.
+    """
+    drawn = 0
+    for attempt in range(ATTEMPTS):
+        first, second, third, _ = _blocks(key, ATTEMPTS * number + attempt)
+        drawn = (first * rows + (second * rows >> 32)) >> 32
+        if table is not None:
+            entry = int(table[drawn, 0])
+            if third >= entry >> 32 & _LOW:
+                drawn = entry & _LOW
+        if drawn not in excluded:
+            break
+    return drawn

@@ -71,13 +71,17 @@ class Slot:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One kernel applied to slots. Where ``accumulate`` is true, the result is added to what ``out`` holds."""
+    """One kernel applied to slots. Where ``accumulate`` is true, the result is added to what ``out`` holds.
+
+    ``body`` has the instructions that a ``draw`` runs after each number drawn.
+    """
 
     kernel: str
     out: Slot
     operands: tuple[Slot, ...]
     attributes: Attributes = ()
     accumulate: bool = False
+    body: tuple[Instruction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,17 +160,26 @@ class Program:
     outputs: tuple[Slot, ...] = ()
     values: dict[int, Slot] = field(default_factory=dict)
 
+    @property
+    def instructions(self) -> list[Instruction]:
+        """All of them, each followed by those of its body."""
+        sections = (*self.forward, *self.backward, *self.update)
+        return [i for instruction in sections for i in (instruction, *instruction.body)]
+
     def __str__(self) -> str:
-        """The program as text, one instruction a line."""
+        """The program as text, one instruction a line; those of a body are indented."""
         lines = [f"program for {self.purpose}, {self.dtype}, {self.real_length} reals, {self.index_length} indices"]
         lines += [f"  input {n}: {i.kind} {self._text(i.slot)}" for n, i in enumerate(self.inputs)]
         for title in ("forward", "backward", "update"):
             lines += [f"{title}:"] if getattr(self, title) else []
             for i in getattr(self, title):
-                operands = ", ".join(map(self._text, i.operands))
-                attributes = "".join(f", {k}={getattr(v, 'name', v)}" for k, v in i.attributes)
-                lines.append(f"  {self._text(i.out)} {'+=' if i.accumulate else '='} {i.kernel}({operands}{attributes})")
+                lines += [f"  {self._line(i)}", *(f"    {self._line(repeated)}" for repeated in i.body)]
         return "\n".join(lines)
+
+    def _line(self, i: Instruction) -> str:
+        operands = ", ".join(map(self._text, i.operands))
+        attributes = "".join(f", {k}={getattr(v, 'name', v)}" for k, v in i.attributes)
+        return f"{self._text(i.out)} {'+=' if i.accumulate else '='} {i.kernel}({operands}{attributes})"
 
     def _text(self, slot: Slot) -> str:
         buffer = self.buffers[slot.buffer]

@@ -78,6 +78,26 @@ def _pick(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     return p[0].pick(wyrm.IndexInputNode(rows, rng.integers(0, cols, rows)))
 
 
+def _sample(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    counts = rng.integers(0, 5, p[0].shape[0])
+    rows = wyrm.Frequencies(counts) if counts.any() and rng.random() < 0.5 else len(counts)
+    return p[0].index(wyrm.SampledIndexNode(rows, int(rng.integers(1, 6)), seed=int(rng.integers(1000))))
+
+
+def _redraw(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    """A row is drawn until its sum is above a number, and multiplied with what is outside of the draws."""
+    sample = wyrm.SampledIndexNode(p[0].shape[0], seed=int(rng.integers(1000)))
+    row = p[0].index(sample)
+    until = _off_the_grid(row.sum() - round(float(rng.uniform(0, 3)), 3))
+    return until.redraw(sample, tries=int(rng.integers(1, 8))) * p[0][:1, :1] + row.square().mean()
+
+
+def _rank(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    sample = wyrm.SampledIndexNode(p[0].shape[0], seed=int(rng.integers(1000)))
+    redrawn = _off_the_grid(p[0].index(sample).mean() - 0.5).redraw(sample, tries=5)
+    return redrawn.rank() * p[0][:1, :1]
+
+
 def _dropout(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     return p[0].dropout(0.4, seed=int(rng.integers(1000)))
 
@@ -152,6 +172,9 @@ CASES: dict[str, Case] = {
     "index_mean": Case(_one, lambda rng, p: p[0].index_mean(_bag(rng, p[0]))),
     "pick": Case(_one, _pick),
     "lstm_cell": Case(_gates_and_cell, lambda rng, p: p[0].lstm_cell(p[1])),
+    "sample": Case(_one, _sample),
+    "redraw": Case(_one, _redraw),
+    "rank": Case(_one, _rank),
     "dropout_mask": Case(_one, _dropout),
     "detach": Case(_one, lambda rng, p: p[0].detach() * p[0], differentiable=False),
 }

@@ -121,6 +121,13 @@ def _hinge(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
     return losses.hinge(_apart(p[0] - p[1]), rng.choice([-1.0, 1.0], p[0].shape), weights=_weights(rng, p))
 
 
+def _warp(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
+    sample = wyrm.SampledIndexNode(p[1].shape[0], seed=int(rng.integers(1000)))
+    row = p[0].index(wyrm.IndexInputNode(1, int(rng.integers(p[0].shape[0])))) * 0.25
+    positive, negative = row.vector_dot(p[0][:1]), _apart(row.vector_dot(p[1].index(sample)))
+    return losses.warp(positive, negative, sample, tries=4, by_rank=bool(rng.random() < 0.5), weights=1.5)
+
+
 #: A case for each loss; both operands are differentiated.
 LOSSES: dict[str, Case] = {
     "sparse_categorical_cross_entropy": Case(_pair, _cross_entropy),
@@ -131,6 +138,7 @@ LOSSES: dict[str, Case] = {
     "absolute": Case(_pair, lambda rng, p: losses.absolute(_apart(p[0]), p[1], weights=_weights(rng, p))),
     "huber": Case(_pair, lambda rng, p: losses.huber(p[0], p[1], delta=0.5005, weights=_weights(rng, p), reduction="none")),
     "hinge": Case(_pair, _hinge),
+    "warp": Case(_pair, _warp),
     "bpr": Case(_column, lambda rng, p: losses.bpr(p[0], p[1], weights=_weights(rng, p), reduction="none")),
 }
 

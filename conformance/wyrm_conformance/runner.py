@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import wyrm
 from wyrm.backend import Backend, Declaration
-from wyrm_conformance import gradients, layers, optimizers, parallel, schedules, sequences, sparse, training
+from wyrm_conformance import draws, gradients, layers, optimizers, parallel, schedules, sequences, sparse, training
 from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure
 
 __all__ = ["Result", "find_backend", "levels_reached", "run", "select"]
 
 #: The modules that register checks.
-FAMILIES = (gradients, layers, sparse, optimizers, training, sequences, parallel, schedules)
+FAMILIES = (gradients, layers, sparse, draws, optimizers, training, sequences, parallel, schedules)
 
 
 class Result(NamedTuple):

@@ -32,6 +32,11 @@ class Example(NamedTuple):
 
 _AXES = [Example(((M, N),), {"axis": axis}, f"axis={axis}") for axis in (None, 0, 1)]
 
+
+def _drawn(**options: bool) -> dict[str, Any]:
+    return {"rows": N, "count": M, **options}
+
+
 #: By the op's name.
 EXAMPLES: dict[str, list[Example]] = {
     "dot": [Example(((M, K), (K, N)), {})],
@@ -47,6 +52,12 @@ EXAMPLES: dict[str, list[Example]] = {
     "index_sum": [Example(((M, N), (K, 1)), {})],
     "index_mean": [Example(((M, N), (K, 1)), {})],
     "pick": [Example(((M, N), (M, 1)), {})],
+    "sample": [
+        Example(((3, 1),), _drawn(weighted=False, excluding=False), "rows=n"),
+        Example(((3, 1), (N, 1), (1, 1)), _drawn(weighted=True, excluding=True), "rows=Frequencies, exclude=bag"),
+    ],
+    "redraw": [Example(((1, 1), (1, 1)), {"tries": K})],
+    "rank": [Example(((1, 1), (1, 1)), {})],
     "dropout_mask": [Example(((3, 1), (1, 1)), {"shape": (M, N)})],
     "lstm_cell": [Example(((M, 4 * K), (M, K)), {})],
 }

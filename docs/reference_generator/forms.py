@@ -25,11 +25,16 @@ _OPERATORS = {
 }
 
 
+#: Ops whose nodes have a class of their own.
+_CLASSES = {"sample": "wyrm.SampledIndexNode(rows, count)"}
+
+
 def operand_names(op: Op, count: int) -> list[str]:
     """What the op's forward pass calls its operands."""
     _, *parameters = inspect.signature(op.forward).parameters.values()
     if op.variadic:
-        return ["a", "b", "c", "d"][:count]
+        named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        return [*named, "a", "b", "c", "d"][:count]
     return [parameter.name for parameter in parameters[:count]]
 
 
@@ -40,6 +45,8 @@ def module_of(op: Op) -> ModuleType:
 
 def written(op: Op, names: list[str]) -> list[str]:
     """The ways to write an op down; ``part of ...`` what uses it for something else."""
+    if op.name in _CLASSES:
+        return [_CLASSES[op.name]]
     module = module_of(op)
     (constant,) = (name for name, value in vars(module).items() if value is op)
     functions = {n: f for n, f in vars(module).items() if isinstance(f, FunctionType) and f.__module__ == module.__name__}

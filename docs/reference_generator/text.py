@@ -116,7 +116,8 @@ def _matmul(value: Value, terms: list[Term]) -> Term:
 
 def call_text(name: str, terms: list[Term], attributes: Mapping[str, Any]) -> Term:
     """A call, with those attributes that are set."""
-    options = [f"{key}={value}" for key, value in attributes.items() if value is not False and value is not None]
+    written = {key: length(value).text if type(value) is int else value for key, value in attributes.items()}
+    options = [f"{key}={value}" for key, value in written.items() if value is not False and value is not None]
     return Term(f"{name}({', '.join([t.text for t in terms] + options)})")
 
 
@@ -138,7 +139,7 @@ _TEXTS: dict[str, Callable[[Value, list[Term]], Term]] = {
     "copy": lambda v, t: Term(f"broadcast_to({t[0].text}, {shape_text(v.shape)})"),
     "sum": _sum,
     "transpose": lambda v, t: Term(f"{t[0].at(ATOM)}.T"),
-    "view": lambda v, t: Term(f"reshape({t[0].text}, {shape_text(v.shape)})"),
+    "view": lambda v, t: t[0] if v.shape == v.operands[0].shape else Term(f"reshape({t[0].text}, {shape_text(v.shape)})"),
     "slice": _slice,
     "blocks": _blocks,
     "pad": _pad,
@@ -152,6 +153,8 @@ def value_text(value: Value, operands: list[Term]) -> Term:
     """What one kernel computes of its operands' texts."""
     if value.place[:1] == ("literal",):
         return length(value.place[1])
+    if value.place[:1] == ("rank",):
+        return Term("rank")
     if value.kernel in _TEXTS:
         return _TEXTS[value.kernel](value, operands)
     return call_text(value.kernel, operands, value.attributes)

@@ -18,6 +18,7 @@ from wyrm.frontend.op import Leaf, Op
 from wyrm.frontend.ops import (
     Cells,
     Choices,
+    Draws,
     Elementwise,
     Functions,
     Gradients,
@@ -42,7 +43,7 @@ Array = npt.NDArray[Any]
 N = TypeVar("N", bound="Node")
 
 
-class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookups, Cells, Random, Gradients):
+class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookups, Cells, Random, Draws, Gradients):
     """A matrix in a graph: the result of an op, an input or a parameter.
 
     Nodes are made by ops on other nodes, not by calling this class. A node has its shape as soon as it exists; :meth:`forward`
@@ -90,10 +91,10 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         return self._structure.needs_gradient
 
     def parameters(self) -> list[ParameterNode]:
-        """The parameters behind this node, in the order in which they are first needed."""
+        """The parameters behind this node, in the order in which they are first needed; no tables of frequencies."""
         from wyrm.frontend.parameters import ParameterNode
 
-        return [node for node in self._ancestors() if isinstance(node, ParameterNode)]
+        return [node for node in self._ancestors() if isinstance(node, ParameterNode) and node.dtype != "int64"]
 
     def _ancestors(self) -> list[Node]:
         """The node and all behind it, operands before results."""

@@ -50,6 +50,10 @@ class Op:
     variadic
         Whether there may be any number of operands; then ``vjps`` is one function, which is given an operand's number:
         ``vjp(number, k, g, y, *operands, **attributes)``.
+    takes_indices
+        Whether row numbers, bags or keys may be among the operands.
+    indices
+        Whether the result is row numbers, and not real ones.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Op:
     forward: Callable[..., Any]
     vjps: tuple[Callable[..., Any] | None, ...]
     variadic: bool = False
+    takes_indices: bool = False
+    indices: bool = False
 
     def __post_init__(self) -> None:
         if self.name in OPS:
@@ -68,7 +74,8 @@ class Op:
         if not self.variadic:
             return self.vjps
         (vjp,) = self.vjps
-        assert vjp is not None
+        if vjp is None:
+            return (None,) * count
         return tuple(partial(vjp, number) for number in range(count))
 
     def __repr__(self) -> str:

@@ -7,9 +7,8 @@ import secrets
 import numpy as np
 
 from wyrm.errors import OptionError
-from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.graph import Graph
 from wyrm.frontend.inputs import Leafed
-from wyrm.frontend.node import Node
 from wyrm.frontend.op import RANDOM
 from wyrm.frontend.structure import input_structure
 
@@ -47,8 +46,8 @@ class RandomNode(Leafed):
         return "random key"
 
 
-def random_key(beside: Node, seed: int | None) -> RandomNode:
-    """A key in the graph of another node.
+def random_key(graph: Graph, seed: int | None, label: str) -> RandomNode:
+    """A key in a graph, for whatever messages are to call by the label.
 
     Raises
     ------
@@ -57,5 +56,5 @@ def random_key(beside: Node, seed: int | None) -> RandomNode:
     """
     whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
     if seed is not None and not (whole and 0 <= seed < 2**63):
-        raise OptionError(f"{beside._label()}: expected a whole number from 0 to 2**63 - 1 as seed, got {seed!r}")
-    return RandomNode(beside._graph or current_graph(), seed)
+        raise OptionError(f"{label}: expected a whole number from 0 to 2**63 - 1 as seed, got {seed!r}")
+    return RandomNode(graph, seed)

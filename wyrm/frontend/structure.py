@@ -102,13 +102,15 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
     ShapeError
         Where the op's shape rule refuses the shapes. Nothing is stored then.
     DTypeError
-        Where real operands differ in dtype.
+        Where real operands differ in dtype, or are none.
     """
     key = (op, *parents, attributes) if attributes else (op, *parents)
     found = STORE.get(key)
     if found is not None:
         return found
     dtypes = {p.dtype for p in parents if p.dtype != "int64"}
+    if not (dtypes or op.indices) or (not op.takes_indices and any(p.dtype == "int64" for p in parents)):
+        raise DTypeError(f"{op.name}: expected real numbers, got row numbers; a table is looked up by them with index")
     if len(dtypes) > 1:
         raise DTypeError(
             f"{op.name}: operands of {' and '.join(sorted(dtypes))} meet; a graph has one dtype, so give the same `dtype=` "
@@ -119,7 +121,8 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
     except ValueError as error:
         raise ShapeError(f"{op.name}: {error}") from None
     needs_gradient = any(p.needs_gradient and vjp is not None for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True))
-    return _keep(key, Structure(op, parents, attributes, shape, dtypes.pop(), needs_gradient))
+    dtype = "int64" if op.indices else dtypes.pop()
+    return _keep(key, Structure(op, parents, attributes, shape, dtype, needs_gradient))
 
 
 def input_structure(kind: Leaf, number: int, shape: Shape, dtype: str) -> Structure:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from wyrm.errors import OptionError
 from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.node import Node, NodeLike
+from wyrm.frontend.samples import SampledIndexNode
 
 __all__ = [
     "Reduction",
@@ -26,6 +27,7 @@ __all__ = [
     "huber",
     "sparse_categorical_cross_entropy",
     "squared",
+    "warp",
 ]
 
 Array = npt.NDArray[Any]
@@ -150,3 +152,53 @@ def bpr(positive: Node, negative: NodeLike, *, weights: NodeLike | None = None, 
     Scores of things that were chosen, and of others that were not, (B, 1) each.
     """
     return _reduced((negative - positive).softplus(), weights, reduction)
+
+
+def warp(
+    positive: Node,
+    negative: Node,
+    sample: SampledIndexNode,
+    *,
+    tries: int = 10,
+    margin: float = 1.0,
+    by_rank: bool = True,
+    weights: NodeLike | None = None,
+) -> Node:
+    """``ln(rank) * max(0, margin - positive + negative)`` for the first negative that violates the margin, of those drawn.
+
+    Weighted approximate-rank pairwise loss (Weston, Bengio and Usunier, IJCAI 2011): ``sample``, by which ``negative`` looks
+    its row up, is drawn until the loss is positive; the fewer draws that takes, the lower the positive one must be ranked.
+    Where no draw violates the margin, the loss is 0.
+
+    Parameters
+    ----------
+    positive, negative
+        Scores of something that was chosen, and of what the sample names, (1, 1) each.
+    sample
+        One number, which is drawn for this loss alone.
+    tries
+        How many draws there are at most.
+    by_rank
+        Whether to multiply with ``ln(rank)``; else with 1. ``rank`` is ``max(1, (rows - 1) // draws)``; see :meth:`Node.rank`.
+    weights
+        A number or a node of shape (1, 1).
+
+    Raises
+    ------
+    ShapeError, DTypeError, OptionError
+        As for :meth:`Node.redraw`.
+
+    Examples
+    --------
+    >>> import numpy as np, wyrm
+    >>> users, items = (wyrm.ParameterNode(np.ones((rows, 4))) for rows in (5, 100))
+    >>> user, item, seen = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.BagInputNode()
+    >>> sample, row = wyrm.SampledIndexNode(100, exclude=seen, seed=1), users.index(user)
+    >>> positive, negative = (row.vector_dot(items.index(chosen)) for chosen in (item, sample))
+    >>> loss = wyrm.nn.losses.warp(positive, negative, sample)
+    >>> feed = {user: [0, 1, 2], item: [7, 8, 9], seen: [[7, 8], [8], [8, 9]]}
+    >>> history = wyrm.fit(loss, feed, wyrm.optim.SGD(0.1, loss.parameters()))
+    """
+    redrawn = (margin - positive + negative).redraw(sample, tries)
+    loss = redrawn.relu()
+    return _reduced(loss * redrawn.rank().ln() if by_rank else loss, weights, "sum")

@@ -47,7 +47,7 @@ def _inputs(program: Program) -> list[int] | str:
     changed = {program.buffers[i.out.buffer].number for i in program.update}
     by: dict[int, int] = {}
     inputs = {i.slot: n for n, i in enumerate(program.inputs) if i.kind == "index"}
-    for instruction in (*program.forward, *program.backward, *program.update):
+    for instruction in program.instructions:
         slots = (instruction.out, *instruction.operands)
         for parameter in {
             program.buffers[s.buffer].number for s in slots if program.buffers[s.buffer].kind in _SHARED

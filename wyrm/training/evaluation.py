@@ -162,6 +162,8 @@ def _shapes(model: Model, roots: str, data: Data, arrangement: Arrangement) -> t
     dtype, first = "", 0
     for structure, examples in arrangement.parts:
         nodes = model.traced(data, structure, examples, roots).roots
+        if any(node.dtype == "int64" for node in nodes):
+            raise DTypeError(f"evaluate: expected nodes of real numbers, got row numbers among {nodes!r}")
         shapes = [(node.shape[0] // examples, node.shape[1]) for node in nodes]
         if not dtype:
             found, dtype, first = shapes, nodes[0].dtype, structure

@@ -70,6 +70,13 @@ typedef struct Rule {
     int64_t results[];
 } Rule;
 
+// How numbers are drawn: numbers of operands, 0 where there is none of the kind. The body follows the operands.
+typedef struct {
+    int64_t rows, tries;
+    int64_t operands; // the result among them
+    int64_t table, bag, until;
+} Draw;
+
 enum { DENSE, INDEX, BAG, RANDOM };
 
 typedef struct {

@@ -24,6 +24,7 @@ import platformdirs
 
 import wyrm.native
 import wyrm.native_runs
+import wyrm.philox
 from wyrm_numba import ENVIRONMENT_VARIABLE
 
 __all__ = ["cached_module"]
@@ -32,7 +33,8 @@ __all__ = ["cached_module"]
 def _version() -> str:
     """A hash of all that compiled code depends on."""
     package = Path(__file__).parent
-    sources = [*sorted(package.rglob("*.py")), *map(Path, (wyrm.native.__file__, wyrm.native_runs.__file__))]
+    modules = wyrm.native, wyrm.native_runs, wyrm.philox
+    sources = [*sorted(package.rglob("*.py")), *(Path(str(module.__file__)) for module in modules)]
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
     for source in sources:
         digest.update(source.read_bytes())

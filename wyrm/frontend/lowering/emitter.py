@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from wyrm.errors import OptionError
 from wyrm.kernels import KERNELS, broadcast_shapes
 from wyrm.program import Shape
 
@@ -29,14 +30,16 @@ class Value:
     place
         Where it is found: ``("input", n)``, ``("index", n)``, ``("bag", n)``, ``("value", parameter)``,
         ``("gradient", parameter)``, ``("state", parameter, name)``, ``("clock", parameter, rule)``, ``("scalars", rule)``,
-        ``("literal", number)``, ``("seed",)``.
+        ``("literal", number)``, ``("seed",)``, ``("rank",)``; ``("drawn",)``, beside the kernel, for indices that are drawn.
     onto
         The value to which the kernel's result is added, in place; nobody reads that one afterwards.
     uses
         How many calls and contributions refer to it.
+    body
+        For a draw, the calls that are repeated with it; they follow it in the order of computation.
     """
 
-    __slots__ = ("attributes", "kernel", "onto", "operands", "place", "shape", "uses")
+    __slots__ = ("attributes", "body", "kernel", "onto", "operands", "place", "shape", "uses")
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Value:
         self.place = place
         self.onto: Value | None = None
         self.uses = 0
+        self.body: tuple[Value, ...] = ()
 
     def __repr__(self) -> str:
         return f"Value({self.kernel or self.place}, {self.shape})"
@@ -69,6 +73,8 @@ class Emitter:
         For each value that holds indices, the rows of the smallest table that it looks up.
     evaluating
         Whether what is random in training is to be left out.
+    draws
+        The draws, each with the value that ends it; ``None``: the first number stands.
     """
 
     def __init__(self, optional_kernels: frozenset[str] = frozenset(), evaluating: bool = False) -> None:
@@ -77,7 +83,9 @@ class Emitter:
         self.values: list[Value] = []
         self.limits: dict[Value, int] = {}
         self.literals: dict[float, Value] = {}
+        self.draws: dict[Value, Value | None] = {}
         self._once: dict[tuple[str, tuple[Value, ...]], Value] = {}
+        self._ranks: dict[Value, Value] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
         """The call of a kernel, as a method."""
@@ -224,6 +232,30 @@ class Emitter:
 
     def _limit(self, index: Value, rows: int) -> None:
         self.limits[index] = min(rows, self.limits.get(index, rows))
+
+    # -- draws
+
+    def draw(self, key: Value, *beside: Value, count: int, **options: Any) -> Value:
+        """Numbers that are drawn; ``beside`` are an alias table and a bag of excluded numbers, where there are any."""
+        value = Value("draw", (), {"tries": 1, **options}, (count, 1), place=("drawn",))
+        value.operands = (key, self.rank(value), *beside)
+        self.draws[value] = None
+        if options["excluding"]:
+            self._limit(beside[-1], options["rows"])
+        return self._record(value)
+
+    def redraw(self, until: Value, drawn: Value, tries: int) -> Value:
+        """``until`` as it is in the end, when numbers have been drawn until it was positive."""
+        if self.draws.get(drawn) is not None:
+            raise OptionError("redraw: two nodes end the draws of one sample; a sample can be drawn again for one node only")
+        self.draws[drawn], drawn.attributes["tries"] = until, tries
+        return self.reshape(until, until.shape)
+
+    def rank(self, drawn: Value) -> Value:
+        """The rank that the number of draws made stands for."""
+        if drawn not in self._ranks:
+            self._ranks[drawn] = Value("", shape=(1, 1), place=("rank",))
+        return self._ranks[drawn]
 
     # -- sums of contributions
 

@@ -39,10 +39,11 @@ def live(values: Sequence[Value], needed: Iterable[Value]) -> set[Value]:
 
 
 def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, ...]:
-    """The instructions that compute values, in order."""
+    """The instructions that compute values, in order; those of a draw's body inside the draw."""
     result: list[Instruction] = []
+    repeated: set[Value] = set()
     for value in values:
-        if value.kernel in ("view", "slice"):
+        if value.kernel in ("view", "slice") or value in repeated:
             continue
         out: Slot = layout.slot(value)
         operands = tuple(layout.slot(operand) for operand in value.operands)
@@ -56,5 +57,7 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
                 result.append(Instruction("copy", out, operands[1:]))
             result.append(Instruction("copy", inside, operands[:1], (), accumulate))
         else:
-            result.append(Instruction(value.kernel, out, operands, tuple(value.attributes.items()), accumulate))
+            repeated.update(value.body)
+            body = instructions(layout, value.body)
+            result.append(Instruction(value.kernel, out, operands, tuple(value.attributes.items()), accumulate, body))
     return tuple(result)

@@ -1,8 +1,8 @@
 """Layout: where every value of a program stands, and which memory is used again.
 
 Values that are to be kept have memory of their own. The others share it: a value takes a gap that earlier ones, read for
-the last time, have left. A value that is accumulated onto another stands where that one does; a view stands inside what it
-views.
+the last time, have left. What the body of a draw reads stays until the body's end, as the body may be repeated. A value that is
+accumulated onto another stands where that one does; a view stands inside what it views.
 """
 
 from __future__ import annotations
@@ -62,9 +62,13 @@ class Layout:
     def _last_uses(order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
         last: dict[Value, int] = {}
+        ends: dict[Value, int] = {}  # of the body that a value stands in
         for position, value in enumerate(order):
+            ends |= dict.fromkeys(value.body, position + len(value.body))
             for used in (value, *value.operands):
-                last[_owner(used)] = position
+                owner = _owner(used)
+                outside = value in ends and ends.get(owner) != ends[value]
+                last[owner] = max(last.get(owner, 0), ends[value] if outside else position)
         for value in kept:
             last[_owner(value)] = len(order)
         return last
@@ -86,7 +90,7 @@ class Layout:
         if value.kernel == "slice":
             return part(self.slot(value.operands[0]), value.attributes["row"], value.attributes["col"], value.shape)
         kind: Any = value.place[0] if value.place else ""
-        if kind == "index":
+        if kind in ("index", "drawn"):
             offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows
             return Slot(1, offset, value.shape, 1)
         if kind in ("bag", "value", "gradient", "state", "scalars", "clock"):

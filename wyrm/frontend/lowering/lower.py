@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wyrm.frontend.lowering.differentiate import differentiate
+from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, Value, part_options
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
@@ -109,9 +110,11 @@ class _Lowering:
         results = self.values if self.purpose == "interactive" else roots
         found = [*self.inputs, *(value for value, _, _ in self.updates.schedules), *k.literals.values()]
         found += [self.seed] if self.seed else []
+        found += [k.rank(draw) for draw in k.draws]
         needed = live(k.values, [*results, *self.effects])
         begins = [0, *ends]
         sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
+        sections[0] = arranged(k, sections[0])
         layout = Layout(trace.dtype, sections, [*found, *results])
         forward, backward, update = (instructions(layout, section) for section in sections)
         leaves = trace.leaves(*INPUTS)
@@ -150,6 +153,7 @@ class _Lowering:
                 self.inputs.append(value)
             value.uses += 1  # the node's own: nothing is accumulated onto it
             self.values.append(value)
+        self.effects += [until for until in k.draws.values() if until is not None]
         if any(self.lazy):
             values = {p: self.values[n] for n, p in self.parameters.items()}
             self.effects += self.updates.catch_up_before(values, self.lazy)

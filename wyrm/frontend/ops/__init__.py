@@ -9,6 +9,7 @@
 * :mod:`.lookups`: rows of tables;
 * :mod:`.cells`: steps of recurrent cells;
 * :mod:`.random`: dropout;
+* :mod:`.draws`: numbers that are drawn, and drawn again;
 * :mod:`.gradients`: what steers gradients.
 
 A new op made of existing kernels is added to one of these files, and nowhere else.
@@ -16,6 +17,7 @@ A new op made of existing kernels is added to one of these files, and nowhere el
 
 from wyrm.frontend.ops.cells import Cells
 from wyrm.frontend.ops.choices import Choices
+from wyrm.frontend.ops.draws import Draws
 from wyrm.frontend.ops.elementwise import Elementwise
 from wyrm.frontend.ops.functions import Functions
 from wyrm.frontend.ops.gradients import Gradients
@@ -28,6 +30,7 @@ from wyrm.frontend.ops.shapes import Shapes
 __all__ = [
     "Cells",
     "Choices",
+    "Draws",
     "Elementwise",
     "Functions",
     "Gradients",

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from wyrm.errors import DTypeError
 from wyrm.frontend.op import BAG, INDEX, Op, Operand
+from wyrm.frontend.ops.draws import SAMPLE
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
     from wyrm.frontend.bags import BagInputNode
     from wyrm.frontend.inputs import IndexInputNode
     from wyrm.frontend.node import Node
+    from wyrm.frontend.samples import SampledIndexNode
 
 __all__ = ["Lookups"]
 
@@ -31,25 +33,33 @@ LOOKUP = Op(
     _index,
     lambda k, table, index: k.gather(table, index),
     (lambda k, g, y, table, index: k.rows(index, g, table.shape), None),
+    takes_indices=True,
 )
 INDEX_SUM = Op(
     "index_sum",
     _index,
     lambda k, table, bag: k.gather_bag(table, bag, mean=False),
     (lambda k, g, y, table, bag: k.bag_rows(bag, g, table.shape, mean=False), None),
+    takes_indices=True,
 )
 INDEX_MEAN = Op(
     "index_mean",
     _index,
     lambda k, table, bag: k.gather_bag(table, bag, mean=True),
     (lambda k, g, y, table, bag: k.bag_rows(bag, g, table.shape, mean=True), None),
+    takes_indices=True,
 )
 PICK = Op(
     "pick",
     _pick,
     lambda k, a, index: k.pick(a, index),
     (lambda k, g, y, a, index: k.place(index, g, shape=a.shape), None),
+    takes_indices=True,
 )
+
+
+#: What rows are looked up with.
+_ROW_NUMBERS = (INDEX, SAMPLE)
 
 
 class Lookups(Operand):
@@ -57,20 +67,20 @@ class Lookups(Operand):
 
     __slots__ = ()
 
-    def index(self, index: IndexInputNode) -> Node:
+    def index(self, index: IndexInputNode | SampledIndexNode) -> Node:
         """The rows that ``index`` names, of shape (count, columns).
 
         Parameters
         ----------
         index
-            An index input; what it is set to must lie within this node's rows.
+            An index input; what it is set to must lie within this node's rows. Or numbers that are drawn.
 
         Raises
         ------
         OutOfRangeError
-            Where the index input is set to something beyond, now or later.
+            Where the index input is set to something beyond, now or later, or numbers beyond may be drawn.
         """
-        _restrict("index", INDEX, "an IndexInputNode", index, self.shape[0], self)
+        _restrict("index", _ROW_NUMBERS, "an IndexInputNode or a SampledIndexNode", index, self.shape[0], self)
         return self._binary(LOOKUP, index)
 
     def index_sum(self, bag: BagInputNode) -> Node:
@@ -81,28 +91,28 @@ class Lookups(Operand):
         bag
             A bag input; what it is set to must lie within this node's rows.
         """
-        _restrict("index_sum", BAG, "a BagInputNode", bag, self.shape[0], self)
+        _restrict("index_sum", (BAG,), "a BagInputNode", bag, self.shape[0], self)
         return self._binary(INDEX_SUM, bag)
 
     def index_mean(self, bag: BagInputNode) -> Node:
         """As :meth:`index_sum`, divided by the sum of the weights: without weights, by how many rows the bag names."""
-        _restrict("index_mean", BAG, "a BagInputNode", bag, self.shape[0], self)
+        _restrict("index_mean", (BAG,), "a BagInputNode", bag, self.shape[0], self)
         return self._binary(INDEX_MEAN, bag)
 
-    def pick(self, index: IndexInputNode) -> Node:
+    def pick(self, index: IndexInputNode | SampledIndexNode) -> Node:
         """The element of each row that ``index`` names, of shape (rows, 1).
 
         Parameters
         ----------
         index
-            An index input with one index for each row, all below the columns.
+            An index input, or a sample, with one index for each row, all below the columns.
         """
-        _restrict("pick", INDEX, "an IndexInputNode", index, self.shape[1], self)
+        _restrict("pick", _ROW_NUMBERS, "an IndexInputNode or a SampledIndexNode", index, self.shape[1], self)
         return self._binary(PICK, index)
 
 
-def _restrict(op: str, kind: Any, expected: str, index: Any, length: int, table: Any) -> None:
-    """Check that a look-up has an input of the right kind, which is to stay below a length from now on."""
-    if getattr(getattr(index, "_structure", None), "op", None) is not kind:
+def _restrict(op: str, kinds: tuple[Any, ...], expected: str, index: Any, length: int, table: Any) -> None:
+    """Check that a look-up has an input of one of the right kinds, which is to stay below a length from now on."""
+    if getattr(getattr(index, "_structure", None), "op", None) not in kinds:
         raise DTypeError(f"{op}: expected {expected}, got {index!r}")
     index._restrict(length, table)

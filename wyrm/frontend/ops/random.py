@@ -20,7 +20,7 @@ def _mask(k: Any, key: Any, rate: Any, shape: Shape) -> Any:
     return k.call("dropout_mask", key, rate, shape=shape)
 
 
-DROPOUT_MASK = Op("dropout_mask", lambda key, rate, shape: shape, _mask, (None, None))
+DROPOUT_MASK = Op("dropout_mask", lambda key, rate, shape: shape, _mask, (None, None), takes_indices=True)
 
 
 class Random(Operand):
@@ -46,12 +46,13 @@ class Random(Operand):
         OptionError
             For a rate or seed outside its range.
         """
+        from wyrm.frontend.graph import current_graph
         from wyrm.frontend.node import apply
         from wyrm.frontend.random import random_key
 
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
             raise OptionError(f"dropout: expected a rate of at least 0 and below 1, got {rate!r}")
         node: Any = self
-        key = random_key(node, seed)
+        key = random_key(node._graph or current_graph(), seed, node._label())
         result: Node = node * apply(DROPOUT_MASK, key, node._constant(rate, DROPOUT_MASK), attributes=(("shape", self.shape),))
         return result

@@ -4,6 +4,7 @@
 #include "kernels.h"
 
 #include "cells.h"
+#include "draws.h"
 #include "products.h"
 #include "random.h"
 #include "softmax.h"
@@ -35,6 +36,7 @@ const Kernel WYRM_KERNELS[] = {
     ENTRY(scatter_bag)
     ENTRY(accumulate_bag)
     ENTRY(dropout_mask)
+    ENTRY(draw)
     ENTRY(update)
     ENTRY(update_rows)
     ENTRY(update_gradient)

@@ -8,6 +8,7 @@ Elementwise kernels are functions of elements, in :mod:`.elements`; the loops ar
 
 from wyrm_numba.kernels.bags import accumulate_bag, gather_bag, scatter_bag
 from wyrm_numba.kernels.cells import lstm_cell, lstm_cell_vjp
+from wyrm_numba.kernels.draws import draw
 from wyrm_numba.kernels.products import matmul, row_dot
 from wyrm_numba.kernels.random import dropout_mask
 from wyrm_numba.kernels.rows import accumulate_rows, gather, pick, place, scatter
@@ -18,6 +19,7 @@ from wyrm_numba.kernels.updates import merge_gradient, square_sum, tick
 __all__ = [
     "accumulate_bag",
     "accumulate_rows",
+    "draw",
     "dropout_mask",
     "gather",
     "gather_bag",

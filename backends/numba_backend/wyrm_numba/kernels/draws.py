@@ -1,0 +1,62 @@
+"""Numbers that are drawn, as :mod:`wyrm.philox` has them, and drawn again until a value is positive."""
+
+from numba import int64, njit, uint32, uint64
+
+from wyrm.philox import ATTEMPTS
+from wyrm_numba.kernels.bags import BAGS, INDICES, OFFSETS
+from wyrm_numba.kernels.random import philox
+from wyrm_numba.options import OPTIONS
+from wyrm_numba.words import call, load, real, store, word
+
+# The words of the record that says how numbers are drawn.
+ROWS, TRIES, OPERANDS, TABLE, BAG, UNTIL = range(6)
+
+
+@njit(**OPTIONS)
+def operand(p, number):
+    """The address that an operand has."""
+    return word(p, 4 + 4 * number)
+
+
+@njit(**OPTIONS)
+def is_excluded(bag, row, number):
+    """Whether a number is among those that must not be drawn."""
+    which = 0 if word(bag, BAGS) == 1 else row
+    for i in range(word(word(bag, OFFSETS), which), word(word(bag, OFFSETS), which + 1)):
+        if word(word(bag, INDICES), i) == number:
+            return True
+    return False
+
+
+@njit(**OPTIONS)
+def drawn(p, record, count, row):
+    """What comes of a draw, below the rows; ``row`` is that of the result."""
+    half, rows = uint64(32), uint64(word(record, ROWS))
+    number = int64(0)
+    for attempt in range(ATTEMPTS):
+        a, b, c, _ = philox(operand(p, 1), ATTEMPTS * count + attempt)
+        number = int64((uint64(a) * rows + ((uint64(b) * rows) >> half)) >> half)
+        if word(record, TABLE) != 0:
+            entry = uint64(word(operand(p, word(record, TABLE)), number))
+            if uint64(c) >= entry >> half:
+                number = int64(uint32(entry))
+        if word(record, BAG) == 0 or not is_excluded(operand(p, word(record, BAG)), row, number):
+            break
+    return number
+
+
+@njit(**OPTIONS)
+def draw(p, zero):
+    record = word(p, 3)
+    rows, until = word(record, ROWS), word(record, UNTIL)
+    end = p + 8 * word(p, 1)
+    for made in range(word(record, TRIES)):
+        for i in range(word(p, 5)):
+            store(operand(p, 0), i * word(p, 7), drawn(p, record, made + i, i))
+        store(operand(p, 2), 0, real(max(1, (rows - 1) // (made + 1)), zero))
+        repeated = p + 8 * (4 + 4 * word(record, OPERANDS))
+        while repeated < end:
+            call(word(repeated, 0), repeated)
+            repeated += 8 * word(repeated, 1)
+        if until == 0 or load(operand(p, until), 0, zero) > zero:
+            break

@@ -1,0 +1,103 @@
+"""The order of a forward pass in which numbers are drawn.
+
+A draw may be repeated until a value is positive. The calls that this value needs and that depend on what was drawn are the
+draw's body: they follow it at once, and nothing else stands between. What they need beside it comes before. Rows that are drawn
+are caught up with right behind the draw, in its body if they are read there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from wyrm.errors import OptionError, OutOfRangeError
+from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.order import operands_first
+
+__all__ = ["arranged"]
+
+
+def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
+    """The calls of a forward pass, each draw followed by its body, which is noted in the draw.
+
+    Raises
+    ------
+    OptionError
+        Where two draws would have to be repeated inside each other.
+    OutOfRangeError
+        Where a table has fewer rows than are drawn from.
+    """
+    draws = [value for value in values if value in k.draws]
+    if not draws:
+        return list(values)
+    for draw in draws:
+        rows = draw.attributes["rows"]
+        if k.limits.get(draw, rows) < rows:
+            raise OutOfRangeError(f"numbers below {rows} are drawn for a table of {k.limits[draw]} rows")
+    effects = [value for value in values if value.kernel.startswith("catch_up")]
+    behind = {draw: [effect for effect in effects if draw in effect.operands] for draw in draws}
+    home = _find_bodies(k, values, behind)
+
+    def needs(value: Value) -> list[Value]:
+        """What has to come before a call; before a draw, what its body needs."""
+        read = [operand for call in (value, *value.body) for operand in _read(call)]
+        return [home.get(operand, operand) for operand in read if home.get(operand) is not value]
+
+    order: list[Value] = []
+    done: set[Value] = set()
+    first = [effect for effect in effects if not any(effect in others for others in behind.values())]
+    for value in operands_first([*first, *(home.get(value, value) for value in values)], needs, done):
+        done.add(value)
+        if value.kernel:
+            calls = [value, *value.body, *(effect for effect in behind.get(value, ()) if effect not in home)]
+            order += calls
+            done.update(calls)
+    return order
+
+
+def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[Value]]) -> dict[Value, Value]:
+    """Note each draw's body in it; returns the draw in which each value is computed, for those of which that is so."""
+    home: dict[Value, Value] = {}
+    needed: dict[Value, set[Value]] = {}
+    for draw, effects in behind.items():
+        until = k.draws[draw]
+        needed[draw] = set() if until is None else _needed(values, until)
+        body = needed[draw] & _dependent(values, draw)
+        read = {operand for value in body for operand in value.operands}
+        body.update(effect for effect in effects if effect.onto in read)
+        draw.body = tuple(value for value in values if value in body)
+        home |= dict.fromkeys((draw, k.rank(draw), *draw.body), draw)
+    try:
+        TopologicalSorter({draw: {home[v] for v in needed[draw] if v in home} - {draw} for draw in behind}).prepare()
+    except CycleError:
+        raise OptionError(
+            "redraw: two samples are each drawn until a node is positive that depends on the other; let one of the nodes be "
+            "independent of the other's sample"
+        ) from None
+    for draw in behind:
+        until = k.draws[draw]
+        draw.operands += () if until is None else (until,)
+    return home
+
+
+def _needed(values: Sequence[Value], until: Value) -> set[Value]:
+    """The values that one needs, itself included."""
+    needed = {until}
+    for value in reversed(values):
+        if value in needed:
+            needed.update(_read(value))
+    return needed
+
+
+def _dependent(values: Sequence[Value], draw: Value) -> set[Value]:
+    """The calls that depend on what was drawn, or on how often."""
+    found = {draw, draw.operands[1]}
+    dependent = set(found)
+    for value in values:
+        if not dependent.isdisjoint(_read(value)):
+            dependent.add(value)
+    return dependent - found
+
+
+def _read(value: Value) -> Iterable[Value]:
+    return value.operands if value.onto is None else (*value.operands, value.onto)
