@@ -193,7 +193,7 @@ def test_a_gradient_that_is_not_cleared(monkeypatch):
 
 def test_shuffling_that_ignores_the_seed(monkeypatch):
     generator = np.random.default_rng
-    monkeypatch.setattr("wyrm.training.fitting.np.random.default_rng", lambda seed=None: generator())
+    monkeypatch.setattr("wyrm.training.order.np.random.default_rng", lambda seed=None: generator())
     assert failures(None, "training/order") == ["training/order"]
 
 

@@ -5,11 +5,15 @@ methods), then drive it step by step (:meth:`Node.forward`, :meth:`Node.backward
 leave the loop to native code with :func:`fit` and :func:`evaluate`.
 """
 
+import logging
+
 from wyrm import nn, optim
 from wyrm._version import __version__
+from wyrm.checkpoints import Saved, load, save
 from wyrm.errors import (
     BackendError,
     CapabilityError,
+    CheckpointError,
     DTypeError,
     FeedError,
     MissingValueError,
@@ -33,23 +37,30 @@ from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.plugins import BackendStatus, backends
 from wyrm.selection import get_backend, use_backend
-from wyrm.training import Epoch, History, evaluate, fit
+from wyrm.training import Callback, Checkpoint, EarlyStopping, Epoch, History, LearningRate, Run, evaluate, fit
+
+logging.getLogger("wyrm").addHandler(logging.NullHandler())  # what becomes of messages is the application's business
 
 __all__ = [
     "BackendError",
     "BackendStatus",
     "BagInputNode",
     "Bags",
+    "Callback",
     "CapabilityError",
+    "Checkpoint",
+    "CheckpointError",
     "DTypeError",
     "DenseGradient",
     "Drawing",
+    "EarlyStopping",
     "Epoch",
     "FeedError",
     "History",
     "HogwildParameter",
     "IndexInputNode",
     "InputNode",
+    "LearningRate",
     "MissingValueError",
     "Node",
     "NotFiniteError",
@@ -57,6 +68,8 @@ __all__ = [
     "OutOfRangeError",
     "ParameterNode",
     "RowSparseGradient",
+    "Run",
+    "Saved",
     "ShapeError",
     "UnknownBackendError",
     "WyrmError",
@@ -68,8 +81,10 @@ __all__ = [
     "finite_difference",
     "fit",
     "get_backend",
+    "load",
     "nn",
     "optim",
+    "save",
     "stack",
     "use_backend",
     "where",

@@ -127,7 +127,7 @@ class Assignment:
 
     def begin_epoch(self, crew: Crew) -> None:
         """Bring the scalars, and the numbers of steps that random numbers depend on, up to the steps made."""
-        crew.set_first_step(self.optimizers[0].steps * crew.batch_size)
+        crew.begin_epoch(self.optimizers[0].steps * crew.batch_size)
         self._made = crew.steps
         for (number, lag, length, each), rows in self._scalars.items():
             group, optimizer = self._groups[number]
@@ -144,3 +144,9 @@ class Assignment:
         for group, node in self._others:
             if group.rule.catch_up is not None:
                 node.storage.clock(group.rule).header[0] += made
+
+    def settle(self) -> None:
+        """Catch up with the rows left behind, so that it makes no difference to what follows whether anybody looks now."""
+        for group, _ in self._groups:
+            for node in group.parameters:
+                node.storage.catch_up()

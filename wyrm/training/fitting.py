@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,10 +21,14 @@ from wyrm.optim import Optimizer
 from wyrm.program import Purpose
 from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
+from wyrm.training.callbacks import Callback, as_callbacks
 from wyrm.training.crews import Work
+from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import check_integer, read_feed
 from wyrm.training.history import Epoch, History
+from wyrm.training.order import epoch_order, key_seed, run_seed
 from wyrm.training.progress import progress_bar
+from wyrm.training.run import Resumed, Run
 from wyrm.training.runners import Part
 from wyrm.training.schedules import make_crew, resolve_threads
 
@@ -42,8 +47,9 @@ def fit(
     shuffle: bool = True,
     seed: int | None = None,
     backend: str | Backend | None = None,
-    callbacks: Iterable[Callable[[Epoch], Any]] = (),
+    callbacks: Iterable[Callback | Callable[[Epoch], Any]] = (),
     progress: bool | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train: for each example, run the graph forward and backward and update the parameters. The loop is native.
 
@@ -60,7 +66,7 @@ def fit(
     optimizer
         One, or several over different parameters. Parameters of none of them stay as they are.
     num_epochs
-        How many times to go over the data.
+        How many times to go over the data; of a run that is resumed, with the epochs that it has made before.
     batch_size
         How many examples make a step: their gradients are added up.
     num_threads
@@ -77,18 +83,24 @@ def fit(
         Whether each epoch visits the examples in a new random order.
     seed
         Of these orders, and of dropout that has no seed of its own; the same seed gives the same result, unless a schedule is
-        asked for that does not.
+        asked for that does not. Without, one is drawn, and the history has it. Epoch e, counted from 1, visits the examples in
+        the order ``numpy.random.default_rng([seed, 0, e]).permutation(N)``.
     backend
         Where to train, by name; without, on the default backend.
     callbacks
-        Functions that are called after each epoch with its :class:`Epoch`.
+        Functions that are called after each epoch with its :class:`Epoch`, or objects that may do more: :class:`Callback`.
     progress
         Whether to show a progress bar; ``None``: in terminals and notebooks.
+    resume
+        A file that :class:`Checkpoint` wrote in an earlier run, to go on from. Data, model, optimizers and options must be
+        those of that run; seed and learning rates are taken from the file. Where a run with this seed gives the same result
+        again, so does one that was interrupted and resumed, to the bit.
 
     Returns
     -------
     History
-        Loss and throughput of each epoch.
+        Loss and throughput of each epoch. Where training ends by an exception, be it Ctrl-C or that of a callback, the
+        exception has it as its attribute ``history``; the parameters are then as the last step left them.
 
     Raises
     ------
@@ -98,8 +110,11 @@ def fit(
         Where an option or the loss is not of the required kind, or the model cannot have the schedule.
     CapabilityError
         Where the backend does not declare it.
+    CheckpointError, OSError
+        Where ``resume`` is no checkpoint of this run; before anything is changed.
     NotFiniteError
-        Where a loss is NaN or infinite, naming epoch and example; updates before that example have been made.
+        Where a loss is NaN or infinite, naming epoch, example and the node where it began; updates before that example have
+        been made.
 
     Examples
     --------
@@ -125,6 +140,10 @@ def fit(
     if batch_size < 1:
         raise OptionError(f"fit: expected batch_size of at least 1, got {batch_size}")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    called = as_callbacks(callbacks)
+    resumed = None if resume is None else Resumed(resume)
+    reproducible = seed is not None if resumed is None else resumed.reproducible
+    seed = run_seed(resumed.seed if resumed is not None and seed is None else seed)
 
     traced, structures, _ = trace([loss._structure], _storage)
     nodes = [structures[n].live_parameter() for n in traced.leaves(PARAMETER)]
@@ -132,39 +151,47 @@ def fit(
     purpose: Purpose = "train" if batch_size == 1 else "accumulate"
     program = lower(traced, purpose, chosen.capabilities.kernels, assignment.training)
     executable = compiled(program, chosen)
-    generator = np.random.default_rng(seed)
-    keys = np.random.default_rng(None if seed is None else [seed, 1])
-    data = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed, int(keys.integers(2**63)))
+    data = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed, key_seed(seed))
     data.sources += assignment.schedules(program, data.length, batch_size)
     shared = assignment.begin(chosen)
     update = None if batch_size == 1 else assignment.update(shared, chosen, data.length, batch_size)
     work = Work(chosen, [Part(executable, data.sources, shared=shared)], update, batch_size, not shuffle)
-    crew = make_crew(work, schedule, threads, data.length, seed is not None, "fit")
+    crew = make_crew(work, schedule, threads, data.length, reproducible, "fit")
 
-    callbacks = list(callbacks)
     order = np.arange(data.length, dtype=np.int64)
-    history = History(chosen.name, crew.num_threads, time.perf_counter() - began)
-    with progress_bar(num_epochs * data.length, progress) as bar:
-        for number in range(1, num_epochs + 1):
+    how = crew.schedule, crew.reason, seed
+    history = History(chosen.name, crew.num_threads, time.perf_counter() - began, *how)
+    options = {
+        "seed": seed,
+        "reproducible": reproducible,
+        "shuffle": bool(shuffle),
+        "batch_size": batch_size,
+        "schedule": schedule,
+        "examples": data.length,
+    }
+    run = Run(loss.parameters(), optimizers, history, num_epochs, options, called)
+    if resumed is not None:
+        run.resume(resumed)
+    with run, progress_bar((num_epochs - run.epoch) * data.length, progress) as bar:
+        for number in run.epochs():
             if shuffle:
-                generator.shuffle(order)
+                order = epoch_order(seed, number, data.length)
             assignment.begin_epoch(crew)
-            before = crew.loss
+            first_step = optimizers[0].steps * batch_size
             start = time.perf_counter()
             try:
                 crew.run_epoch(order.reshape(-1, 1), None, bar.update)
             except NotFiniteError as error:
-                raise NotFiniteError(f"fit, epoch {number}: {error}") from None
+                raise diagnosed(error, number, loss, data.sources, first_step) from None
             finally:
                 assignment.end_epoch(crew)
                 history.schedule, history.reason = crew.schedule, crew.reason
                 history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
+            assignment.settle()
             seconds = time.perf_counter() - start
-            epoch = Epoch(number, (crew.loss - before) / data.length, data.length, seconds)
-            history.epochs.append(epoch)
-            bar.set_postfix(loss=f"{epoch.loss:.4g}")
-            for callback in callbacks:
-                callback(epoch)
+            epoch = Epoch(number, crew.loss / data.length, data.length, seconds, optimizers[0].learning_rate)
+            run.end_epoch(epoch)
+            bar.set_postfix(loss=f"{epoch.loss:.4g}", **{name: f"{value:.4g}" for name, value in epoch.metrics.items()})
     return history
 
 
