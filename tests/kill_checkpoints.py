@@ -92,7 +92,7 @@ def kill(kills: int, seed: int, longest: float = 0.1) -> dict[str, float]:
                 announced = check(path, announced)
             except Exception as error:
                 raise AssertionError(f"kill {number} of seed {seed}: {type(error).__name__}: {error}") from error
-            left = [file for file in Path(folder).iterdir() if file.name.endswith(".partial")]
+            left = [file for file in Path(folder).iterdir() if str(file) != path]
             unfinished += bool(left)
             for file in left:
                 file.unlink()

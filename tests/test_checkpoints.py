@@ -552,6 +552,23 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     assert wyrm.load(path).parameters["a"] == 2
 
 
+def test_what_is_put_in_its_place_is_on_the_disk(tmp_path, monkeypatch):
+    """The file that is renamed is the one that was synchronized, then the folder is; others may read it as any new file."""
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        "wyrm.checkpoints.files.os.fsync", lambda number: (calls.append(("sync", os.fstat(number).st_ino)), fsync(number))
+    )
+    monkeypatch.setattr(
+        "wyrm.checkpoints.files.os.replace", lambda a, b: (calls.append(("replace", os.stat(a).st_ino)), replace(a, b))
+    )
+    wyrm.save(tmp_path / "m", [wyrm.ParameterNode(1.0)])
+    file = (tmp_path / "m").stat()
+    assert calls == [("sync", file.st_ino), ("replace", file.st_ino), ("sync", tmp_path.stat().st_ino)]
+    (tmp_path / "other").touch()
+    assert file.st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_links_stay_links(tmp_path):
     a = wyrm.ParameterNode(1.0, name="a")
     (tmp_path / "folder").mkdir()

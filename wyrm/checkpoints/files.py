@@ -2,7 +2,7 @@
 
 A file is written beside its place under another name, brought to the disk, and then put in its place, which the operating
 system does at once: whenever a process is killed, the old file is there, or the new one, whole. What a killed process may
-leave behind is the unfinished file, ``.NAME.*.partial``, which nobody reads.
+leave behind are unfinished files, ``.NAME.*.partial`` or ``.tmp*``, which nobody reads.
 
 The document stands in the header's metadata under ``wyrm``, and beside it a checksum over document and arrays: files are
 read back as they were written or not at all.
@@ -56,27 +56,28 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, Array], docume
     text = json.dumps({"format": FORMAT, **document}, allow_nan=False)
     metadata = {"wyrm": text, "checksum": _checksum(text, arrays)}
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    partial.touch(exist_ok=False)  # what the operating system has to say about it; and who may read it
+    mode = partial.stat().st_mode
     try:
-        save_file(dict(arrays), partial, metadata)
-        os.fsync(descriptor)
+        save_file(dict(arrays), partial, metadata)  # puts a file of its own in the place, readable by its owner alone
+        partial.chmod(mode)
+        _sync(partial)
         os.replace(partial, place)
     except SafetensorError as error:
         raise CheckpointError(f"{place}: could not be written: {error}") from None
     finally:
-        os.close(descriptor)
         partial.unlink(missing_ok=True)
-    _sync_folder(place.parent)
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere folders cannot be opened
+        _sync(place.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Have the folder's entry on the disk as well, where folders can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(place: Path) -> None:
+    """Wait until a file, or what a folder says of its files, is on the disk."""
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Document]:
