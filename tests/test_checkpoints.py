@@ -222,6 +222,22 @@ def test_a_resumed_run_ends_with_the_same_bits(backend, optimizer, tmp_path):
     assert [epoch.number for epoch in resumed] == [1, 2, 3, 4] and resumed.examples_per_thread == [120]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_on_several_threads_are_resumed_to_the_bit(backend, threads, tmp_path):
+    """On other numbers of threads, too: the schedule ``synchronized`` gives the same bits."""
+    if threads > 1 and "synchronized" not in wyrm.get_backend().capabilities.schedules:
+        pytest.skip(f"{backend} does not declare it")
+    options = {"batch_size": 8, "schedule": "synchronized"}
+    whole, cut, on = (Model("adam") for _ in range(3))
+    history = whole.fit(4, seed=11, num_threads=1, **options)
+    cut.fit(2, seed=11, num_threads=1, callbacks=[wyrm.Checkpoint(tmp_path / "m")], **options)
+    resumed = on.fit(4, num_threads=threads, resume=tmp_path / "m", **options)
+    assert_same(whole, on)
+    assert resumed.losses == pytest.approx(history.losses, rel=1e-12) and on.optimizer.steps == 32
+    with pytest.raises(wyrm.CheckpointError, match="batch_size=8, and here batch_size=4"):
+        on.fit(6, num_threads=1, resume=tmp_path / "m", **{**options, "batch_size": 4})
+
+
 RESUMED = """
     import sys
     import numpy as np

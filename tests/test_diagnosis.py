@@ -107,7 +107,7 @@ def test_several_graphs_and_threads(backend):
     target = wyrm.InputNode((1, 1), name="target")
     loss = (hidden - target).square()
     feed = {x: np.ones((100, 2)), target: np.r_[np.ones(60), 1e30, np.ones(39)]}
-    error = refused(loss, feed, num_threads=2)
+    error = refused(loss, feed, num_threads=2, schedule="hogwild")
     assert error.example == 60 and error.node.startswith("square") and error.history.num_threads == 2
     with pytest.raises(wyrm.NotFiniteError) as info:
         wyrm.fit(loss, {x: np.full((9, 2), 1e10), target: np.ones(9)}, SGD(1e10, [w]), num_epochs=2, shuffle=False)

@@ -79,7 +79,7 @@ class JoinedRunner(Runner):
         self.failed = 0
 
     @property
-    def loss(self) -> float:  # type: ignore[override]
+    def loss(self) -> float:
         """The sum over the parts."""
         return sum(part.loss for part in self.parts)
 
