@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,14 @@ class Tower(nn.Module):
         return self.out.forward(hidden)
 
 
+class Halve(wyrm.Callback):
+    def end_epoch(self, run: wyrm.Run) -> None:
+        if run.epoch == 100:
+            run.optimizers[0].learning_rate *= 0.5
+
+
 def main() -> None:
+    seen: list[wyrm.Epoch] = []
     rng = np.random.default_rng(1)
     tower = Tower(rng)
     bag, label = wyrm.BagInputNode(1, name="words"), wyrm.IndexInputNode(name="label")
@@ -37,7 +46,18 @@ def main() -> None:
     )
     bags = wyrm.Bags.from_lists([rng.integers(0, 50, 4) for _ in range(100)])
     labels: npt.NDArray[np.int64] = rng.integers(0, 3, 100)
-    history: wyrm.History = wyrm.fit(loss, {bag: bags, label: labels}, optimizer, num_epochs=2, seed=1)
+    path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+    history: wyrm.History = wyrm.fit(
+        loss,
+        {bag: bags, label: labels},
+        optimizer,
+        num_epochs=2,
+        seed=1,
+        callbacks=[seen.append, wyrm.EarlyStopping("loss"), wyrm.Checkpoint(path), Halve()],
+    )
+    saved: wyrm.Saved = wyrm.load(path, loss, optimizer)
+    wyrm.save(path, tower, optimizer, metadata={"classes": 3})
+    assert len(seen) == 2 and saved.parameters and history.rows() and wyrm.History.from_json(history.to_json()).losses
     mean: float = history[0].loss
     values: npt.NDArray[Any] = wyrm.evaluate(logits, {bag: bags})
     with wyrm.evaluating(), wyrm.use_backend("reference"):

@@ -5,11 +5,15 @@ methods), then drive it step by step (:meth:`Node.forward`, :meth:`Node.backward
 leave the loop to native code with :func:`fit` and :func:`evaluate`.
 """
 
+import logging
+
 from wyrm import nn, optim
 from wyrm._version import __version__
+from wyrm.checkpoints import Saved, load, save
 from wyrm.errors import (
     BackendError,
     CapabilityError,
+    CheckpointError,
     DTypeError,
     FeedError,
     MissingValueError,
@@ -34,18 +38,36 @@ from wyrm.frontend.samples import Frequencies, SampledIndexNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.plugins import BackendStatus, backends
 from wyrm.selection import get_backend, use_backend
-from wyrm.training import Dense, Epoch, History, Ragged, evaluate, fit
+from wyrm.training import (
+    Callback,
+    Checkpoint,
+    Dense,
+    EarlyStopping,
+    Epoch,
+    History,
+    LearningRate,
+    Ragged,
+    Run,
+    evaluate,
+    fit,
+)
+
+logging.getLogger("wyrm").addHandler(logging.NullHandler())  # what becomes of messages is the application's business
 
 __all__ = [
     "BackendError",
     "BackendStatus",
     "BagInputNode",
     "Bags",
+    "Callback",
     "CapabilityError",
+    "Checkpoint",
+    "CheckpointError",
     "DTypeError",
     "Dense",
     "DenseGradient",
     "Drawing",
+    "EarlyStopping",
     "Epoch",
     "FeedError",
     "Frequencies",
@@ -53,6 +75,7 @@ __all__ = [
     "HogwildParameter",
     "IndexInputNode",
     "InputNode",
+    "LearningRate",
     "MissingValueError",
     "Node",
     "NotFiniteError",
@@ -61,7 +84,9 @@ __all__ = [
     "ParameterNode",
     "Ragged",
     "RowSparseGradient",
+    "Run",
     "SampledIndexNode",
+    "Saved",
     "ShapeError",
     "UnknownBackendError",
     "WyrmError",
@@ -73,8 +98,10 @@ __all__ = [
     "finite_difference",
     "fit",
     "get_backend",
+    "load",
     "nn",
     "optim",
+    "save",
     "stack",
     "use_backend",
     "where",

@@ -48,4 +48,20 @@ class CapabilityError(BackendError):
 
 
 class NotFiniteError(WyrmError, ArithmeticError):
-    """A loss that became NaN or infinite during training."""
+    """A loss that became NaN or infinite during training.
+
+    Attributes
+    ----------
+    epoch, example
+        In which epoch, counted from 1, and of which example of the feed; ``None`` where it is not known.
+    node
+        The node, input or parameter where it began, as messages call it; ``None`` where that could not be found.
+    """
+
+    def __init__(self, message: str, *, epoch: int | None = None, example: int | None = None, node: str | None = None) -> None:
+        super().__init__(message)
+        self.epoch, self.example, self.node = epoch, example, node
+
+
+class CheckpointError(WyrmError, ValueError):
+    """A file that is no whole checkpoint, or that of another model, optimizer or run."""

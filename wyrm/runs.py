@@ -29,7 +29,7 @@ Order = npt.NDArray[np.int64]
 class Runner(ABC):
     """A program bound to buffers and a feed, for a caller who runs it many times in one call."""
 
-    #: The sum of the outputs' first elements over the runs so far: of the losses.
+    #: The sum of the outputs' first elements over the runs: of the losses. Set to 0 before each epoch.
     loss: float = 0.0
     #: In the keys of random inputs, the step of a run is ``first_step`` plus its first example. Set between calls.
     first_step: int = 0
@@ -79,9 +79,15 @@ class JoinedRunner(Runner):
         self.failed = 0
 
     @property
-    def loss(self) -> float:  # type: ignore[override]
+    def loss(self) -> float:
         """The sum over the parts."""
         return sum(part.loss for part in self.parts)
+
+    @loss.setter
+    def loss(self, loss: float) -> None:
+        for part in self.parts:
+            part.loss = 0.0
+        self.parts[0].loss = loss
 
     @property
     def first_step(self) -> int:

@@ -30,13 +30,18 @@ class Module:
 
     def parameters(self) -> list[ParameterNode]:
         """The parameters, in the order in which they were set, each once."""
-        found: dict[ParameterNode, None] = {}
-        for value in vars(self).values():
+        return list(self.named_parameters().values())
+
+    def named_parameters(self) -> dict[str, ParameterNode]:
+        """The same by the attributes that lead to each, such as ``first.weights``; :func:`wyrm.save` calls them so."""
+        found: dict[ParameterNode, str] = {}
+        for name, value in vars(self).items():
             if isinstance(value, ParameterNode):
-                found[value] = None
+                found.setdefault(value, name)
             elif isinstance(value, Module):
-                found.update(dict.fromkeys(value.parameters()))
-        return list(found)
+                for inner, node in value.named_parameters().items():
+                    found.setdefault(node, f"{name}.{inner}")
+        return {name: node for node, name in found.items()}
 
     def clone(self: M) -> M:
         """A layer with nodes of its own over the same parameter storage, to be used by another thread."""

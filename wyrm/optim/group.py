@@ -74,6 +74,12 @@ class RunningGroup:
         """That of the last step; of the first, before it."""
         return float(self.scalars[0, self._place])
 
+    @property
+    def options(self) -> dict[str, float]:
+        """The options that are part of the rule, by name; the learning rate is that of the last step."""
+        names = (name for name in self.rule.scalars if name != GRADIENT_SCALE)
+        return dict(zip(names, self.scalars[0].tolist(), strict=True))
+
     def set_learning_rate(self, rate: float) -> None:
         """From now on, another one; rows that are behind are caught up with the old one first."""
         for node in self.parameters:

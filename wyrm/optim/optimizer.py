@@ -245,9 +245,10 @@ class Optimizer:
         for key, array in own.items():
             if np.shape(state[key]) != array.shape:
                 raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {np.shape(state[key])}")
-        self._steps = int(np.asarray(state["steps"]))
         for key, array in own.items():
             array[...] = state[key]
+        self._steps = 0
+        self.advance(int(np.asarray(state["steps"])))
 
     def _states(self) -> dict[str, Array]:
         states = {}
@@ -265,6 +266,8 @@ class Optimizer:
         self._steps += steps
         for group in self._groups:
             group.set_step(max(self._steps - 1, 0))
+            for node in group.parameters:
+                node._gradient_buffer().header[10] = self._steps  # random numbers of passes go on from there
 
     def _bind(self) -> Callable[[], int]:
         """Compile the step for the backend on which the parameters' graphs have run."""
@@ -298,8 +301,7 @@ class Optimizer:
     def __repr__(self) -> str:
         groups = []
         for group in self._groups:
-            names = (name for name in group.rule.scalars if name != GRADIENT_SCALE)
-            options = ", ".join(f"{name}={value:g}" for name, value in zip(names, group.scalars[0], strict=True))
+            options = ", ".join(f"{name}={value:g}" for name, value in group.options.items())
             groups.append(f"{len(group.parameters)} parameters: {options}")
         return f"{type(self).__name__}({'; '.join(groups)})"
 

@@ -9,12 +9,28 @@ From what users give to what threads run:
 * :mod:`.order`: in which order examples are visited; :mod:`.arrangement`: which of them share a run;
 * :mod:`.plan`: feeds bound to programs and threads; :mod:`.runners`, :mod:`.crews`: what threads do;
 * :mod:`.fitting`: :func:`wyrm.fit`; :mod:`.evaluation`: :func:`wyrm.evaluate`;
+* :mod:`.run`, :mod:`.callbacks`: what goes on between epochs, and how a run is resumed;
+* :mod:`.diagnosis`: where a loss that is not finite began;
 * :mod:`.history`: what a training run leaves behind.
 """
 
+from wyrm.training.callbacks import Callback, Checkpoint, EarlyStopping, LearningRate
 from wyrm.training.data import Dense, Ragged
 from wyrm.training.evaluation import evaluate
 from wyrm.training.fitting import fit
 from wyrm.training.history import Epoch, History
+from wyrm.training.run import Run
 
-__all__ = ["Dense", "Epoch", "History", "Ragged", "evaluate", "fit"]
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "Dense",
+    "EarlyStopping",
+    "Epoch",
+    "History",
+    "LearningRate",
+    "Ragged",
+    "Run",
+    "evaluate",
+    "fit",
+]

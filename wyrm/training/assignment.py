@@ -69,6 +69,12 @@ class Assignment:
                 node.storage.follow(group.rule, group.scalars, self.backend)
                 node.storage.catch_up()
 
+    def settle(self) -> None:
+        """Catch up with the rows left behind, so that it makes no difference to what follows whether anybody looks now."""
+        for group, _ in self.groups:
+            for node in group.parameters:
+                node.storage.catch_up()
+
     def _number(self, node: ParameterNode) -> int:
         if node.storage not in self._numbers:
             self._numbers[node.storage] = len(self.nodes)

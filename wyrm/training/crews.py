@@ -99,7 +99,7 @@ class Crew(ABC):
     @property
     @abstractmethod
     def loss(self) -> float:
-        """The sum of the losses of all runs so far."""
+        """The sum of the losses of the epoch's runs so far."""
 
     @property
     @abstractmethod
@@ -112,8 +112,8 @@ class Crew(ABC):
         """How many updates have been made so far."""
 
     @abstractmethod
-    def set_first_step(self, step: int) -> None:
-        """Set the number of example 0 in the keys of random numbers."""
+    def begin_epoch(self, first_step: int) -> None:
+        """Begin the sum of losses, and set the number of example 0 in the keys of random numbers."""
 
 
 class WorkersCrew(Crew):
@@ -125,7 +125,7 @@ class WorkersCrew(Crew):
 
     @property
     def loss(self) -> float:
-        """The sum of the losses of all runs so far."""
+        """The sum of the losses of the epoch's runs so far."""
         return sum(worker.runner.loss for worker in self.workers)
 
     @property
@@ -138,10 +138,10 @@ class WorkersCrew(Crew):
         """How many updates have been made so far."""
         return sum(worker.steps for worker in self.workers)
 
-    def set_first_step(self, step: int) -> None:
-        """Set the number of example 0 in the keys of random numbers."""
+    def begin_epoch(self, first_step: int) -> None:
+        """Begin the sum of losses, and set the number of example 0 in the keys of random numbers."""
         for worker in self.workers:
-            worker.runner.first_step = step
+            worker.runner.loss, worker.runner.first_step = 0.0, first_step
 
 
 class Hogwild(WorkersCrew):

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from wyrm.backend import Backend
-from wyrm.errors import NotFiniteError, OptionError, ShapeError
+from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.node import Node
 from wyrm.optim import Optimizer
 from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
+from wyrm.training.callbacks import Callback, as_callbacks
 from wyrm.training.evaluation import Validation
 from wyrm.training.feed import check_count, check_integer
 from wyrm.training.history import Epoch, History
 from wyrm.training.losses import loss_of
 from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.order import run_seed
-from wyrm.training.plan import Session, is_stream
+from wyrm.training.plan import Plan, Session, is_stream
 from wyrm.training.progress import progress_bar
+from wyrm.training.run import Resumed, Run
 from wyrm.training.schedules import resolve_threads
 
 __all__ = ["fit"]
@@ -41,8 +44,9 @@ def fit(
     shuffle: bool = True,
     seed: int | None = None,
     backend: str | Backend | None = None,
-    callbacks: Iterable[Callable[[Epoch], Any]] = (),
+    callbacks: Iterable[Callback | Callable[[Epoch], Any]] = (),
     progress: bool | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train: for each example, run the model forward and backward and update the parameters. The loop is native.
 
@@ -70,7 +74,7 @@ def fit(
     optimizer
         One, or several over different parameters. Parameters of none of them stay as they are.
     num_epochs
-        How many times to go over the data.
+        How many times to go over the data; of a run that is resumed, with the epochs that it has made before.
     rows
         How many examples a function takes in one run, as rows of its nodes: each node has those of the first example, then
         those of the second, and so on. Losses are summed, and there is one update for all. Examples of equal structure share
@@ -95,18 +99,24 @@ def fit(
         Whether each epoch visits the examples in a new random order.
     seed
         Of these orders, and of dropout that has no seed of its own; the same seed gives the same result, unless a schedule is
-        asked for that does not.
+        asked for that does not. Without, one is drawn, and the history has it. Epoch e, counted from 1, visits the examples in
+        the order ``numpy.random.default_rng([seed, 0, e]).permutation(N)``.
     backend
         Where to train, by name; without, on the default backend.
     callbacks
-        Functions that are called after each epoch with its :class:`Epoch`.
+        Functions that are called after each epoch with its :class:`Epoch`, or objects that may do more: :class:`Callback`.
     progress
         Whether to show a progress bar; ``None``: in terminals and notebooks.
+    resume
+        A file that :class:`Checkpoint` wrote in an earlier run, to go on from. Data, model, optimizers and options must be
+        those of that run; seed and learning rates are taken from the file. Where a run with this seed gives the same result
+        again, so does one that was interrupted and resumed, to the bit.
 
     Returns
     -------
     History
-        Loss and throughput of each epoch.
+        Loss and throughput of each epoch. Where training ends by an exception, be it Ctrl-C or that of a callback, the
+        exception has it as its attribute ``history``; the parameters are then as the last step left them.
 
     Raises
     ------
@@ -118,8 +128,11 @@ def fit(
         Where the backend does not declare it.
     MissingValueError
         Where a function reads the value of a node.
+    CheckpointError, OSError
+        Where ``resume`` is no checkpoint of this run; before anything is changed.
     NotFiniteError
-        Where a loss is NaN or infinite, naming epoch and example; updates before that example have been made.
+        Where a loss is NaN or infinite, naming epoch, example and the node where it began; updates before that example have
+        been made.
 
     Examples
     --------
@@ -159,38 +172,56 @@ def fit(
     chosen = get_backend(backend)
     threads = resolve_threads(num_threads, "fit")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    called = as_callbacks(callbacks)
+    resumed = None if resume is None else Resumed(resume)
+    reproducible = seed is not None if resumed is None else resumed.reproducible
+    seed = run_seed(resumed.seed if resumed is not None and seed is None else seed)
+
     assignment = Assignment(optimizers, chosen)
     model = _model(loss, rows, assignment, weights is not None)
-    session = Session(model, assignment, batch_size, schedule, threads, seed is not None, shuffle, run_seed(seed))
+    session = Session(model, assignment, batch_size, schedule, threads, reproducible, bool(shuffle), seed)
     plans = session.plans(feed, weights)
     begun = plans()
-    first = next(begun)
+    first: Plan | None = next(begun)
+    assert first is not None
     held_out = None if validation is None else Validation(model, validation, chosen, first.crew.num_threads)
 
-    callbacks = list(callbacks)
-    history = History(chosen.name, first.crew.num_threads, time.perf_counter() - began)
-    with progress_bar(None if is_stream(feed) else num_epochs * first.length, progress) as bar:
-        for number in range(1, num_epochs + 1):
+    crew = first.crew
+    history = History(chosen.name, crew.num_threads, time.perf_counter() - began, crew.schedule, crew.reason, seed)
+    options = {
+        "seed": seed,
+        "reproducible": reproducible,
+        "shuffle": bool(shuffle),
+        "rows": rows,
+        "batch_size": batch_size,
+        "schedule": schedule,
+        "examples": None if is_stream(feed) else first.length,
+    }
+    parameters = loss.parameters() if isinstance(loss, Node) else assignment.nodes
+    run = Run(parameters, optimizers, history, num_epochs, options, called)
+    if resumed is not None:
+        run.resume(resumed)
+    total = None if is_stream(feed) else (num_epochs - run.epoch) * first.length
+    with run, progress_bar(total, progress) as bar:
+        for number in run.epochs():
             start = time.perf_counter()
-            total, examples = 0.0, 0
-            for chunk, plan in enumerate(itertools.chain([first], begun) if number == 1 else plans()):
+            losses, examples = 0.0, 0
+            for chunk, plan in enumerate(itertools.chain([first], begun) if first else plans()):
                 try:
-                    total += plan.run(number, chunk, bar.update)
-                except NotFiniteError as error:
-                    raise NotFiniteError(f"fit, epoch {number}: {error}") from None
+                    losses += plan.run(number, chunk, bar.update)
                 finally:
                     crew = plan.crew
                     history.schedule, history.reason = crew.schedule, crew.reason
                     history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
                 examples += plan.length
+            first = None
+            assignment.settle()
             seconds = time.perf_counter() - start
-            epoch = Epoch(number, total / examples, examples, seconds)
+            epoch = Epoch(number, losses / examples, examples, seconds, optimizers[0].learning_rate)
             if held_out is not None:
                 epoch.metrics["validation_loss"] = held_out.loss()
-            history.epochs.append(epoch)
-            bar.set_postfix(loss=f"{epoch.loss:.4g}")
-            for callback in callbacks:
-                callback(epoch)
+            run.end_epoch(epoch)
+            bar.set_postfix(loss=f"{epoch.loss:.4g}", **{name: f"{value:.4g}" for name, value in epoch.metrics.items()})
     return history
 
 

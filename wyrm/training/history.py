@@ -1,9 +1,17 @@
-"""What a training run leaves behind."""
+"""What a training run leaves behind: :class:`History`, with an :class:`Epoch` for each pass over the data."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wyrm.errors import CapabilityError, OptionError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Epoch", "History"]
 
@@ -22,23 +30,61 @@ class Epoch:
         How many there were.
     seconds
         How long the pass took.
+    learning_rate
+        That of the epoch's last step, of the first group of the first optimizer.
+    metrics
+        Further numbers by name: ``"validation_loss"`` of a held-out feed, and what callbacks add.
     """
 
     number: int
     loss: float
     examples: int
     seconds: float
+    learning_rate: float = math.nan
     metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def examples_per_second(self) -> float:
         """The throughput."""
-        return self.examples / self.seconds if self.seconds else float("inf")
+        return self.examples / self.seconds if self.seconds else math.inf
+
+    def metric(self, name: str) -> float:
+        """The loss, or a metric by its name.
+
+        Raises
+        ------
+        OptionError
+            Where there is none of this name.
+        """
+        if name == "loss":
+            return self.loss
+        if name not in self.metrics:
+            known = ", ".join(map(repr, ["loss", *self.metrics]))
+            raise OptionError(
+                f"epoch {self.number} has no metric {name!r}, but {known}; a callback that adds one stands before those that "
+                f"use it"
+            )
+        return self.metrics[name]
+
+    def row(self) -> dict[str, float]:
+        """Everything as one flat dictionary."""
+        return {
+            "epoch": self.number,
+            "loss": self.loss,
+            **self.metrics,
+            "learning_rate": self.learning_rate,
+            "examples": self.examples,
+            "seconds": self.seconds,
+            "examples_per_second": self.examples_per_second,
+        }
 
 
 @dataclass
 class History:
-    """The epochs of a training run, in order.
+    """The epochs of a training run, in order, and how it ran.
+
+    Where training ends by an exception, by Ctrl-C for instance, the exception has the history of the epochs that were completed
+    as its attribute ``history``.
 
     Attributes
     ----------
@@ -46,30 +92,107 @@ class History:
         Where it ran.
     num_threads
         On how many threads.
-    schedule
-        How they shared the parameters, as the option of :func:`wyrm.fit` names it.
-    reason
-        Why, where nobody asked for it.
-    examples_per_thread
-        How many examples each of them has run.
     startup_seconds
         From the call to the first step: checking the data, lowering, compiling.
+    schedule
+        How they shared the parameters, as the option of :func:`wyrm.fit` names it; ``sequential`` for one thread.
+    reason
+        Why, where nobody asked for it.
+    seed
+        Of the order of the examples and of what is random: the one that was given, or else was drawn.
+    examples_per_thread
+        How many examples each thread has run, since it was resumed.
+    stopped
+        Why a callback ended training early; empty where none did.
     epochs
-        One entry for each pass over the data.
+        One entry for each pass over the data; of a run that was resumed, from its beginning on.
+
+    Examples
+    --------
+    >>> history = History("reference", 1, 0.0)
+    >>> history.epochs.append(Epoch(1, 0.5, examples=1000, seconds=0.25, learning_rate=0.1, metrics={"accuracy": 0.75}))
+    >>> history.rows()[0]["accuracy"], history.losses
+    (0.75, [0.5])
+    >>> History.from_json(history.to_json()) == history
+    True
     """
 
     backend: str
     num_threads: int
     startup_seconds: float
-    epochs: list[Epoch] = field(default_factory=list)
-    schedule: str = ""
+    schedule: str = "sequential"
     reason: str = ""
+    seed: int | None = None
     examples_per_thread: list[int] = field(default_factory=list)
+    stopped: str = ""
+    epochs: list[Epoch] = field(default_factory=list)
 
     @property
     def losses(self) -> list[float]:
         """The mean loss of each epoch."""
         return [epoch.loss for epoch in self.epochs]
+
+    def rows(self) -> list[dict[str, float]]:
+        """One dictionary for each epoch, as ``pandas.DataFrame`` and ``csv.DictWriter`` take them."""
+        return [epoch.row() for epoch in self.epochs]
+
+    def to_json(self) -> str:
+        """Everything as text in JSON; numbers that are not finite are written as strings, since JSON has none."""
+        return json.dumps(_plain(asdict(self)), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> History:
+        """The history that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        OptionError
+            For any other text.
+        """
+        try:
+            fields = json.loads(text)
+            epochs = [_epoch(**entry) for entry in fields.pop("epochs")]
+            return cls(**{**fields, "startup_seconds": float(fields["startup_seconds"])}, epochs=epochs)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise OptionError(f"History.from_json: expected what to_json wrote; {type(error).__name__}: {error}") from None
+
+    def plot(self) -> Figure:
+        """The course of training as a picture: losses above, and every other metric below them on axes of its own.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``.savefig("history.png")`` writes it to a file, ``.axes`` are its parts. Nothing global changes.
+
+        Raises
+        ------
+        CapabilityError
+            Where matplotlib, of the extra ``draw``, is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
+        except ImportError as error:
+            raise CapabilityError(
+                f"plotting a history needs matplotlib ({error}); install it by `pip install wyrm-autodiff[draw]`. "
+                f"rows() and to_json() need nothing"
+            ) from None
+        names = list(dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics))
+        others = [name for name in names if not name.endswith("loss")]
+        figure = Figure(figsize=(6.4, 2.4 + 1.6 * len(others)), layout="constrained")
+        parts = figure.subplots(1 + len(others), sharex=True, squeeze=False)[:, 0]
+        losses = ["loss", *(name for name in names if name.endswith("loss"))]
+        for axes, shown in zip(parts, [losses, *([name] for name in others)], strict=True):
+            for name in shown:
+                points = [(e.number, e.metric(name)) for e in self.epochs if name == "loss" or name in e.metrics]
+                axes.plot(*zip(*points, strict=True) if points else ([], []), marker=".", label=name)
+            axes.set_ylabel(shown[0] if len(shown) == 1 else "loss")
+            axes.grid(alpha=0.3)
+        if len(losses) > 1:
+            parts[0].legend()
+        parts[-1].set_xlabel("epoch")
+        parts[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        return figure
 
     def __iter__(self) -> Iterator[Epoch]:
         return iter(self.epochs)
@@ -79,3 +202,21 @@ class History:
 
     def __getitem__(self, number: int) -> Epoch:
         return self.epochs[number]
+
+
+def _plain(value: Any) -> Any:
+    """The same with numbers of Python, those that are not finite as strings: ``float`` reads them back."""
+    if isinstance(value, dict):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (str, bool, int)) or value is None:
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def _epoch(number: int, loss: float, examples: int, seconds: float, learning_rate: float, metrics: dict[str, float]) -> Epoch:
+    """An epoch of what was read: whole numbers, and others that may have been written as strings."""
+    read = {name: float(value) for name, value in metrics.items()}
+    return Epoch(int(number), float(loss), int(examples), float(seconds), float(learning_rate), read)

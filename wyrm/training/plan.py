@@ -6,7 +6,7 @@ there is, once; of a stream, of each chunk in turn. Functions are traced, and pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from wyrm.training.arrangement import Arrangement
 from wyrm.training.assignment import Assignment, Schedules
 from wyrm.training.auto import Auto
 from wyrm.training.crews import Crew, Work
+from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import Data
 from wyrm.training.losses import TRAINING
 from wyrm.training.models import Model
@@ -74,7 +75,7 @@ class Session:
         backend = self.assignment.backend
         work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
         crew = make_crew(work, self._schedule, self._threads, data.length, self._reproducible, "fit")
-        return Plan(self, data, arrangement, schedules, crew)
+        return Plan(self, data, arrangement, schedules, parts, crew)
 
     def plans(self, feed: Any, weights: Any = None) -> Callable[[], Iterator[Plan]]:
         """What gives the plans of an epoch, one for each chunk.
@@ -120,9 +121,18 @@ class Plan:
         The threads.
     """
 
-    def __init__(self, session: Session, data: Data, arrangement: Arrangement, schedules: Schedules, crew: Crew) -> None:
+    def __init__(
+        self,
+        session: Session,
+        data: Data,
+        arrangement: Arrangement,
+        schedules: Schedules,
+        parts: Sequence[Part],
+        crew: Crew,
+    ) -> None:
         self.length, self.crew = data.length, crew
-        self._session, self._arrangement, self._schedules = session, arrangement, schedules
+        self._session, self._data, self._arrangement = session, data, arrangement
+        self._schedules, self._parts = schedules, parts
 
     def run(self, epoch: int, chunk: int, progress: Callable[[int], Any]) -> float:
         """Go through all examples once; returns the sum of their losses, each before its own update.
@@ -139,20 +149,24 @@ class Plan:
         if session.shuffle:
             examples = epoch_order(session.seed, epoch, self.length, chunk)
         order, choice = self._arrangement.of(examples)
-        before, made = crew.loss, crew.steps
-        crew.set_first_step(session.assignment.optimizers[0].steps * session.batch_size * session.model.rows)
+        made = crew.steps
+        first_step = session.assignment.optimizers[0].steps * session.batch_size * session.model.rows
+        crew.begin_epoch(first_step)
         self._schedules.begin()
         try:
             crew.run_epoch(order, choice, _Progress(self.length, len(order), progress))
         except NotFiniteError as error:
-            if session.model.rows > 1:
-                message = f"{error} (the first of the examples that share a run of rows, of which the loss is the sum)"
-                raise NotFiniteError(message) from None
-            raise
+            if error.example is None:
+                raise
+            run = int(np.flatnonzero(order[:, 0] == error.example)[0])
+            structure, count = self._arrangement.parts[part := 0 if choice is None else int(choice[run])]
+            loss = session.model.traced(self._data, structure, count, TRAINING).roots[0]
+            sources = self._parts[part].sources
+            raise diagnosed(error, epoch, loss, sources, order[run, :count].tolist(), first_step) from None
         finally:
             for optimizer in session.assignment.optimizers:
                 optimizer.advance(crew.steps - made)
-        return crew.loss - before
+        return crew.loss
 
 
 class _Progress:

@@ -85,7 +85,8 @@ def recover(memory: Memory, status: int) -> None:
             if kind.kind == "gradient" and program.parameters[kind.number].gradient == "rows":
                 buffer.extend(words[3] + words[3] // 2)
     elif status == Report.NOT_FINITE:
-        raise NotFiniteError(f"the loss of example {words[1]} is NaN or infinite; its update was not applied")
+        message = f"the loss of example {words[1]} is NaN or infinite; its update was not applied"
+        raise NotFiniteError(message, example=words[1])
     elif status == Report.INDEX_OUT_OF_RANGE:
         raise OutOfRangeError(f"input {words[1]}, place {words[2]}: index {words[3]} is outside its table")
     else:

@@ -79,7 +79,7 @@ class Synchronized(Crew):
 
     @property
     def loss(self) -> float:
-        """The sum of the losses of all runs so far."""
+        """The sum of the losses of the epoch's runs so far."""
         return sum(worker.runner.loss for worker in self.shards)
 
     @property
@@ -92,10 +92,10 @@ class Synchronized(Crew):
         """How many updates have been made so far."""
         return self._steps
 
-    def set_first_step(self, step: int) -> None:
-        """Set the number of example 0 in the keys of random numbers."""
+    def begin_epoch(self, first_step: int) -> None:
+        """Begin the sum of losses, and set the number of example 0 in the keys of random numbers."""
         for worker in self.shards:
-            worker.runner.first_step = step
+            worker.runner.loss, worker.runner.first_step = 0.0, first_step
 
     def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
         """Make the runs from ``start``, where a batch begins, to before ``stop``, where one ends."""

@@ -1,0 +1,159 @@
+""":func:`save` and :func:`load`: models in files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.checkpoints.files import read_file, write_file
+from wyrm.checkpoints.state import Model, ModelState, Parameters
+from wyrm.errors import CheckpointError, OptionError
+from wyrm.optim import Optimizer
+
+__all__ = ["Saved", "load", "read", "save", "write"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Saved:
+    """What stands in a checkpoint beside what :func:`load` puts back.
+
+    Attributes
+    ----------
+    parameters
+        The values by name.
+    metadata
+        What :func:`save` was given.
+    run
+        Of a checkpoint that was made as :func:`wyrm.fit` ran: ``epoch``, the number of epochs made; ``history``, as
+        :meth:`wyrm.History.to_json` writes it; ``options``, which must be the same where the run is resumed. Else ``None``.
+    """
+
+    parameters: dict[str, Array]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] | None = None
+
+
+def save(
+    path: str | os.PathLike[str],
+    parameters: Parameters,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model to a file in the format safetensors.
+
+    The file is whole or not there: a process that is killed at any instant leaves the old file or the new one. Rows that an
+    optimizer has left behind are caught up with. The values are copied first, so other threads may go on training.
+
+    Parameters
+    ----------
+    path
+        Where to; a file that is there is replaced.
+    parameters
+        A node, for the parameters behind it; a layer of :mod:`wyrm.nn`; a mapping from names to parameters; or parameters.
+        In the file they have the names of the mapping, the attributes of the layer (``hidden.weights``), or the nodes' own
+        names; to names that occur twice or are missing, numbers are added in the order of the parameters.
+    optimizer
+        One, or several, whose state is saved as well: steps, rules, options, and what they keep for each parameter.
+    metadata
+        What is to be kept beside it, such as an epoch or a seed: anything that JSON can hold.
+
+    Raises
+    ------
+    OSError, CheckpointError
+        Where the file cannot be written; what was there is as it was.
+    OptionError
+        Where there are no parameters, the names of two are the same, or the metadata cannot be written as JSON.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, wyrm
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> weights = wyrm.ParameterNode(np.ones((2, 3)), name="weights")
+    >>> wyrm.save(path, [weights], metadata={"epoch": 5})
+    >>> weights.set_value(np.zeros((2, 3)))
+    >>> wyrm.load(path, [weights]).metadata
+    {'epoch': 5}
+    >>> weights.value
+    array([[1., 1., 1.],
+           [1., 1., 1.]], dtype=float32)
+    """
+    try:
+        plain = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"save: expected metadata that JSON can hold; {error}") from None
+    write(path, Model(parameters, _several(optimizer)), metadata=plain)
+
+
+def load(
+    path: str | os.PathLike[str],
+    parameters: Parameters | None = None,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
+) -> Saved:
+    """Read a model from a file that :func:`save` or a :class:`wyrm.Checkpoint` wrote, on any backend.
+
+    Parameters
+    ----------
+    path
+        Where it stands. Nothing in the file is executed.
+    parameters
+        Those to put the values back into, as they were given to :func:`save`; for the checkpoints of :func:`wyrm.fit`, the
+        loss. Without, the file is read and nothing else.
+    optimizer
+        One, or several, to put the state back into. Their options must be those of the ones that were saved; learning rates
+        are taken over.
+
+    Returns
+    -------
+    Saved
+        The values by name, and what was saved beside them.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be opened.
+    CheckpointError
+        Where it is no checkpoint, not whole, or that of another model or optimizer, naming what differs. Nothing has changed
+        then.
+    """
+    state, saved = read(path)
+    if parameters is None and optimizer is not None:
+        raise OptionError("load: expected the parameters, too, where there is an optimizer")
+    if parameters is not None:
+        Model(parameters, _several(optimizer)).restore(state, os.fspath(path))
+    return saved
+
+
+def write(path: str | os.PathLike[str], model: Model, **further: Any) -> None:
+    """Write the state of a model, and what else goes into the document."""
+    state = model.state()
+    write_file(path, state.arrays, {**state.description, **further})
+
+
+def read(path: str | os.PathLike[str]) -> tuple[ModelState, Saved]:
+    """The state in a file, and what users see of it."""
+    arrays, document = read_file(path)
+    names = document.get("parameters")
+    metadata, run = document.get("metadata", {}), document.get("run")
+    if not (
+        isinstance(names, list)
+        and all(isinstance(name, str) and name in arrays for name in names)
+        and isinstance(metadata, dict)
+        and isinstance(run, (dict, type(None)))
+    ):
+        raise CheckpointError(f"{os.fspath(path)}: the file's document does not say what its arrays are")
+    return ModelState(arrays, document), Saved({name: np.asarray(arrays[name]) for name in names}, metadata, run)
+
+
+def _several(optimizer: Optimizer | Iterable[Optimizer] | None) -> list[Optimizer]:
+    if optimizer is None:
+        return []
+    return [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)

@@ -1,0 +1,227 @@
+"""What of a model is kept: the values of its parameters by name, and what its optimizers keep beside them.
+
+A state is arrays by name, and a description in plain numbers and strings that says what they are: so it can stand in a file, or
+wait in memory. It is compared with the model that it is put back into before anything changes: names, shapes, dtypes,
+optimizers, rules and their options must be the same. Learning rates may have been set since, so they are put back as well.
+
+Rows that optimizers have left behind are caught up with first, so a state has no clocks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import CheckpointError, DTypeError, OptionError
+from wyrm.frontend.node import Node
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.storage import HogwildParameter
+from wyrm.nn.module import Module
+from wyrm.optim import Optimizer
+
+__all__ = ["Model", "ModelState", "Parameters"]
+
+Array = npt.NDArray[Any]
+#: In which forms parameters are given.
+Parameters = Node | Module | Mapping[str, ParameterNode] | Iterable[ParameterNode]
+#: How many steps fit where they are counted.
+_MOST_STEPS = 2**63 - 1
+
+
+class ModelState:
+    """The state of a model: see the module.
+
+    Attributes
+    ----------
+    arrays
+        Values under the parameters' names; states under ``NAME/RULE.STATE``.
+    description
+        ``parameters``: their names; ``optimizers``: for each its class, steps and groups.
+    """
+
+    def __init__(self, arrays: dict[str, Array], description: dict[str, Any]) -> None:
+        self.arrays, self.description = arrays, description
+
+
+class Model:
+    """Parameters by name, each storage once, and optimizers; parameters of the optimizers alone come last.
+
+    A node stands for the parameters behind it. Names are those of a mapping; of a layer, the attributes on the way to the
+    parameter (``hidden.weights``); else the nodes' own. Where a name occurs twice or is missing, a number in the order of the
+    parameters is added (``weights.0``, ``parameter.1``).
+    """
+
+    def __init__(self, parameters: Parameters, optimizers: Sequence[Optimizer] = ()) -> None:
+        self.optimizers = list(optimizers)
+        given: list[tuple[str, ParameterNode]] = []
+        if isinstance(parameters, Module):
+            given += parameters.named_parameters().items()
+        elif isinstance(parameters, Mapping):
+            given += parameters.items()
+        else:
+            nodes = parameters.parameters() if isinstance(parameters, Node) else parameters
+            given += [("", node) for node in nodes]
+        for optimizer in self.optimizers:
+            if not isinstance(optimizer, Optimizer):
+                raise DTypeError(f"checkpoint: expected an optimizer or several, got {optimizer!r}")
+            given += [("", node) for node in optimizer.parameters]
+        distinct: dict[HogwildParameter, tuple[str, ParameterNode]] = {}
+        for name, node in given:
+            if not isinstance(node, ParameterNode):
+                raise DTypeError(f"checkpoint: expected ParameterNodes, got {node!r}")
+            distinct.setdefault(node.storage, (name, node))
+        named = _distinct_names([(name or node.name or "", bool(name)) for name, node in distinct.values()])
+        self.names = dict(zip(distinct, named, strict=True))
+        self.nodes = dict(zip(named, (node for _, node in distinct.values()), strict=True))
+        if not self.nodes:
+            raise OptionError("checkpoint: expected parameters, got none")
+
+    def state(self) -> ModelState:
+        """The state as it is now; a copy."""
+        arrays = {name: node.storage.value.copy() for name, node in self.nodes.items()}
+        for name, array in self._states().items():
+            if name in arrays:
+                raise OptionError(f"checkpoint: a parameter is named {name!r}, which is where a state of another one goes")
+            arrays[name] = array.copy()
+        return ModelState(arrays, self._description())
+
+    def _states(self) -> dict[str, Array]:
+        """What optimizers keep, by the names of the arrays."""
+        return {
+            f"{self.names[node.storage]}/{group.rule.name}.{name}": array
+            for optimizer in self.optimizers
+            for group in optimizer.groups
+            for node in group.parameters
+            for name, array in node.storage.state(group.rule).items()
+        }
+
+    def _description(self) -> dict[str, Any]:
+        optimizers = []
+        for optimizer in self.optimizers:
+            groups = [
+                {
+                    "rule": group.rule.name,
+                    "options": group.options,
+                    "scheduled": group.schedule is not None,
+                    "states": [state.name for state in group.rule.states],
+                    "parameters": [self.names[node.storage] for node in group.parameters],
+                }
+                for group in optimizer.groups
+            ]
+            optimizers.append({"class": type(optimizer).__name__, "steps": optimizer.steps, "groups": groups})
+        return {"parameters": list(self.nodes), "optimizers": optimizers}
+
+    # -- putting back
+
+    def restore(self, state: ModelState, source: str) -> None:
+        """Put a state back.
+
+        Raises
+        ------
+        CheckpointError
+            Where it is that of another model or optimizer, naming ``source`` and what differs; nothing has changed then.
+        """
+        self._compare(state, source)
+        for name, node in self.nodes.items():
+            node.storage.value[...] = state.arrays[name]
+        for optimizer, found in zip(self.optimizers, state.description["optimizers"] if self.optimizers else (), strict=True):
+            kept: dict[str, Any] = {"steps": found["steps"]}
+            number = 0
+            for group, saved in zip(optimizer.groups, found["groups"], strict=True):
+                for node in group.parameters:
+                    for rule_state in group.rule.states:
+                        key = f"{group.rule.name}.{rule_state.name}"
+                        kept[f"{number}.{key}"] = state.arrays[f"{self.names[node.storage]}/{key}"]
+                    number += 1
+                if not saved["scheduled"]:
+                    group.set_learning_rate(saved["options"]["learning_rate"])
+            optimizer.load_state_dict(kept)
+
+    def _compare(self, state: ModelState, source: str) -> None:
+        """Raise where a state does not fit this model."""
+        found, own = state.description, self._description()
+        if not isinstance(found.get("parameters"), list) or not isinstance(found.get("optimizers"), list):
+            raise CheckpointError(f"{source}: there are no parameters or optimizers in its document")
+        for name in own["parameters"]:
+            if name not in found["parameters"] or name not in state.arrays:
+                raise CheckpointError(f"{source}: has no parameter {name!r}; its parameters are {_listed(found['parameters'])}")
+            _check_array(source, f"parameter {name!r}", self.nodes[name].storage.value, state.arrays[name])
+        further = [name for name in found["parameters"] if name not in self.nodes]
+        if further:
+            raise CheckpointError(
+                f"{source}: has a parameter {further[0]!r}, which the model has not; its parameters are {_listed(self.nodes)}"
+            )
+        if not self.optimizers:
+            return
+        classes = [entry.get("class") if isinstance(entry, dict) else None for entry in found["optimizers"]]
+        if classes != [entry["class"] for entry in own["optimizers"]]:
+            here = _listed(entry["class"] for entry in own["optimizers"])
+            raise CheckpointError(f"{source}: expected the optimizers {here}, found {_listed(classes)}")
+        for number, (here, there) in enumerate(zip(own["optimizers"], found["optimizers"], strict=True)):
+            label = f"optimizer {number} ({here['class']})"
+            steps = there.get("steps")
+            if type(steps) is not int or not 0 <= steps <= _MOST_STEPS:
+                raise CheckpointError(f"{source}: {label}: expected a number of steps, found {steps!r}")
+            _compare_groups(f"{source}: {label}", here["groups"], there.get("groups"))
+        for name, array in self._states().items():
+            if name not in state.arrays:
+                raise CheckpointError(f"{source}: has no array {name!r}, which the optimizer keeps")
+            _check_array(source, f"array {name!r}", array, state.arrays[name])
+
+
+def _compare_groups(label: str, own: list[dict[str, Any]], found: Any) -> None:
+    """Raise where groups of an optimizer differ in more than the learning rates."""
+    if not isinstance(found, list) or len(found) != len(own):
+        there = len(found) if isinstance(found, list) else found
+        raise CheckpointError(f"{label}: expected {len(own)} groups of parameters, found {there!r}")
+    for number, (here, there) in enumerate(zip(own, found, strict=True)):
+        where = f"{label}, group {number}"
+        if not isinstance(there, dict) or not isinstance(there.get("options"), dict):
+            raise CheckpointError(f"{where}: expected a group with options, found {there!r}")
+        for name in ("rule", "parameters", "states"):
+            if there.get(name) != here[name]:
+                raise CheckpointError(f"{where}: expected {name} {here[name]!r}, found {there.get(name)!r}")
+        for name in sorted({*here["options"], *there["options"]} - {"learning_rate"}):
+            if there["options"].get(name) != here["options"].get(name):
+                absent = "none"
+                expected, got = here["options"].get(name, absent), there["options"].get(name, absent)
+                raise CheckpointError(f"{where}: expected the option {name} to be {expected}, found {got}")
+        rate = there["options"].get("learning_rate")
+        if type(rate) not in (int, float) or not 0 <= rate < np.inf or type(there.get("scheduled")) is not bool:
+            raise CheckpointError(f"{where}: expected a learning rate, found {rate!r}")
+        if there["scheduled"] and not here["scheduled"]:
+            raise CheckpointError(f"{where}: its learning rate follows a schedule; give the optimizer here the same one")
+
+
+def _check_array(source: str, label: str, expected: Array, found: Array) -> None:
+    if found.shape != expected.shape:
+        raise CheckpointError(f"{source}: {label}: expected shape {expected.shape}, found {found.shape}")
+    if found.dtype != expected.dtype:
+        raise CheckpointError(f"{source}: {label}: expected dtype {expected.dtype}, found {found.dtype}")
+
+
+def _distinct_names(named: list[tuple[str, bool]]) -> list[str]:
+    """Names of which none occurs twice; those that were given for the purpose stay as they are."""
+    counts = Counter(name for name, _ in named)
+    seen: Counter[str] = Counter()
+    names = []
+    for name, given in named:
+        if given or (name and counts[name] == 1):
+            names.append(name)
+        else:
+            names.append(f"{name or 'parameter'}.{seen[name]}")
+            seen[name] += 1
+    for name, count in Counter(names).items():
+        if count > 1 or name == "__metadata__":
+            raise OptionError(f"checkpoint: the name {name!r} cannot be given to a parameter, or to two; choose others")
+    return names
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """Names for a message, not too many of them."""
+    shown = [repr(name) for name in names]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "") or "none"

@@ -1,0 +1,249 @@
+"""Callbacks: what :func:`wyrm.fit` calls between epochs.
+
+A function is called after each epoch with its :class:`wyrm.Epoch`. Whoever needs more derives from :class:`Callback`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from wyrm.checkpoints.state import ModelState
+from wyrm.errors import DTypeError, OptionError
+from wyrm.training.feed import check_integer
+from wyrm.training.history import Epoch, History
+from wyrm.training.run import Run
+
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "LearningRate", "as_callbacks"]
+
+_logger = logging.getLogger("wyrm.fit")
+Mode = Literal["min", "max"]
+
+
+class Callback:
+    """The base of callbacks. Every method is called with the :class:`wyrm.Run`; they do nothing here.
+
+    Callbacks are called in the order in which they are given to ``fit``, so one that adds to an epoch's ``metrics`` stands
+    before those that read it. Where one raises, training ends with that exception; parameters and optimizers are then as the
+    last step left them, and the exception has the run's history as its attribute ``history``.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> class StopBelow(wyrm.Callback):
+    ...     def __init__(self, loss):
+    ...         self.loss = loss
+    ...
+    ...     def end_epoch(self, run):
+    ...         run.history[-1].metrics["root"] = run.history[-1].loss ** 0.5
+    ...         if run.history[-1].loss < self.loss:
+    ...             run.stop(f"the loss is below {self.loss}")
+    >>> w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1))
+    >>> history = wyrm.fit(
+    ...     (w * x).square(), {x: [1.0]}, wyrm.optim.SGD(0.25, [w]), num_epochs=100, callbacks=[StopBelow(0.01)]
+    ... )
+    >>> [epoch.metrics["root"] for epoch in history], history.stopped
+    ([1.0, 0.5, 0.25, 0.125, 0.0625], 'the loss is below 0.01')
+    """
+
+    def begin(self, run: Run) -> None:
+        """Before the first epoch; of a run that is resumed, ``run.history`` has the earlier ones."""
+
+    def begin_epoch(self, run: Run) -> None:
+        """Before each epoch."""
+
+    def end_epoch(self, run: Run) -> None:
+        """After each epoch, which is ``run.history[-1]``."""
+
+    def end(self, run: Run) -> None:
+        """When training has ended, also by an exception, which is ``run.error``."""
+
+
+class _EpochFunction(Callback):
+    """A function of an epoch."""
+
+    def __init__(self, function: Callable[[Epoch], Any]) -> None:
+        self.function = function
+
+    def end_epoch(self, run: Run) -> None:
+        self.function(run.history[-1])
+
+
+def as_callbacks(callbacks: Iterable[Callback | Callable[[Epoch], Any]]) -> list[Callback]:
+    """What users give, all as callbacks.
+
+    Raises
+    ------
+    DTypeError
+        Where something is neither a callback nor a function.
+    """
+    found = []
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            if isinstance(callback, type) or not callable(callback):
+                raise DTypeError(f"fit: expected callbacks to be wyrm.Callback, or functions of an epoch, got {callback!r}")
+            callback = _EpochFunction(callback)
+        found.append(callback)
+    return found
+
+
+class EarlyStopping(Callback):
+    """End training when a metric no longer gets better.
+
+    Parameters
+    ----------
+    metric
+        ``"loss"``, or the name of an entry of :attr:`wyrm.Epoch.metrics`.
+    patience
+        How many epochs in a row may pass without a new best.
+    min_delta
+        By how much a new best must be better than the old one.
+    mode
+        ``"min"`` where less is better, or ``"max"``.
+    restore_best
+        Whether to put parameters and optimizers back, in the end, to what they were after the best epoch; keeps a copy of
+        them. After a run was resumed, epochs before it cannot be put back.
+
+    Raises
+    ------
+    OptionError
+        For options outside their range; during training, where there is no such metric.
+    """
+
+    def __init__(
+        self,
+        metric: str = "validation_loss",
+        patience: int = 3,
+        *,
+        min_delta: float = 0.0,
+        mode: Mode = "min",
+        restore_best: bool = False,
+    ) -> None:
+        _check_mode("EarlyStopping", mode)
+        if check_integer(patience, "EarlyStopping: patience") < 1:
+            raise OptionError(f"EarlyStopping: expected patience of at least 1, got {patience}")
+        if not 0 <= min_delta < math.inf:
+            raise OptionError(f"EarlyStopping: expected min_delta to be finite and at least 0, got {min_delta!r}")
+        self.metric, self.patience, self.min_delta, self.mode = metric, patience, min_delta, mode
+        self.restore_best = restore_best
+        self._best: tuple[int, ModelState] | None = None
+
+    def begin(self, run: Run) -> None:
+        """Keep what is there, where a run goes on from its best epoch."""
+        self._best = None
+        self._keep(run)
+
+    def end_epoch(self, run: Run) -> None:
+        """Keep a new best; stop where there was none for too long."""
+        best = self._keep(run)
+        if run.epoch - best >= self.patience:
+            since = f"since epoch {best}" if best else "at all"
+            run.stop(f"{self.metric} has not got better {since}")
+
+    def end(self, run: Run) -> None:
+        """Put the best back."""
+        if self._best is not None:
+            number, state = self._best
+            run.model.restore(state, f"epoch {number}")
+            _logger.info("parameters are those of epoch %d", number)
+
+    def _keep(self, run: Run) -> int:
+        best = best_epoch(run.history, self.metric, self.mode, self.min_delta)
+        if self.restore_best and best and best == run.epoch:
+            self._best = best, run.model.state()
+        return best
+
+
+class Checkpoint(Callback):
+    """Write the run to a file as it goes, whole at any time, so that ``fit(..., resume=path)`` can go on from there.
+
+    It stands after the callbacks that change something: :class:`EarlyStopping`, for instance.
+
+    Parameters
+    ----------
+    path
+        Where to. ``{epoch}`` in it becomes the epoch's number, so that each has a file of its own.
+    every
+        After how many epochs; the last one is always written.
+    best
+        Write after those epochs alone that are the best so far by this metric.
+    mode
+        ``"min"`` where less is better, or ``"max"``.
+
+    Raises
+    ------
+    OptionError
+        For options outside their range; during training, where there is no such metric.
+    OSError, CheckpointError
+        During training, where the file cannot be written.
+
+    Examples
+    --------
+    The same call begins a run and, once there is a file, goes on with it:
+
+    >>> import os, tempfile, wyrm
+    >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+    >>> def train(num_epochs):
+    ...     w, x = wyrm.ParameterNode(0.0, name="w"), wyrm.InputNode((1, 1))
+    ...     optimizer = wyrm.optim.SGD(0.25, [w])
+    ...     resume = path if os.path.exists(path) else None
+    ...     options = {"num_epochs": num_epochs, "callbacks": [wyrm.Checkpoint(path)], "resume": resume}
+    ...     history = wyrm.fit((w * x - 1.0).square(), {x: [1.0]}, optimizer, **options)
+    ...     return len(history), float(w.value[0, 0])
+    >>> train(1), train(3)
+    ((1, 0.5), (3, 0.875))
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1, *, best: str | None = None, mode: Mode = "min") -> None:
+        _check_mode("Checkpoint", mode)
+        if check_integer(every, "Checkpoint: every") < 1:
+            raise OptionError(f"Checkpoint: expected every to be at least 1, got {every}")
+        self.path, self.every, self.best, self.mode = os.fspath(path), every, best, mode
+
+    def end_epoch(self, run: Run) -> None:
+        """Write the file, where it is due."""
+        if self.best is not None:
+            due = best_epoch(run.history, self.best, self.mode) == run.epoch
+        else:
+            due = run.epoch % self.every == 0 or run.finished
+        if due:
+            run.save(self.path.replace("{epoch}", str(run.epoch)))
+
+
+class LearningRate(Callback):
+    """Set the learning rate before each epoch; those that change within one are :mod:`wyrm.optim.schedules`.
+
+    Parameters
+    ----------
+    schedule
+        A function from an epoch's number, counted from 1, to the learning rate of every group of every optimizer.
+    """
+
+    def __init__(self, schedule: Callable[[int], float]) -> None:
+        if not callable(schedule):
+            raise DTypeError(f"LearningRate: expected a function of an epoch's number, got {schedule!r}")
+        self.schedule = schedule
+
+    def begin_epoch(self, run: Run) -> None:
+        """Set it."""
+        rate = self.schedule(run.epoch + 1)
+        for optimizer in run.optimizers:
+            optimizer.learning_rate = rate
+
+
+def best_epoch(history: History, metric: str, mode: Mode = "min", min_delta: float = 0.0) -> int:
+    """The number of the best epoch by a metric; 0 where every value is NaN, or there is none."""
+    best, number = math.inf, 0
+    for epoch in history:
+        value = epoch.metric(metric) if mode == "min" else -epoch.metric(metric)
+        if value < best - min_delta or (not number and value == value):
+            best, number = value, epoch.number
+    return number
+
+
+def _check_mode(owner: str, mode: str) -> None:
+    if mode not in ("min", "max"):
+        raise OptionError(f"{owner}: expected mode to be 'min' or 'max', got {mode!r}")

@@ -1,0 +1,193 @@
+"""A run of :func:`wyrm.fit`: its epochs, what callbacks may ask and do, and what a run that is resumed goes on from."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from wyrm.checkpoints.saving import Saved, read, write
+from wyrm.checkpoints.state import Model, ModelState
+from wyrm.errors import CheckpointError, OptionError
+from wyrm.frontend.parameters import ParameterNode
+from wyrm.optim import Optimizer
+from wyrm.training.history import Epoch, History
+
+if TYPE_CHECKING:
+    from wyrm.training.callbacks import Callback
+
+__all__ = ["Resumed", "Run"]
+
+_logger = logging.getLogger("wyrm.fit")
+
+
+class Run:
+    """What callbacks are given: how training has gone, what is trained, and a way to end it.
+
+    Attributes
+    ----------
+    history
+        The epochs so far, and how the run goes.
+    optimizers
+        Those of the run; their learning rates may be set between epochs.
+    model
+        All parameters by name, and the optimizers.
+    num_epochs
+        How many epochs there are to be, with those before it was resumed.
+    error
+        The exception that ended training; ``None`` where none did.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[ParameterNode],
+        optimizers: Sequence[Optimizer],
+        history: History,
+        num_epochs: int,
+        options: Mapping[str, Any],
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.history = history
+        self.optimizers = list(optimizers)
+        self.model = Model(parameters, optimizers)
+        self.num_epochs = num_epochs
+        self.error: BaseException | None = None
+        #: What has to be the same where the run is resumed, by the names of the options.
+        self._options = dict(options)
+        self._callbacks = list(callbacks)
+        self._begun: list[Callback] = []
+
+    @property
+    def parameters(self) -> list[ParameterNode]:
+        """Those of the loss, and of the optimizers."""
+        return list(self.model.nodes.values())
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs have been made."""
+        return self.history.epochs[-1].number if self.history.epochs else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch follows."""
+        return bool(self.history.stopped) or self.epoch >= self.num_epochs
+
+    def stop(self, reason: str = "a callback ended it") -> None:
+        """End training after this epoch; the history keeps the reason."""
+        self.history.stopped = reason
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint from which :func:`wyrm.fit` can go on: ``fit(..., resume=path)``."""
+        run = {"epoch": self.epoch, "options": self._options, "history": self.history.to_json()}
+        write(path, self.model, metadata={}, run=run)
+
+    # -- for fit
+
+    def resume(self, resumed: Resumed) -> None:
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            Where it is that of another model, optimizer, or run; nothing has changed then.
+        """
+        for name, value in self._options.items():
+            if resumed.options.get(name) != value:
+                raise CheckpointError(
+                    f"{resumed.path}: the run had {name}={resumed.options.get(name)!r}, and here {name}={value!r}, so it "
+                    f"cannot be resumed; to begin a new run with its parameters, use wyrm.load"
+                )
+        self.model.restore(resumed.state, resumed.path)
+        self.history.epochs[:] = resumed.epochs
+
+    def epochs(self) -> Iterator[int]:
+        """The numbers of the epochs to make; callbacks are told before each."""
+        history = self.history
+        how = (history.backend, history.num_threads, history.schedule, history.reason or "as asked for", history.seed)
+        _logger.debug("fit on %s, %d threads, schedule %s (%s), seed %d", *how)
+        _logger.debug("ready after %.3g s; %d of %d epochs are made", history.startup_seconds, self.epoch, self.num_epochs)
+        for callback in self._callbacks:
+            self._begun.append(callback)
+            callback.begin(self)
+        while not self.finished:
+            for callback in self._callbacks:
+                callback.begin_epoch(self)
+            yield self.epoch + 1
+        if history.stopped:
+            _logger.info("stopped after epoch %d: %s", self.epoch, history.stopped)
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Take note of an epoch, and tell the callbacks."""
+        self.history.epochs.append(epoch)
+        for callback in self._callbacks:
+            callback.end_epoch(self)
+        if _logger.isEnabledFor(logging.INFO):
+            metrics = "".join(f", {name} {value:.6g}" for name, value in epoch.metrics.items())
+            numbers = (epoch.number, self.num_epochs, epoch.loss, metrics, epoch.examples_per_second)
+            _logger.info("epoch %d of %d: loss %.6g%s, %.4g examples/s", *numbers)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Tell the callbacks that training has ended; an exception takes the history along."""
+        self.error = error
+        try:
+            for callback in self._begun:
+                callback.end(self)
+        except BaseException as further:
+            _take_along(further, self.history)
+            raise
+        finally:
+            if error is not None:
+                _take_along(error, self.history)
+
+
+class Resumed:
+    """A checkpoint of a run, read but not yet put back.
+
+    Raises
+    ------
+    CheckpointError
+        Where the file is no checkpoint, or that of no run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.state: ModelState
+        self.state, saved = read(path)
+        self.options, self.epochs = self._checked(saved)
+
+    def _checked(self, saved: Saved) -> tuple[dict[str, Any], list[Epoch]]:
+        if saved.run is None:
+            raise CheckpointError(
+                f"{self.path}: no run of fit made this checkpoint, so none can be resumed from it; put it back by wyrm.load"
+            )
+        options, text, epoch = (saved.run.get(name) for name in ("options", "history", "epoch"))
+        try:
+            epochs = History.from_json(text).epochs if isinstance(text, str) else []
+        except OptionError as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
+        numbers = [entry.number for entry in epochs]
+        if not isinstance(options, dict) or not numbers or numbers != list(range(1, len(numbers) + 1)) or epoch != numbers[-1]:
+            raise CheckpointError(f"{self.path}: what the file says of its run is incomplete")
+        return options, epochs
+
+    @property
+    def seed(self) -> int | None:
+        """That of the run."""
+        seed = self.options.get("seed")
+        return seed if type(seed) is int else None
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether a user gave the seed: then schedules are chosen by rule alone."""
+        return self.options.get("reproducible") is True
+
+
+def _take_along(error: BaseException, history: History) -> None:
+    with contextlib.suppress(AttributeError):  # a class may forbid it
+        error.history = history  # type: ignore[attr-defined]
