@@ -79,9 +79,7 @@ class TwoStructures:
             program = lower(traced, purpose, backend.capabilities.kernels, (how,) * len(own))
             sources = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed).sources
             sources += self.schedule(program, batch_size)
-            shared = {
-                b: self.shared(b, own[b.number] if b.kind != "scalars" else None) for b in program.buffers[2:] if keeps(b)
-            }
+            shared = {b: self.shared(b, own) for b in program.buffers[2:] if keeps(b)}
             numbers = [self.nodes.index(node) for node in own]
             result.append(Part(compiled(program, backend), sources, shared=shared, parameters=numbers))
         return result
@@ -92,11 +90,7 @@ class TwoStructures:
         def part(shards):
             shapes = [node.shape for node in self.nodes]
             program = lower_update(shapes, [how] * len(shapes), self.dtype, backend.capabilities.kernels, shards)
-            shared = {
-                b: self.shared(b, self.nodes[b.number] if b.kind != "scalars" else None)
-                for b in program.buffers[2:]
-                if keeps(b)
-            }
+            shared = {b: self.shared(b, self.nodes) for b in program.buffers[2:] if keeps(b)}
             return Part(compiled(program, backend), list(self.schedule(program, 1)), shared=shared)
 
         return part

@@ -35,6 +35,8 @@ LAYERS = {
     "wyrm/memory.py": ("wyrm.frontend", "wyrm.backend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/backend.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/kernel_backend.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
+    "wyrm/runs.py": ("wyrm.frontend", "wyrm.backend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
+    "wyrm/native_runs.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/native.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/reference.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/plugins.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training"),

@@ -425,7 +425,7 @@ def test_other_threads_run_during_native_work(backend):
     thread = threading.Thread(target=count)
     thread.start()
     alone = rate(lambda: time.sleep(0.3))
-    beside = rate(lambda: wyrm.fit(loss, feed, optimizer, num_epochs=8))
+    beside = rate(lambda: wyrm.fit(loss, feed, optimizer, num_epochs=8, num_threads=1))
     stop.set()
     thread.join()
     assert beside > 0.3 * alone
