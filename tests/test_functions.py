@@ -107,7 +107,7 @@ def test_last_shorter_runs_are_traced_once_for_each_structure(rng):
     data = tagger_data(rng, 23, (2, 4))
     counts = np.bincount(data["words"].lengths)[2:].tolist()
     model = Tagger()
-    options = {"rows": 3, "num_epochs": 2, "validation": data, "backend": "reference"}
+    options = {"rows": 3, "num_epochs": 2, "validation": data, "weights": np.ones(23), "backend": "reference"}
     wyrm.fit(model.losses, data, SGD(0.05, model.parameters), **options)
     assert model.calls == sum(int(count >= 3) + int(count % 3 > 0) for count in counts)
 
@@ -248,6 +248,21 @@ def test_validation(backend, rng, rows):
         )
         np.testing.assert_allclose([epoch.metrics["validation_loss"] for epoch in history], means)
         means.clear()
+
+
+def test_validation_with_rows_that_are_behind(backend, rng):
+    """Rows that missed steps of momentum and weight decay are caught up before they are validated."""
+    table, means = wyrm.ParameterNode(rng.standard_normal((6, 1)), dtype="float64"), []
+    feed = {"row": np.array([0, 1, 1, 2]), "y": np.ones(4)}
+
+    def loss(row, y):
+        return (table.index(row) - y).square()
+
+    optimizer = SGD(0.1, [table], momentum=0.5, weight_decay=0.2)
+    held_out = {"row": np.arange(6), "y": np.zeros(6)}
+    note = lambda epoch: means.append((table.value**2).mean())  # noqa: E731
+    history = wyrm.fit(loss, feed, optimizer, num_epochs=3, validation=held_out, callbacks=[note])
+    np.testing.assert_allclose([epoch.metrics["validation_loss"] for epoch in history], means)
 
 
 def test_parameters_that_some_structures_lack(backend, rng):
