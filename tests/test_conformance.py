@@ -25,7 +25,6 @@ from wyrm.memory import GradientBuffer, Source
 from wyrm.reference import ReferenceBackend
 from wyrm.runs import JoinedRunner, Team
 from wyrm.training.conflict_free import ConflictFree
-from wyrm.training.runners import Worker
 
 
 @pytest.mark.variants
@@ -259,19 +258,6 @@ def test_runs_of_the_first_example_alone(monkeypatch):
     rows = Source.rows
     monkeypatch.setattr(Source, "rows", lambda self, examples: rows(self, examples[:1] * len(examples)))
     assert failures(None, "training/*") == ["training/rows", "training/ragged"]
-
-
-def test_a_batch_that_is_not_whole_and_is_lost(monkeypatch):
-    def update(self, order, choice, start, stop):
-        position = start
-        while position < stop:
-            assert not self.runner.parts[0 if choice is None else choice[position]].run(order, position, position + 1)
-            position += 1
-            if self.runner.update is not None and position % self.batch_size == 0:
-                self.runner.update.run(order, position // self.batch_size - 1, position // self.batch_size)
-
-    monkeypatch.setattr(Worker, "run", update)
-    assert failures(None, "training/structures", "training/rows") == ["training/structures", "training/rows"]
 
 
 def test_a_last_batch_that_is_forgotten(monkeypatch):
