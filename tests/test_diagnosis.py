@@ -116,15 +116,15 @@ def test_several_graphs_and_threads(backend):
 
 def test_what_others_changed_meanwhile(backend, monkeypatch):
     w, x = wyrm.ParameterNode(1.0, name="w"), wyrm.InputNode((1, 1))
-    from wyrm.training import fitting
+    from wyrm.training import plan
 
-    found = fitting.diagnosed
+    found = plan.diagnosed
 
     def late(*arguments):
         w.set_value(1.0)
         return found(*arguments)
 
-    monkeypatch.setattr(fitting, "diagnosed", late)
+    monkeypatch.setattr(plan, "diagnosed", late)
     w.set_value(np.inf)
     with pytest.raises(wyrm.NotFiniteError, match="with the parameters as they are now, it is finite") as info:
         wyrm.fit(w * x, {x: [1.0]}, SGD(0.0, [w]))
@@ -136,3 +136,22 @@ def test_the_error_can_be_pickled():
 
     error = pickle.loads(pickle.dumps(wyrm.NotFiniteError("x", epoch=1, example=2, node="exp")))
     assert (str(error), error.epoch, error.example, error.node) == ("x", 1, 2, "exp")
+
+
+def test_examples_of_functions(backend, rng):
+    """Sequences, bags and rows: the node where it began is found by the run's own structure and examples."""
+    table = wyrm.ParameterNode(np.ones((4, 1)), name="table")
+
+    def loss(words, kinds, factor):
+        total = wyrm.stack([table.index(word) for word in words], axis=1).sum(axis=1) + table.index_sum(kinds)
+        return (total * factor).ln()
+
+    data = {
+        "words": wyrm.Ragged.of([[0], [1, 2], [3], [2, 2], [0, 1]]),
+        "kinds": wyrm.Bags.from_lists([[1], [], [0, 2], [3], [1]]),
+        "factor": [1.0, 2.0, 1.0, -1.0, 3.0],
+    }
+    for rows in (1, 2):
+        with pytest.raises(wyrm.NotFiniteError, match="began at ln") as info:
+            wyrm.fit(loss, data, SGD(0.0, [table]), rows=rows, shuffle=False, seed=1)
+        assert info.value.example == (3 if rows == 1 else 1) and info.value.epoch == 1
