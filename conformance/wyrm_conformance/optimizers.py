@@ -205,7 +205,7 @@ def check_optimizer(context: Context, name: str) -> None:
                     context.compare(f"bias after {n + 1} steps in {dtype}", stepped.bias.value, exact[1].w, TOLERANCE[dtype])
             feed = dict(zip(fitted.inputs, (index, [list(bag) for bag in bags], x, z), strict=True))
             by_fit = optimizer(0.1, [fitted.table, fitted.bias], **options)
-            wyrm.fit(fitted.loss, feed, by_fit, shuffle=False, backend=context.backend)
+            wyrm.fit(fitted.loss, feed, by_fit, shuffle=False, num_threads=1, backend=context.backend)
             context.compare(f"table after fit in {dtype}", fitted.table.value, exact[0].w, TOLERANCE[dtype])
             context.compare(f"bias after fit in {dtype}", fitted.bias.value, exact[1].w, TOLERANCE[dtype])
 

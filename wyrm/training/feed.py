@@ -96,8 +96,9 @@ def check_integer(value: Any, name: str) -> int:
 
 
 def check_count(value: Any, name: str) -> int:
-    """An option that counts something of which there is one at least."""
+    """An option that counts something of which there is one at least; ``name`` is ``caller: option``."""
     number = check_integer(value, name)
     if number < 1:
-        raise OptionError(f"{name}: expected at least 1, got {number}")
+        caller, _, option = name.partition(": ")
+        raise OptionError(f"{caller}: expected {option} of at least 1, got {number}")
     return number
