@@ -10,8 +10,9 @@ from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.lowering.updates import Training, lower_update
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.memory import Source, aligned
+from wyrm.training.columns import column_for
 from wyrm.training.crews import Work
-from wyrm.training.feed import read_feed
+from wyrm.training.models import seen_from
 from wyrm.training.runners import Part
 
 
@@ -77,7 +78,8 @@ class TwoStructures:
             traced, structures, _ = trace([loss._structure])
             own = [structures[n].live_parameter() for n in traced.leaves(PARAMETER)]
             program = lower(traced, purpose, backend.capabilities.kernels, (how,) * len(own))
-            sources = read_feed([loss], [structures[n] for n in traced.leaves(*INPUTS)], program, feed).sources
+            columns = {seen_from(loss, node): column_for(node, values) for node, values in feed.items()}
+            sources = [columns[structures[n]].source(0) for n in traced.leaves(*INPUTS)]
             sources += self.schedule(program, batch_size)
             shared = {b: self.shared(b, own) for b in program.buffers[2:] if keeps(b)}
             numbers = [self.nodes.index(node) for node in own]

@@ -317,7 +317,7 @@ def test_nobody_waits_in_an_abandoned_team(backend):
         pytest.skip("its threads do not meet")
     model = TwoStructures()
     crew = Synchronized(model.work(chosen, 16), 2)
-    for shard in crew.shards:
+    for shard in crew.shards.workers:
         shard.runner.choice = model.choice
     statuses = []
     thread = threading.Thread(target=lambda: statuses.append(crew.team.run(1, model.order, 0, 57)))

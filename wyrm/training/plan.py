@@ -104,8 +104,9 @@ class Session:
                 raise type(error)(f"chunk {number} of the stream: {error}") from error
             yield plan
             if isinstance(plan.crew, Auto) and plan.crew.chosen is not None:  # what was found out holds for the others
-                self._threads = plan.crew.chosen.num_threads
-                self._schedule = "hogwild" if self._threads == 1 else plan.crew.chosen.schedule
+                self._threads, self._schedule = plan.crew.chosen.num_threads, plan.crew.chosen.schedule
+                if self._schedule == "sequential":
+                    self._schedule = "hogwild"
         if number < 0:
             raise FeedError("feed: the stream has no chunks; one that has been gone through already has none either")
 

@@ -112,12 +112,14 @@ def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, 
         alone = f"backend {backend.name!r} does not declare several threads"
     elif num_threads is None and not backend.capabilities.releases_gil:
         alone = f"backend {backend.name!r} holds the interpreter's lock"
-    if alone or (length < _WORTH_THREADS and reproducible):
+    if alone or (length < _WORTH_THREADS and reproducible and work.batch_size == 1):
         threads = 1
     refused = refusal(work, "conflict_free", threads)
     if not reproducible:
         if not alone and backend.capabilities.releases_gil:
-            return Auto(work, threads, not refused)
+            workers = [work.worker() for _ in range(threads)]
+            several = [ConflictFree(work, workers)] if not refused else []
+            return Auto([Hogwild(workers[:1]), *several, Hogwild(workers)])
         schedule, reason = "hogwild", alone or f"backend {backend.name!r} holds the interpreter's lock: nothing to measure"
     elif threads > 1 and not refused:
         schedule, reason = "conflict_free", "with seed=, where every parameter is looked up by one of two inputs"
@@ -125,6 +127,9 @@ def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, 
         schedule, reason = "synchronized", "with seed= and batch_size > 1"
         if alone or "synchronized" not in backend.capabilities.schedules or refusal(work, schedule, threads):
             threads = 1
+        if threads > 1 and backend.capabilities.releases_gil:
+            team = Synchronized(work, threads)
+            return Auto([Synchronized(team, 1), team])
     else:
         why = alone or ("there are too few examples for more" if threads == 1 else f"conflict_free is not possible: {refused}")
         schedule, threads, reason = "hogwild", 1, f"with seed=, one thread: {why}"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from wyrm.backend import Order
+from wyrm.backend import Order, Team
 from wyrm.memory import GradientBuffer, Report
 from wyrm.training.crews import Crew, Progress, Work, run_threads
 from wyrm.training.runners import Choice, Worker, bind_part, recover
@@ -42,93 +42,118 @@ def refuse_synchronized(work: Work, num_threads: int) -> str:
     return ""
 
 
-class Synchronized(Crew):
-    """Threads of a team, with a worker for each shard."""
+class _Shards:
+    """A worker for each shard of a batch, and the step that merges their gradients."""
 
-    schedule = "synchronized"
-
-    def __init__(self, work: Work, num_threads: int, shards: int = SHARDS) -> None:
+    def __init__(self, work: Work, most: int) -> None:
         assert work.update is not None
-        self.num_threads, self.batch_size = num_threads, work.batch_size
-        shards = min(shards, work.batch_size)
-        self.shards = [Worker(work.backend, work.parts, None, -(-work.batch_size // shards)) for _ in range(shards)]
-        self._update = work.update(shards)
-        self._memory, step = bind_part(self._update, self._gradient)
-        self._make_room()
-        self.team = work.backend.team([worker.runner for worker in self.shards], step, work.batch_size, num_threads)
-        self._examples = max(part.examples for part in work.parts)
-        self._steps = 0
-        #: How many batches a slice has.
-        self.slice_batches = 1
+        self.work, self.batch_size = work, work.batch_size
+        count = min(most, work.batch_size)
+        self.workers = [Worker(work.backend, work.parts, None, -(-work.batch_size // count)) for _ in range(count)]
+        self._update = work.update(count)
+        self.memory, self.step = bind_part(self._update, self._gradient)
+        self.make_room()
+        #: Of all threads that have ever worked on them, how many runs each has made; and the updates.
+        self.teams: list[Team] = []
+        self.steps = 0
+
+    def team(self, num_threads: int) -> Team:
+        """A team of so many threads."""
+        runners = [worker.runner for worker in self.workers]
+        team = self.work.backend.team(runners, self.step, self.batch_size, num_threads)
+        self.teams.append(team)
+        return team
 
     def _gradient(self, number: int) -> GradientBuffer:
         """The gradient that the update knows under a number: the shards' buffers follow each other."""
         program, parameters = self._update.executable.program, self._update.parameters
-        count = len(program.parameters) // len(self.shards)
+        count = len(program.parameters) // len(self.workers)
         parameter = number % count if parameters is None else parameters[number % count]
         buffer = GradientBuffer(program.parameters[number].shape, program.dtype)
-        return self.shards[number // count].gradients.setdefault(parameter, buffer)
+        return self.workers[number // count].gradients.setdefault(parameter, buffer)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Let the first shard's gradients have room for all the others'."""
-        for parameter, target in self.shards[0].gradients.items():
-            others = [worker.gradients[parameter].capacity for worker in self.shards[1:]]
+        for parameter, target in self.workers[0].gradients.items():
+            others = [worker.gradients[parameter].capacity for worker in self.workers[1:]]
             needed = sum(others) + max(others, default=0)
             if needed > target.capacity:
                 target.extend(needed)
 
+    def recover(self, status: int, failed: int) -> None:
+        """Make room or raise what the status stands for; what the failed batch has gathered is thrown away."""
+        try:
+            if failed < len(self.workers):
+                shard = self.workers[failed]
+                recover(shard.memories[shard.runner.failed], status)
+            elif status != Report.ROWS_FULL:
+                recover(self.memory, status)
+        finally:
+            for worker in self.workers:
+                for gradient in worker.gradients.values():
+                    gradient.clear()
+        self.make_room()
+
+
+class Synchronized(Crew):
+    """Threads of a team, with a worker for each shard.
+
+    Parameters
+    ----------
+    work
+        What is to be done; or another such crew, of whose work this one does a part.
+    shards
+        Into how many shards a batch is cut at most.
+    """
+
+    schedule = "synchronized"
+
+    def __init__(self, work: Work | Synchronized, num_threads: int, shards: int = SHARDS) -> None:
+        self.shards: _Shards = work.shards if isinstance(work, Synchronized) else _Shards(work, shards)
+        self.num_threads, self.batch_size = num_threads, self.shards.batch_size
+        self.team = self.shards.team(num_threads)
+        self._examples = max(part.examples for part in self.shards.work.parts)
+        #: How many batches a slice has.
+        self.slice_batches = 1
+
     @property
     def loss(self) -> float:
         """The sum of the losses of the epoch's runs so far."""
-        return sum(worker.runner.loss for worker in self.shards)
+        return sum(worker.runner.loss for worker in self.shards.workers)
 
     @property
     def examples(self) -> list[int]:
-        """How many each thread has run so far."""
-        return [runs * self._examples for runs in self.team.runs]
+        """How many each thread has run so far, at most: of runs of several examples, shorter ones count as whole."""
+        return [sum(runs) * self._examples for runs in itertools.zip_longest(*(t.runs for t in self.shards.teams), fillvalue=0)]
 
     @property
     def steps(self) -> int:
         """How many updates have been made so far."""
-        return self._steps
+        return self.shards.steps
 
     def begin_epoch(self, first_step: int) -> None:
         """Begin the sum of losses, and set the number of example 0 in the keys of random numbers."""
-        for worker in self.shards:
+        for worker in self.shards.workers:
             worker.runner.loss, worker.runner.first_step = 0.0, first_step
 
     def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
         """Make the runs from ``start``, where a batch begins, to before ``stop``, where one ends."""
-        for worker in self.shards:
+        for worker in self.shards.workers:
             worker.runner.choice = choice
         while start < stop:
             slices = _Slices(self, order, start, stop)
             try:
                 slices.run(progress)
             finally:
-                self._steps += -(-(slices.done - start) // self.batch_size)
+                self.shards.steps += -(-(slices.done - start) // self.batch_size)
             start = slices.done
             if slices.status:
-                self._recover(slices.status)
+                self.shards.recover(slices.status, self.team.failed)
 
     def measure(self, runs: int, seconds: float) -> None:
         """Let the next slice take as long as it should, by how long this one took."""
         fitting = runs / self.batch_size * _SLICE_SECONDS / max(seconds, 1e-9)
         self.slice_batches = max(1, min(int(fitting), 4 * self.slice_batches, 1 << 22))
-
-    def _recover(self, status: int) -> None:
-        """Make room or raise what the status stands for; what the failed batch has gathered is thrown away."""
-        try:
-            if self.team.failed < len(self.shards):
-                shard = self.shards[self.team.failed]
-                recover(shard.memories[shard.runner.failed], status)
-            elif status != Report.ROWS_FULL:
-                recover(self._memory, status)
-        finally:
-            for worker in self.shards:
-                for gradient in worker.gradients.values():
-                    gradient.clear()
-        self._make_room()
 
 
 class _Slices:

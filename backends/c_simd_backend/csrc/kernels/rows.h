@@ -57,8 +57,10 @@ static void kernel_accumulate_rows(const Instruction *instruction) {
 
 // Sums the rows that stand more than once in a gradient's list.
 static void merge_rows(Gradient *gradient) {
-    const int64_t count = gradient->count, cols = gradient->cols, mask = gradient->scratch_mask;
+    const int64_t count = gradient->count, cols = gradient->cols;
     if (count < 2) return;
+    int64_t mask = gradient->scratch_mask;
+    while (mask >> 1 >= 2 * count) mask >>= 1; // no more of the table than these rows need: it has to be cleared
     int32_t *place = gradient->scratch; // place + 1 in the list of the row that hashes here; 0: none
     memset(place, 0, (size_t)(mask + 1) * sizeof *place);
     gradient->count = 0;

@@ -69,6 +69,8 @@ def merge_rows(gradient, zero):
     count, cols, mask = word(gradient, COUNT), word(gradient, COLS), word(gradient, MASK)
     if count < 2:
         return
+    while mask >> 1 >= 2 * count:  # no more of the table than these rows need: it has to be cleared
+        mask >>= 1
     numbers, values, place = word(gradient, NUMBERS), word(gradient, VALUES), word(gradient, SCRATCH)
     for cell in range((mask + 1) // 2):  # two int32 at a time
         store(place, cell, 0)
