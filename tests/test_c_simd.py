@@ -10,6 +10,7 @@ import pytest
 
 import wyrm
 from wyrm import memory, native
+from wyrm.frontend.lowering.fuse import LONGEST
 from wyrm.memory import Report
 
 backend_module = pytest.importorskip("wyrm_c_simd.backend", reason="wyrm-c-simd is not installed")
@@ -45,7 +46,7 @@ def test_an_instruction_set_that_is_not_there_breaks_nothing_else():
 
 def test_every_kernel_is_there_for_every_instruction_set():
     for name, number in backend_module.INSTRUCTION_SETS.items():
-        for kernel in native.KERNELS:
+        for kernel in {*native.KERNELS, "fused_single", *(f"fused_sums_{n}" for n in (1, 2, 3, 4))} - {"lookup"}:
             for is_double in (False, True):
                 assert backend_module.lib.wyrm_kernel(number, is_double, kernel.encode()), (name, kernel)
         assert not backend_module.lib.wyrm_kernel(number, False, b"no such kernel")
@@ -63,6 +64,9 @@ def _enumeration(first: str) -> list[str]:
 def test_the_header_says_what_the_frontend_says():
     listed = re.findall(r"^(?:UN|BIN|TERN)ARY\((\w+),", (SOURCES / "kernels" / "elementwise.def").read_text(), re.MULTILINE)
     assert [*listed, "row_mean"] == list(native.OPCODES)
+    opcodes = re.findall(r"OPCODE_(\w+),", (SOURCES / "kernels" / "elementwise.h").read_text())
+    assert [name.lower() for name in opcodes] == ["row_mean", *native.CHAIN_OPCODES]
+    assert f"#define CHAIN_REGISTERS (5 * {LONGEST})" in (SOURCES / "kernels" / "chains.h").read_text()
     assert _enumeration("DENSE") == [name.upper() for name in native.INPUT_KINDS]
     assert _enumeration("FLOAT32") == [name.upper() for name in memory.SOURCE_DTYPES]
     for number, name in enumerate(_enumeration("INDEX_OUT_OF_RANGE"), 1):

@@ -1,5 +1,7 @@
 """Lowering: what programs hold, and that values which are alive at the same time never share memory."""
 
+import re
+
 import numpy as np
 import pytest
 import random_graphs
@@ -15,6 +17,8 @@ from wyrm.optim import SGD
 from wyrm.program import Slot
 
 ALL = frozenset(k.name for k in KERNELS.values() if k.optional)
+#: Without what test_fusion.py is about.
+PLAIN = ALL - {"fused", "lookup"}
 
 
 def program_of(node, purpose="interactive", kernels=ALL):
@@ -36,7 +40,7 @@ def factorization():
 
 def test_a_looked_up_row_is_updated_at_once():
     """No gradient is gathered where each table is looked up by one index."""
-    program = program_of(factorization(), "train")
+    program = program_of(factorization(), "train", PLAIN)
     assert kernels_of(program.forward) == ["gather", "gather", "row_dot", "subtract", "multiply"]
     assert kernels_of(program.backward) == ["multiply", "multiply", "multiply"]
     assert kernels_of(program.update) == ["update_rows", "update_rows"]
@@ -46,7 +50,7 @@ def test_a_looked_up_row_is_updated_at_once():
 def test_rows_looked_up_several_times_are_gathered_first():
     table = wyrm.ParameterNode(np.zeros((10, 4)))
     loss = table.index(wyrm.IndexInputNode()).vector_dot(table.index(wyrm.IndexInputNode()))
-    program = program_of(loss, "train")
+    program = program_of(loss, "train", PLAIN)
     assert kernels_of(program.backward) == ["accumulate_rows", "accumulate_rows"]
     assert kernels_of(program.update) == ["update_gradient"]
     assert program.parameters[0].rows_per_pass == 2
@@ -85,10 +89,13 @@ def test_programs_are_cached_by_what_they_compute():
 
 
 def test_programs_print():
-    text = str(program_of(factorization(), "train"))
+    text = str(program_of(factorization(), "train", PLAIN))
     assert "program for train, float32" in text
     assert "gather(value[0](10, 4), index[0](1, 1))" in text
     assert "value[1](10, 4) = update_rows(" in text and "rule=sgd" in text
+    text = str(program_of(factorization(), "train"))
+    assert "row_dot(value[0][index 0](1, 4), value[1][index 1](1, 4))" in text
+    assert re.search(r"chain=\d=subtract\(0,1\) \d=multiply\(\d,\d\) .* -> \(\d, \d", text)
 
 
 def test_programs_are_immutable():
@@ -143,7 +150,7 @@ def test_an_lstm_cell_is_differentiated_by_one_call():
     gates, cell = wyrm.ParameterNode(np.ones((2, 12))), wyrm.ParameterNode(np.ones((2, 3)))
     for loss, steps in ((gates.lstm_cell(cell).scalar_sum(), 1), (lstm_loss(2), 2)):
         for purpose in ("train", "interactive"):
-            program = program_of(loss, purpose)
+            program = program_of(loss, purpose, PLAIN)
             assert kernels_of(program.forward).count("lstm_cell") == steps
             assert kernels_of(program.backward).count("lstm_cell_vjp") == steps
             assert "lstm_cell" not in kernels_of(program.backward)
@@ -171,6 +178,15 @@ def cells(slot: Slot):
     return {slot.offset + i * slot.stride + j for i in range(rows) for j in range(cols)}
 
 
+def stored_and_read(instruction):
+    """The slots of an instruction's results, and of what it reads."""
+    if instruction.kernel != "fused":
+        return [instruction.out], instruction.operands
+    count = len(dict(instruction.attributes)["chain"].results)
+    slots = [instruction.out, *instruction.operands]
+    return slots[:count], slots[count:]
+
+
 def check_memory(program):
     """Run the program symbolically: every operand must still hold what was last written for it."""
     holds: dict[int, object] = {}
@@ -185,15 +201,18 @@ def check_memory(program):
     for slot in fixed + ([program.seed] if program.seed else []):
         write(slot, object())
     for n, instruction in enumerate((*program.forward, *program.backward, *program.update)):
-        operands = [slot for slot in instruction.operands if slot.buffer == 0]
+        results, read = stored_and_read(instruction)
+        operands = [slot for slot in read if slot.buffer == 0]
         assert all(cell in holds for slot in operands for cell in cells(slot)), f"{instruction} reads what nobody wrote"
-        if instruction.out.buffer == 0:
-            taken = cells(instruction.out)
-            assert not any(taken & cells(slot) for slot in operands), f"{instruction} writes where it reads"
+        for out in (slot for slot in results if slot.buffer == 0):
+            taken = cells(out)
+            # a chain reads an element before it stores one in its place
+            others = [slot for slot in operands if not (instruction.kernel == "fused" and slot == out)]
+            assert not any(taken & cells(slot) for slot in others), f"{instruction} writes where it reads"
             assert not any(taken & cells(slot) for slot in fixed), f"{instruction} overwrites an input or literal"
             if instruction.accumulate:
                 assert taken <= holds.keys()
-            write(instruction.out, n)
+            write(out, n)
     for slot in (*program.values.values(), *program.outputs):
         if slot.buffer == 0:
             assert cells(slot) <= holds.keys()
@@ -207,22 +226,23 @@ def test_memory_of_lstm_cells(kernels):
     for purpose in ("train", "interactive", "evaluate"):
         program = program_of(lstm_loss(3), purpose, kernels)
         check_memory(program)
-    program = program_of(lstm_loss(3), "interactive", kernels)
+    program = program_of(lstm_loss(3), "interactive", kernels - {"fused"})
     kept = [i.out for i in program.forward if i.kernel == "lstm_cell"]
     for slot in kept:
         others = [i.out for i in (*program.forward, *program.backward) if i.out.buffer == 0 and i.out != slot]
         assert not any(cells(slot) & cells(other) for other in others)
 
 
-def test_memory_of_random_programs():
+@pytest.mark.parametrize("kernels", [ALL, PLAIN], ids=["fused", "one by one"])
+def test_memory_of_random_programs(kernels):
     """The values come out right on poisoned memory only if nobody's memory is used again too early."""
-    for n in range(200):
+    for n in range(100):
         graph = random_graphs.random_graph(np.random.default_rng(SEED + n))
         for head in graph.heads:
-            check_memory(program_of(head))
+            check_memory(program_of(head, kernels=kernels))
             if head.needs_gradient:
-                check_memory(program_of(head.scalar_sum(), "train"))
-            check_memory(program_of(head, "evaluate"))
+                check_memory(program_of(head.scalar_sum(), "train", kernels))
+            check_memory(program_of(head, "evaluate", kernels))
 
 
 def test_interactive_programs_keep_values_through_the_backward_pass():

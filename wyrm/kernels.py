@@ -127,6 +127,10 @@ def _expand_lstm_cell_vjp(k: Any, gradient: Any, saved: Any, cell: Any) -> Any:
     return k.blocks(parts, [(0, n * width) for n in range(5)], (rows, 5 * width))
 
 
+def _never_expanded(k: Any, *operands: Any) -> Any:
+    raise ValueError("chains are made, for backends that take them, of calls that have been recorded one by one")
+
+
 def _elementwise(name: str, operands: str, formula: str) -> Kernel:
     return Kernel(name, tuple(operands.split()), formula, broadcast_shapes, elementwise=True)
 
@@ -190,6 +194,15 @@ KERNELS: dict[str, Kernel] = {
             lambda gradient, saved, cell: (cell[0], 5 * cell[1]),
             expansion=_expand_lstm_cell_vjp,
         ),
+        # many at once; a backend that declares them knows `row` buffers and chains (wyrm.program)
+        Kernel(
+            "lookup",
+            ("table", "index"),
+            "out = table[index[:, 0]] for one index, where it stands: no instruction but a slot of a `row` buffer",
+            lambda t, i: (i[0], t[1]),
+            expansion=lambda k, table, index: k.call("gather", table, index),
+        ),
+        Kernel("fused", ("...",), "the results of the steps of a chain", expansion=_never_expanded),
         # products
         Kernel("matmul", ("a", "b"), "out = (a.T if transpose_a else a) @ (b.T if transpose_b else b)", _matmul_shape),
         Kernel(

@@ -27,6 +27,19 @@ are kept per row, whether it may take a matrix as one row, address of catch_up o
 (the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
 :data:`OPCODES`; operands that there are not are 0.
 
+*Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In a chain
+of one element, a step has five words: ``[code, address of the result, of the operands a, b, c]``. The code is
+``(27 * opcode + 9 * a + 3 * b + c) * 2 + stored``; a, b and c say where the operand is: 0 at its address, 1 it is the result
+of the step before, 2 of the one before that. ``stored``: the result is wanted at its address. The opcodes are :data:`OPCODES`
+and then :data:`CHAIN_OPCODES`: ``store`` puts a where the result belongs, ``guard`` ends the chain where a is NaN or infinite,
+``end`` ends it; they are no steps before others. In other chains the words are ``[number of results, number of steps,
+registers of the results]`` and then four a step, ``[opcode, register, register, register]``; registers are numbered as in
+:class:`wyrm.program.Chain`.
+
+*Row*, one that is read where it stands: ``[address of its index, address of row 0, row stride in bytes, begin and end of its uses]``; a
+*use* is ``[where in the instructions the row's address belongs, what is to be added to it]``. They are put there once the inputs are
+loaded.
+
 *Input*: :data:`INPUT` words: ``[kind, dtype code, source, stride in bytes, count, destination, limit, mode, starts]``; kinds
 are positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPES`.
 
@@ -46,7 +59,9 @@ must have room for so many rows and for as many as the count says; claims of one
 *Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride, step]``: rows and columns of one example; the
 next one's are ``step`` bytes on in the slot.
 
-*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses. What is made of frames is in
+*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses, and follow each other. ``only`` is
+the address of a training program's only instruction, where that is a chain of one element with a guard, which may go through
+the examples by itself; else 0. What is made of frames is in
 :mod:`wyrm.native_runs`.
 """
 
@@ -64,16 +79,14 @@ from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
 from wyrm.errors import BackendError
 from wyrm.kernels import KERNELS
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Leaves, Memory, Sink, Source, address, aligned
+from wyrm.native_chains import CHAIN_OPCODES, OPCODES, encode_chain, single_steps
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
-from wyrm.program import Instruction, Program, Rule, Slot
+from wyrm.program import Chain, Instruction, Program, Rule, Slot
 
-__all__ = ["FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
+__all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
 
 Array = npt.NDArray[Any]
 
-#: How the steps of rules are numbered: elementwise kernels in the order of the kernel table.
-OPCODES = {name: number for number, name in enumerate(k.name for k in KERNELS.values() if k.elementwise)}
-OPCODES["row_mean"] = len(OPCODES)
 #: The kinds of inputs, by code; ``schedule`` is loaded as ``dense`` is.
 INPUT_KINDS = ("dense", "index", "bag", "random")
 #: The number of words that describe an input.
@@ -98,6 +111,8 @@ FRAME = (
     "claims_end",
     "sinks",
     "sinks_end",
+    "rows",
+    "rows_end",
     "real",
     "seed",
     "loss",
@@ -108,6 +123,7 @@ FRAME = (
     "examples",
     "length",
     "positions",
+    "only",
 )
 
 
@@ -192,15 +208,15 @@ class _NativeExecutable(Executable):
     # -- encoding
 
     def _encode(self, section: _Section, instruction: Instruction) -> None:
+        begin = len(section.words)
         kernel = KERNELS[instruction.kernel]
         slots = [instruction.out, *instruction.operands]
         shapes = [(slot.shape, slot.stride) for slot in slots]
-        if kernel.elementwise or kernel.name in ("copy", "row_dot"):
+        if kernel.elementwise or kernel.name in ("copy", "row_dot", "fused"):
             widest = shapes[0] if kernel.name != "row_dot" else max(shapes[1:], key=lambda s: s[0])
             shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
         elif kernel.name == "sum":
             shapes = _broadcast(shapes, shapes[1][0], flatten=False)
-        begin = len(section.words)
         section.words += [
             self.backend.kernel_address(instruction, self.program.dtype),
             0,  # the length, when it is known
@@ -208,14 +224,36 @@ class _NativeExecutable(Executable):
             self._attribute(instruction),
         ]
         for n, (slot, ((rows, cols), stride)) in enumerate(zip(slots, shapes, strict=True)):
-            buffer, offset = slot.buffer, self._byte_offset(slot)
-            if self.program.buffers[buffer].kind == "gradient" and (kernel.name, n) not in _HEADERS:
-                buffer += len(self.program.buffers)  # the dense matrix, not the header
-            section.relocate(buffer, offset)
+            header = (kernel.name, n) in _HEADERS
+            section.relocate(slot.buffer if header else self._memory(slot), self._byte_offset(slot))
             section.words += [rows, cols, stride]
+        if kernel.name == "fused":
+            chain = dict(instruction.attributes)["chain"]
+            if instruction.out.shape == (1, 1):
+                self._encode_single(section, chain, slots)
+            else:
+                section.words += encode_chain(chain)
         for repeated in instruction.body:
             self._encode(section, repeated)
         section.words[begin + 1] = len(section.words) - begin
+
+    def _encode_single(self, section: _Section, chain: Chain, slots: Sequence[Slot]) -> None:
+        """The steps of a chain of one element, and memory for what they compute."""
+        steps = single_steps(chain, slots, self.program.buffers)
+        memory = len(section.words) + 5 * len(steps)
+        for code, *places in steps:
+            section.words.append(code)
+            for place in places:
+                if isinstance(place, Slot):
+                    section.relocate(self._memory(place), self._byte_offset(place))
+                else:
+                    section.relocate(2 * len(self.program.buffers), 8 * (memory + place))
+        section.words += [0] * len(chain.steps)
+
+    def _memory(self, slot: Slot) -> int:
+        """The buffer that a slot's elements are in: of a gradient its dense matrix, not the header."""
+        dense = self.program.buffers[slot.buffer].kind == "gradient"
+        return slot.buffer + len(self.program.buffers) * dense
 
     def _byte_offset(self, slot: Slot) -> int:
         return slot.offset * (8 if self.program.buffers[slot.buffer].kind == "index" else self.itemsize)
@@ -226,6 +264,8 @@ class _NativeExecutable(Executable):
             return self._encode_rule(attributes["rule"])
         if instruction.kernel == "draw":
             return self._encode_draw(instruction)
+        if "chain" in attributes:
+            return 1 + len(instruction.operands)
         if "mean" in attributes:
             return int(attributes["mean"])
         return int(attributes.get("transpose_a", False)) + 2 * int(attributes.get("transpose_b", False))
@@ -282,8 +322,10 @@ class _Frame:
         program = executable.program
         self.memory = memory
         self.kept: list[Any] = [executable, memory]
-        bases = np.zeros(2 * len(program.buffers), np.int64)
+        bases = np.zeros(2 * len(program.buffers) + 1, np.int64)
         for n, buffer in enumerate(memory.buffers):
+            if buffer is None:
+                continue  # a row; its address depends on the example
             if isinstance(buffer, (GradientBuffer, BagBuffer, Clock)):
                 bases[n] = address(buffer.header)
                 if isinstance(buffer, GradientBuffer) and program.parameters[program.buffers[n].number].gradient == "dense":
@@ -292,6 +334,7 @@ class _Frame:
                 bases[n] = address(buffer)
         self.bases = bases
         code = self._table(executable.words)
+        bases[-1] = address(code)
         code[executable.places] += bases[executable.buffers]
         self.words = self._table(np.zeros(len(FRAME), np.int64))
         begin = address(code)
@@ -302,6 +345,25 @@ class _Frame:
         if program.seed is not None:
             self.set("seed", self.at(executable, program.seed))
         self.address = address(self.words)
+        self.set_records("rows", self._rows(executable, code))
+
+    def _rows(self, executable: _NativeExecutable, code: Array) -> list[list[int]]:
+        """Where the addresses of rows belong that are read where they stand."""
+        program = executable.program
+        numbers = {buffer: n for n, buffer in enumerate(program.buffers)}
+        uses: dict[int, list[int]] = {}
+        for place, n in zip(executable.places.tolist(), executable.buffers.tolist(), strict=True):
+            if n < len(program.buffers) and program.buffers[n].table is not None:
+                uses.setdefault(n, []).extend((address(code) + 8 * place, int(executable.words[place])))
+        records = []
+        for n, words in uses.items():
+            row, table = program.buffers[n], program.buffers[n].table
+            assert table is not None
+            array: Array = self.memory.buffers[numbers[table]]
+            index = self.at(executable, program.inputs[row.number].slot)
+            begin = address(self._table(np.array(words, np.int64)))
+            records.append([index, address(array), array.strides[0], begin, begin + 8 * len(words)])
+        return records
 
     def at(self, executable: _NativeExecutable, slot: Slot) -> int:
         """The address of a slot."""
@@ -397,6 +459,10 @@ def _feed_frame(
     frame.set_records("sinks", records)
     if program.purpose in ("train", "accumulate"):
         frame.set("loss", frame.at(executable, program.outputs[0]))
+        instructions = (*program.forward, *program.backward, *program.update)
+        chain = dict(instructions[0].attributes).get("chain") if len(instructions) == 1 else None
+        if chain is not None and chain.guard is not None:
+            frame.set("only", frame.words[0])
     frame.set("examples", 0 if program.purpose == "update" else examples, length, positions)
     return frame
 

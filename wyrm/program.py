@@ -21,6 +21,7 @@ __all__ = [
     "Attributes",
     "Buffer",
     "BufferKind",
+    "Chain",
     "InputSlot",
     "Instruction",
     "ParameterSlot",
@@ -35,7 +36,7 @@ __all__ = [
 
 Attributes = tuple[tuple[str, Any], ...]
 Purpose = Literal["interactive", "train", "accumulate", "evaluate", "update"]
-BufferKind = Literal["real", "index", "bag", "value", "gradient", "state", "scalars", "clock"]
+BufferKind = Literal["real", "index", "bag", "value", "gradient", "state", "scalars", "clock", "row"]
 
 
 # --- Slots and instructions -----------------------------------------------------------------------------------
@@ -48,12 +49,14 @@ class Buffer:
     ``real`` is the program's own memory for values, in its dtype, and ``index`` for indices, in int64: a workspace has
     one of each, and a ``bag`` for each input of that kind. ``value`` and ``gradient`` belong to parameter ``number``; ``state``
     to the state ``name`` that a rule keeps for it, ``clock`` to the steps that its rows have seen; ``scalars`` to rule
-    ``number`` of the program: learning rate and the like.
+    ``number`` of the program: learning rate and the like. ``row`` is no memory of its own: it is the row of ``table``, the buffer
+    of a value or state, that the one index of input ``number`` names, where it stands.
     """
 
     kind: BufferKind
     number: int = 0
     name: str = ""
+    table: Buffer | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,44 @@ class Program:
 
     def _text(self, slot: Slot) -> str:
         buffer = self.buffers[slot.buffer]
+        if buffer.table is not None:
+            return f"{buffer.table.kind}[{buffer.table.number}{buffer.table.name}][index {buffer.number}]{slot.shape}"
         place = f"{slot.offset}" if buffer.kind in ("real", "index") else f"{buffer.number}{buffer.name}"
         return f"{buffer.kind}[{place}]{slot.shape}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a ``fused`` instruction computes: elementwise kernels over registers, all of one shape.
+
+    The registers are, in order: the operands that are read, each broadcast to the shape, and what the steps compute. The
+    instruction's first operands are results, ``out`` the first of them: as many as ``results`` names registers. Results are
+    stored when every step has read what it needs, because they may stand where an operand does.
+
+    Beside the elementwise kernels there are the steps ``multiply_add``, a * b + c, ``multiply_subtract``, c - a * b, and ``copy``.
+
+    Attributes
+    ----------
+    operands
+        How many are read.
+    steps
+        Each computes the register after those before it.
+    results
+        The registers that are stored.
+    guard
+        The register of the loss: where it is NaN or infinite, it is the only result that is stored. ``None``: there is no such.
+    """
+
+    operands: int
+    steps: tuple[tuple[str, tuple[int, ...]], ...]
+    results: tuple[int, ...]
+    guard: int | None = None
+
+    def __str__(self) -> str:
+        """The steps as text."""
+        steps = [f"{self.operands + n}={kernel}{operands}" for n, (kernel, operands) in enumerate(self.steps)]
+        guard = "" if self.guard is None else f" guard {self.guard}"
+        return " ".join(steps).replace(", ", ",") + f" -> {self.results}{guard}"
 
 
 # --- Update rules ---------------------------------------------------------------------------------------------

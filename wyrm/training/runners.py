@@ -65,6 +65,8 @@ def bind_part(part: Part, gradient: Callable[[int], GradientBuffer]) -> tuple[Me
     for buffer in program.buffers[2:]:
         if buffer.kind == "gradient":
             buffers.append(gradient(buffer.number))
+        elif buffer.kind == "row":
+            buffers.append(None)
         elif buffer.kind == "bag":
             buffers.append(BagBuffer(program.inputs[buffer.number].slot.shape[0], program.dtype))
         else:

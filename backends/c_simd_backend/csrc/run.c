@@ -6,12 +6,22 @@
 #include <math.h>
 #include <string.h>
 
-#include "inputs.h"
+#include "feeding.h"
 
 static void walk(const Instruction *instruction, const Instruction *end) {
     while (instruction < end) {
         instruction->kernel(instruction);
         instruction = (const Instruction *)((const int64_t *)instruction + instruction->length);
+    }
+}
+
+// Puts the addresses of rows that are read where they stand into the instructions; the indices have been checked.
+static void point_to_rows(const Frame *frame) {
+    for (const Lookup *row = frame->rows; row < frame->rows_end; row++) {
+        char *address = row->table + *row->index * row->stride;
+        const RowUse *use = row->uses; // there is one at least
+        do *use->place = address + use->offset;
+        while (++use < row->uses_end);
     }
 }
 
@@ -42,6 +52,7 @@ int wyrm_forward(intptr_t address) {
         const int status = load_for_pass(frame, input);
         if (status) return status;
     }
+    point_to_rows(frame);
     walk(frame->forward, frame->forward_end);
     walk(frame->update, frame->update_end);
     return 0;
@@ -63,9 +74,6 @@ int wyrm_backward(intptr_t address, double weight) {
 
 // --- runs -----------------------------------------------------------------------------------------------------
 
-// How many runs ahead inputs are fetched into the cache: in random order, each is a miss.
-enum { AHEAD = 16 };
-
 static void drain(const Frame *frame, const Sink *sink, int64_t example, int64_t number) {
     const int64_t item = frame->real == FLOAT32 ? 4 : 8, row = sink->cols * item;
     char *to = sink->address + example * sink->stride;
@@ -73,50 +81,59 @@ static void drain(const Frame *frame, const Sink *sink, int64_t example, int64_t
     for (int64_t i = 0; i < sink->rows; i++) memcpy(to + i * row, from + i * sink->slot_stride * item, row);
 }
 
-// One run; returns a status before anything has changed.
-static int run_once(Frame *frame, const int64_t *examples, int64_t position) {
+// One run, by a plan or without; returns a status before anything has changed.
+static int run_once(Frame *frame, const Plan *plan, const int64_t *examples, int64_t position) {
     if (position >= frame->positions) return report(frame, ORDER_OUT_OF_RANGE, 0, 0, position);
     for (int64_t n = 0; n < frame->examples; n++)
         if ((uint64_t)examples[n] >= (uint64_t)frame->length) return report(frame, ORDER_OUT_OF_RANGE, 0, n, examples[n]);
-    for (const Input *input = frame->inputs; input < frame->inputs_end; input++) {
-        const int status = load_for_run(frame, input, examples, position);
-        if (status) return status;
-    }
+    const int wrong = plan ? load_planned(frame, plan, examples, position) : load_all(frame, examples, position);
+    if (wrong) return wrong;
+    point_to_rows(frame);
     walk(frame->forward, frame->forward_end);
     double loss = 0;
     if (frame->loss) {
         loss = frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
         if (!isfinite(loss)) return report(frame, NOT_FINITE, examples[0], 0, 0);
     }
-    const int status = claim_gradients(frame);
-    if (status) return status;
+    if (frame->claims < frame->claims_end) {
+        const int status = claim_gradients(frame);
+        if (status) return status;
+    }
     frame->losses += loss;
-    walk(frame->backward, frame->backward_end);
-    walk(frame->update, frame->update_end);
+    walk(frame->backward, frame->update_end); // the update follows
     for (const Sink *sink = frame->sinks; sink < frame->sinks_end; sink++)
         for (int64_t n = 0; n < frame->examples; n++) drain(frame, sink, examples[n], n);
     return 0;
 }
 
+// Many runs in one call of the program's only instruction. It stops where something is wrong, and does not begin if it is not of
+// that kind; returns where.
+static int64_t repeat(Frame *frame, const Plan *plan, const Order *order, int64_t start, int64_t stop) {
+    if (!frame->only || order->width != 1 || stop > frame->positions || !needs_only_reals(frame, plan)) return start;
+    Repetition repetition = {order->examples, start, stop, frame->length, plan->in_order, plan->reals, plan->reals_end, frame->loss, 0};
+    frame->only->accumulate = (int64_t)&repetition;
+    frame->only->kernel(frame->only);
+    frame->only->accumulate = 0;
+    frame->losses += repetition.losses;
+    return repetition.position;
+}
+
 // The runs from start to before stop, all by one part; those to before `known` may be of that part, too.
 static int run_stretch(Frame *frame, const Order *order, int64_t start, int64_t stop, int64_t known) {
-    for (int64_t position = start; position < stop; position++) {
-        if (position + AHEAD < known) {
-            const int64_t *ahead = order->examples + (position + AHEAD) * order->width;
-            for (const Input *input = frame->inputs; input < frame->inputs_end; input++)
-                for (int64_t n = 0; n < frame->examples; n++) prefetch_for_run(input, ahead[n], position + AHEAD);
-        }
-        const int status = run_once(frame, order->examples + position * order->width, position);
-        if (status) {
-            frame->report[4] = position;
-            return status;
-        }
+    Plan plan;
+    int status = make_plan(frame, &plan, order, start, stop);
+    int64_t position = status ? start : repeat(frame, &plan, order, start, stop);
+    for (; position < stop && !status; position++) {
+        if (plan.fetches) fetch_ahead(frame, &plan, order, position, known);
+        status = run_once(frame, &plan, order->examples + position * order->width, position);
+        if (status) break;
     }
-    return 0;
+    if (status) frame->report[4] = position;
+    return status;
 }
 
 int run_update(Frame *update, int64_t batch) {
-    const int status = run_once(update, 0, batch);
+    const int status = run_once(update, 0, 0, batch);
     if (status) update->report[4] = batch;
     return status;
 }

@@ -16,10 +16,55 @@ typedef struct {
 typedef struct Instruction {
     void (*kernel)(const struct Instruction *);
     int64_t length; // of this record, in words
-    int64_t accumulate;
+    int64_t accumulate; // of the only instruction of a program, a chain: the address of a Repetition
     int64_t attribute;
     Operand operand[];
 } Instruction;
+
+// Where the address of a row belongs, or one that lies some bytes further on.
+typedef struct {
+    char **place;
+    int64_t offset;
+} RowUse;
+
+// A row that is read where it stands.
+typedef struct {
+    const int64_t *index;
+    char *table;
+    int64_t stride; // bytes
+    const RowUse *uses, *uses_end;
+} Lookup;
+
+// A step of a chain of one element. `code` is the opcode and where the operands are; see chains.h.
+typedef struct {
+    int64_t code;
+    void *out;
+    const void *a, *b, *c;
+} SingleStep;
+
+// One number or index of each example: source + stride * example.
+typedef struct {
+    const char *source;
+    int64_t stride;
+    void *destination;
+    const void *input;
+} Single;
+
+// Examples for which a chain of one element is a whole step: it goes through all of them by itself.
+typedef struct {
+    const int64_t *order;
+    int64_t position, stop; // where it ends before is where a loss was NaN or infinite, or the example was not there
+    int64_t length;         // every example is below
+    int64_t in_order;       // inputs lie in memory as they are needed
+    const Single *reals, *reals_end;
+    const void *loss;
+    double losses;
+} Repetition;
+
+// A step of a chain, over registers.
+typedef struct {
+    int64_t opcode, a, b, c;
+} ChainStep;
 
 // The gradient of a parameter: a dense matrix (where there is one) and a list of rows.
 typedef struct {
@@ -112,6 +157,7 @@ typedef struct {
     const Input *inputs, *inputs_end;
     const Claim *claims, *claims_end;
     const Sink *sinks, *sinks_end;
+    const Lookup *rows, *rows_end;
     int64_t real; // FLOAT32 or FLOAT64
     void *seed;
     const void *loss;
@@ -122,6 +168,7 @@ typedef struct {
     int64_t examples;   // of a run
     int64_t length;     // every example is below
     int64_t positions;  // every position is below
+    Instruction *only;  // the program's only instruction, where it is a chain of one element; else null
 } Frame;
 
 // Which examples each run takes: the first ones of a row.

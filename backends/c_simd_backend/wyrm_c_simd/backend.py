@@ -10,6 +10,7 @@ from wyrm.errors import BackendError, CapabilityError
 from wyrm.native import NativeBackend
 from wyrm_c_simd import ENVIRONMENT_VARIABLE
 from wyrm_c_simd._native import ffi, lib
+from wyrm_c_simd.chains import chain_kernel
 
 __all__ = ["INSTRUCTION_SETS", "CSimdBackend"]
 
@@ -54,7 +55,8 @@ class CSimdBackend(NativeBackend):
 
     def kernel_address(self, instruction: Instruction, dtype: str) -> int:
         """Where the library has the kernel for the chosen instruction set."""
-        address: int = lib.wyrm_kernel(self._number, dtype == "float64", instruction.kernel.encode())
+        name = chain_kernel(instruction) if instruction.kernel == "fused" else instruction.kernel
+        address: int = lib.wyrm_kernel(self._number, dtype == "float64", name.encode())
         if not address:
             raise BackendError(f"the native library has no kernel {instruction.kernel!r}")
         return address

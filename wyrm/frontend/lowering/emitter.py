@@ -7,9 +7,11 @@ broadcasting makes superfluous. Optional kernels that the backend lacks are expa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from wyrm.errors import OptionError
 from wyrm.kernels import KERNELS, broadcast_shapes
@@ -30,7 +32,8 @@ class Value:
     place
         Where it is found: ``("input", n)``, ``("index", n)``, ``("bag", n)``, ``("value", parameter)``,
         ``("gradient", parameter)``, ``("state", parameter, name)``, ``("clock", parameter, rule)``, ``("scalars", rule)``,
-        ``("literal", number)``, ``("seed",)``, ``("rank",)``; ``("drawn",)``, beside the kernel, for indices that are drawn.
+        ``("literal", number)``, ``("seed",)``, ``("rank",)``; ``("row", index, "", place of a table)``. Of a value that is
+        computed: where it is stored; ``("drawn",)`` for indices that are drawn.
     onto
         The value to which the kernel's result is added, in place; nobody reads that one afterwards.
     uses
@@ -75,11 +78,16 @@ class Emitter:
         Whether what is random in training is to be left out.
     draws
         The draws, each with the value that ends it; ``None``: the first number stands.
+    tables
+        The parameters of which single rows may be read where they stand, because nothing changes them before the last read.
     """
 
-    def __init__(self, optional_kernels: frozenset[str] = frozenset(), evaluating: bool = False) -> None:
+    def __init__(
+        self, optional_kernels: frozenset[str] = frozenset(), evaluating: bool = False, tables: Container[int] = ()
+    ) -> None:
         self.optional_kernels = optional_kernels
         self.evaluating = evaluating
+        self.tables = tables
         self.values: list[Value] = []
         self.limits: dict[Value, int] = {}
         self.literals: dict[float, Value] = {}
@@ -202,9 +210,15 @@ class Emitter:
     # -- rows
 
     def gather(self, table: Value, index: Value) -> Value:
-        """``table[index]``."""
+        """``table[index]``; of a parameter, one row is read where it stands if it may be."""
         self._limit(index, table.shape[0])
+        if index.place[:1] == ("index",) and index.shape[0] == 1 and table.place[:1] == ("value",) and table.place[1] in self.tables:
+            return self.row(table.place, index, table.shape[1])
         return self.call("gather", table, index)
+
+    def row(self, table: tuple[Any, ...], index: Value, width: int) -> Value:
+        """The row that ``index``, an input of one index, names of the table that is found at a place."""
+        return Value("", shape=(1, width), place=("row", index.place[1], "", table))
 
     def pick(self, a: Value, index: Value) -> Value:
         """The element of each row of ``a`` that ``index`` names."""
@@ -261,6 +275,12 @@ class Emitter:
 
     def total(self, parts: list[Value]) -> Value:
         """The sum of contributions to one gradient, all of one shape."""
+        if len(parts) > 1:
+            products = [part for part in parts if _is_temporary(part) and _reads_columns(part)]
+            if len(products) > 1:
+                parts = [part for part in parts if part not in products] + [self._one_product(products)]
+            elif _are_a_whole(parts):
+                return self.blocks([p.operands[0] for p in parts], [_corner(p) for p in parts], parts[0].shape)
         total: Value | None = None
         own = [part for part in parts if _is_temporary(part)]
         for part in own:
@@ -276,6 +296,24 @@ class Emitter:
                 total, free = self.accumulate(total, part), True
         assert total is not None
         return total
+
+    def _one_product(self, products: Sequence[Value]) -> Value:
+        """The sum of a.T @ b over several a and b, as one product of all their rows."""
+        left, right = (self._stacked([product.operands[n] for product in products]) for n in (0, 1))
+        total = self.matmul(left, right, transpose_a=True)
+        total.uses += 1
+        return total
+
+    def _stacked(self, parts: Sequence[Value]) -> Value:
+        """Matrices of equally many columns, one below the other; of slices, what they are slices of."""
+        rows = sum(part.shape[0] for part in parts)
+        bases = [part.operands[0] for part in parts if part.kernel == "slice"]
+        cols, base = parts[0].shape[1], parts[0].attributes.get("col", 0)
+        alike = {(b.shape[1], p.shape[0] == b.shape[0], p.attributes["col"]) for b, p in zip(bases, parts, strict=False)}
+        if len(bases) == len(parts) and len(alike) == 1 and all(whole for _, whole, _ in alike) and len(set(bases)) == len(bases):
+            return self.slice(self._stacked(bases), (0, rows), (base, base + cols))
+        begins = [sum(part.shape[0] for part in parts[:n]) for n in range(len(parts))]
+        return self.blocks(parts, [(begin, 0) for begin in begins], (rows, cols))
 
     def accumulate(self, target: Value | None, part: Value) -> Value:
         """Add a contribution onto a target that is free to be changed; without a target, begin with zeros."""
@@ -325,6 +363,28 @@ def _is_just(kernel: str, value: Value) -> bool:
 def _is_temporary(value: Value) -> bool:
     """Whether nobody but one sum of contributions refers to a computed value."""
     return value.uses == 1 and value.kernel not in ("", "view", "slice", "rows") and value.onto is None
+
+
+def _reads_columns(value: Value) -> bool:
+    """Whether a value is a product a.T @ b."""
+    return value.kernel == "matmul" and bool(value.attributes["transpose_a"]) and not value.attributes["transpose_b"]
+
+
+def _corner(pad: Value) -> tuple[int, int]:
+    """Where a padded matrix begins."""
+    return pad.attributes["row"], pad.attributes["col"]
+
+
+def _are_a_whole(parts: Sequence[Value]) -> bool:
+    """Whether padded matrices lie beside or below each other, without gaps."""
+    if not all(_is_temporary(part) and part.kernel == "pad" for part in parts):
+        return False
+    covered = np.zeros(parts[0].shape, np.int64)
+    for part in parts:
+        row, col = _corner(part)
+        rows, cols = part.operands[0].shape
+        covered[row : row + rows, col : col + cols] += 1
+    return bool((covered == 1).all())
 
 
 def _without_copies(operands: tuple[Value, ...], shape: Shape) -> tuple[Value, ...]:

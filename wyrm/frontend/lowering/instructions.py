@@ -8,10 +8,10 @@ from wyrm.frontend.lowering.emitter import Value
 from wyrm.frontend.lowering.layout import Layout, part
 from wyrm.program import Instruction, Slot
 
-__all__ = ["instructions", "live"]
+__all__ = ["EFFECTS", "instructions", "live"]
 
 #: Kernels that act on what belongs to a parameter, for which accumulating has no meaning of its own.
-_EFFECTS = frozenset(
+EFFECTS = frozenset(
     {
         "accumulate_rows",
         "accumulate_bag",
@@ -45,12 +45,18 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
     for value in values:
         if value.kernel in ("view", "slice") or value in repeated:
             continue
+        if value.kernel == "fused":
+            stored, *slots = [layout.slot(v) for v in (*value.attributes["results"], *value.operands)]
+            result.append(Instruction("fused", stored, tuple(slots), (("chain", value.attributes["chain"]),)))
+            continue
         out: Slot = layout.slot(value)
         operands = tuple(layout.slot(operand) for operand in value.operands)
-        accumulate = value.onto is not None and value.kernel not in _EFFECTS
+        accumulate = value.onto is not None and value.kernel not in EFFECTS
         if value.kernel == "blocks":
             for operand, (row, col) in zip(operands, value.attributes["places"], strict=True):
-                result.append(Instruction("copy", part(out, row, col, operand.shape), (operand,), (), accumulate))
+                place = part(out, row, col, operand.shape)
+                if place != operand:  # else it has been computed there
+                    result.append(Instruction("copy", place, (operand,), (), accumulate))
         elif value.kernel == "pad":
             inside = part(out, value.attributes["row"], value.attributes["col"], operands[0].shape)
             if not accumulate:

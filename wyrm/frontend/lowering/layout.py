@@ -2,7 +2,8 @@
 
 Values that are to be kept have memory of their own. The others share it: a value takes a gap that earlier ones, read for
 the last time, have left. What the body of a draw reads stays until the body's end, as the body may be repeated. A value that is
-accumulated onto another stands where that one does; a view stands inside what it views.
+accumulated onto another stands where that one does; a view stands inside what it views. Rows of blocks that are put one below
+the other are computed where they belong, without a copy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from wyrm.frontend.lowering.emitter import Value
 from wyrm.memory import ALIGNMENT
 from wyrm.program import Buffer, Shape, Slot
 
-__all__ = ["Layout", "part"]
+__all__ = ["Layout", "part", "results"]
 
 #: Values of no more bytes than this are not given a cache line of their own.
 _SMALL = 16
@@ -44,6 +45,8 @@ class Layout:
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
+        #: Values that are computed inside blocks, and from which row on.
+        self.inside = _inside(order)
         last = self._last_uses(order, kept)
         for value in kept:
             if not value.kernel:
@@ -52,25 +55,37 @@ class Layout:
         for value, position in last.items():
             ending.setdefault(position, []).append(value)
         for position, value in enumerate(order):
-            self.slot(value)
+            for result in results(value):
+                self.slot(result)
             for dead in ending.get(position, ()):
                 slot = self._slots.get(dead)
                 if slot is not None and slot.buffer == 0 and dead.kernel:
                     self._release(slot.offset, slot.shape[0] * slot.shape[1])
 
-    @staticmethod
-    def _last_uses(order: list[Value], kept: list[Value]) -> dict[Value, int]:
+    def _owner(self, value: Value) -> Value:
+        """The value whose memory a value stands in."""
+        while True:
+            if value.onto is not None:
+                value = value.onto
+            elif value.kernel in ("view", "slice"):
+                value = value.operands[0]
+            elif value in self.inside:
+                value = self.inside[value][0]
+            else:
+                return value
+
+    def _last_uses(self, order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
         last: dict[Value, int] = {}
         ends: dict[Value, int] = {}  # of the body that a value stands in
         for position, value in enumerate(order):
             ends |= dict.fromkeys(value.body, position + len(value.body))
-            for used in (value, *value.operands):
-                owner = _owner(used)
+            for used in (*results(value), *value.operands):
+                owner = self._owner(used)
                 outside = value in ends and ends.get(owner) != ends[value]
                 last[owner] = max(last.get(owner, 0), ends[value] if outside else position)
         for value in kept:
-            last[_owner(value)] = len(order)
+            last[self._owner(value)] = len(order)
         return last
 
     def slot(self, value: Value) -> Slot:
@@ -84,6 +99,9 @@ class Layout:
         if value.onto is not None:
             return self.slot(value.onto)
         rows, cols = value.shape
+        if value in self.inside:
+            whole, row = self.inside[value]
+            return part(self.slot(whole), row, 0, value.shape)
         if value.kernel == "view":
             base = self.slot(value.operands[0])
             return Slot(base.buffer, base.offset, value.shape, cols)
@@ -93,6 +111,10 @@ class Layout:
         if kind in ("index", "drawn"):
             offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows
             return Slot(1, offset, value.shape, 1)
+        if kind == "row":
+            table = Buffer(*value.place[3])
+            self._buffer(table)
+            return Slot(self._buffer(Buffer("row", value.place[1], table=table)), 0, value.shape, cols)
         if kind in ("bag", "value", "gradient", "state", "scalars", "clock"):
             return Slot(self._buffer(Buffer(kind, *value.place[1:])), 0, value.shape, cols)
         return Slot(0, self._take(rows * cols), value.shape, cols)
@@ -135,17 +157,29 @@ class Layout:
         self._gaps.append((start, end - start))
 
 
+def results(value: Value) -> tuple[Value, ...]:
+    """What a value stands for in memory: itself, or the results of a chain."""
+    several: tuple[Value, ...] = value.attributes.get("results", (value,))
+    return several
+
+
 def part(slot: Slot, row: int, col: int, shape: Shape) -> Slot:
     """The part of a slot that begins at (row, col)."""
     return Slot(slot.buffer, slot.offset + row * slot.stride + col, shape, slot.stride)
 
 
-def _owner(value: Value) -> Value:
-    """The value whose memory a value stands in."""
-    while True:
-        if value.onto is not None:
-            value = value.onto
-        elif value.kernel in ("view", "slice"):
-            value = value.operands[0]
-        else:
-            return value
+def _inside(order: Sequence[Value]) -> dict[Value, tuple[Value, int]]:
+    """For each value that can be computed inside blocks, the blocks and the row it begins in.
+
+    Neither it nor the blocks may be changed afterwards, and it has to be as wide as they are.
+    """
+    changed = {value.onto for value in order}
+    computed = {result for value in order for result in results(value)}
+    inside: dict[Value, tuple[Value, int]] = {}
+    for blocks in order:
+        if blocks.kernel == "blocks" and blocks.onto is None and blocks not in changed:
+            for value, (row, _) in zip(blocks.operands, blocks.attributes["places"], strict=True):
+                plain = value.kernel not in ("view", "slice") and value.onto is None and not value.place
+                if plain and value in computed and value not in changed and value.shape[1] == blocks.shape[1]:
+                    inside.setdefault(value, (blocks, row))
+    return inside

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from wyrm.frontend.lowering.differentiate import differentiate
 from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, Value, part_options
+from wyrm.frontend.lowering.fuse import fused, fused_step
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.trace import Trace
@@ -85,13 +86,16 @@ class _Lowering:
         evaluating: bool,
     ) -> None:
         self.trace, self.purpose, self.training = trace, purpose, training
-        self.k = Emitter(optional_kernels, evaluating)
         self.values: list[Value] = []
         self.parameters = {number: p for p, number in enumerate(trace.leaves(PARAMETER))}
         self.uses = [ParameterSlot(trace.records[number].shape) for number in self.parameters]
         self.lazy = lazy or tuple((how,) if how is not None and how.rule.catch_up else () for how in training)
+        in_place = purpose != "interactive" and "lookup" in optional_kernels
+        tables = {p for p in self.parameters.values() if in_place and not (self.lazy and self.lazy[p])}
+        self.k = Emitter(optional_kernels, evaluating, tables)
         self.effects: list[Value] = []
         self.inputs: list[Value] = []
+        self.outputs: dict[int, Value] = {}
         self.updates = Updates(self.k)
         self.seed: Value | None = None
         self.contributions: dict[int, list[Value]] = {}
@@ -106,7 +110,7 @@ class _Lowering:
         if self.purpose == "train":
             self._apply_rules()
         ends.append(len(k.values))
-        roots = [self.values[root] for root in trace.roots]
+        roots = [self.outputs.get(root, self.values[root]) for root in trace.roots]
         results = self.values if self.purpose == "interactive" else roots
         found = [*self.inputs, *(value for value, _, _ in self.updates.schedules), *k.literals.values()]
         found += [self.seed] if self.seed else []
@@ -115,6 +119,8 @@ class _Lowering:
         begins = [0, *ends]
         sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
         sections[0] = arranged(k, sections[0])
+        if "fused" in k.optional_kernels:
+            sections = self._fused(sections, roots, results)
         layout = Layout(trace.dtype, sections, [*found, *results])
         forward, backward, update = (instructions(layout, section) for section in sections)
         leaves = trace.leaves(*INPUTS)
@@ -154,6 +160,11 @@ class _Lowering:
             value.uses += 1  # the node's own: nothing is accumulated onto it
             self.values.append(value)
         self.effects += [until for until in k.draws.values() if until is not None]
+        if any(until is not None for until in k.draws.values()):
+            k.optional_kernels -= {"fused"}  # what is repeated stays as it was recorded
+        for root in self.trace.roots:
+            if self.values[root].place[:1] == ("row",):  # results are read after the parameters have changed
+                self.outputs[root] = k.call("copy", self.values[root], shape=self.values[root].shape)
         if any(self.lazy):
             values = {p: self.values[n] for n, p in self.parameters.items()}
             self.effects += self.updates.catch_up_before(values, self.lazy)
@@ -184,6 +195,17 @@ class _Lowering:
                 self.uses[p] = ParameterSlot(target.shape, "dense")
             elif not row_sparse:
                 self.contributions[number] = [k.total(parts)]
+
+    def _fused(self, sections: list[list[Value]], roots: list[Value], results: list[Value]) -> list[list[Value]]:
+        """The sections with elementwise calls fused; those of a training step as one."""
+        if self.purpose == "train":
+            forward, rest = fused_step([v for section in sections for v in section], {*roots}, roots[0])
+            return [forward, [], rest]
+        read = {*results, *self.effects}
+        for section in sections:
+            own = set(section)
+            read.update(o for v in section for o in (*v.operands, v.onto) if o is not None and o not in own)
+        return [fused(section, read) for section in sections]
 
     def _gather(self, p: int, parts: Sequence[Value]) -> None:
         """Let the rows of a parameter's gradient be appended to its buffer."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.inline import inlined, stored
 from wyrm.frontend.lowering.instructions import instructions
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.program import InputSlot, ParameterSlot, Program, Rule, Shape
@@ -86,16 +87,51 @@ class Updates:
             for optimizer in {u.training.optimizer for u in self._updates if GRADIENT_SCALE in u.training.rule.scalars}
         }
         effects = []
-        for update in self._updates:
+        changed: list[tuple[Value, Value]] = []  # inlined: where results are to be stored, once all have been computed
+        for update in [u if self._can_inline(u) else self._apart(u) for u in self._updates]:
+            scale = scales.get(update.training.optimizer)
+            if self._can_inline(update):
+                changed += self._inlined(update, scale)
+                continue
             training, p = update.training, update.parameter
             scalars = self.given(training)
             if GRADIENT_SCALE in training.rule.scalars:
-                scale = scales[training.optimizer]
+                assert scale is not None
                 scalars = k.blocks([scalars, scale], [(0, 0), (0, training.given)], (1, training.given + 1))
             beside = _beside(p, update.value.shape, training, scalars)
             effects.append(k.effect(update.name, update.value, *update.operands, *beside, rule=training.rule))
+        effects += [stored(k, target, result) for target, result in changed]
         effects += [k.effect("tick", _clock(p, training)) for p, training in self._ticks]
         return effects
+
+    def _apart(self, update: _Update) -> _Update:
+        """An update with a copy of its gradient, where that is itself a parameter, which another update may change."""
+        *index, gradient = update.operands
+        found = gradient
+        while found.kernel in ("view", "slice"):
+            found = found.operands[0]
+        if found.place[:1] not in (("value",), ("row",)):
+            return update
+        return update._replace(operands=(*index, self.k.call("copy", gradient, shape=gradient.shape)))
+
+    def _can_inline(self, update: _Update) -> bool:
+        """Whether an update can be made of elementwise calls, and it helps."""
+        if update.name == "update_gradient" or not update.training.rule.by_element or "fused" not in self.k.optional_kernels:
+            return False
+        by_input = update.operands[0].place[:1] == ("index",)
+        return update.name == "update" or (by_input and update.parameter in self.k.tables)
+
+    def _inlined(self, update: _Update, scale: Value | None) -> list[tuple[Value, Value]]:
+        k, p, rule = self.k, update.parameter, update.training.rule
+        value, gradient, scalars = update.value, update.operands[-1], self.given(update.training)
+        states = _beside(p, value.shape, update.training, scalars)[:-1]
+        if update.name == "update_rows":
+            value, *states = (k.row(found.place, update.operands[0], found.shape[1]) for found in (value, *states))
+        numbers = [k.slice(scalars, (0, 1), (n, n + 1)) for n in range(update.training.given)]
+        if GRADIENT_SCALE in rule.scalars:
+            assert scale is not None
+            numbers.append(scale)
+        return inlined(k, rule, value, gradient, states, numbers)
 
     def given(self, training: Training, lag: int = 0) -> Value:
         """The scalars that an optimizer gives, of this step or of an earlier one."""

@@ -12,13 +12,6 @@ INLINE real bag_factor(const Bag *bag, int64_t number, int64_t mean) {
     return 1 / sum;
 }
 
-// out += factor * a, n elements.
-INLINE void add_scaled(real *out, real factor, const real *a, int64_t n) {
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) store(out + j, load(out + j) + factor * load(a + j));
-    if (j < n) store_part(out + j, load_part(out + j, n - j) + factor * load_part(a + j, n - j), n - j);
-}
-
 static void kernel_gather_bag(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *table = &instruction->operand[1];
     const Bag *bag = instruction->operand[2].data;

@@ -5,6 +5,26 @@
 #include "../table.h"
 #include "functions.h"
 
+// The number of each elementwise kernel, by its place in elementwise.def; then what rules and chains have
+// besides.
+enum {
+#define UNARY(NAME, VALUE) OPCODE_##NAME,
+#define BINARY(NAME, VALUE) OPCODE_##NAME,
+#define TERNARY(NAME, VALUE) OPCODE_##NAME,
+#include "elementwise.def"
+#undef UNARY
+#undef BINARY
+#undef TERNARY
+    OPCODE_ROW_MEAN,
+    OPCODE_multiply_add,
+    OPCODE_multiply_subtract,
+    OPCODE_copy,
+    OPCODE_STORE,
+    OPCODE_GUARD,
+    OPCODE_END,
+    OPCODES
+};
+
 typedef vec (*Unary)(vec);
 typedef vec (*Binary)(vec, vec);
 typedef vec (*Ternary)(vec, vec, vec);
@@ -36,6 +56,19 @@ INLINE void put_part(real *to, vec v, int64_t count, int accumulate) {
 
 INLINE real *row_of(const Operand *operand, int64_t i) { return (real *)operand->data + i * operand->stride; }
 
+// Whole vectors are stored, though only n elements count: a load that follows a store of part of it has to wait.
+INLINE void read_row(real *to, const real *from, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) store(to + j, load(from + j));
+    if (j < n) store(to + j, load_part(from + j, n - j));
+}
+
+INLINE void write_row(real *to, const real *from, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) store(to + j, load(from + j));
+    if (j < n) store_part(to + j, load(from + j), n - j);
+}
+
 // One row of n elements; `one_a` and so on say that an operand has a single column. The flags are constants where this is used.
 INLINE void unary_row(Unary f, real *out, const real *a, int one_a, int64_t n, int accumulate) {
     int64_t j = 0;
@@ -47,6 +80,13 @@ INLINE void binary_row(Binary f, real *out, const real *a, int one_a, const real
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) put(out + j, f(take(a, one_a, j), take(b, one_b, j)), accumulate);
     if (j < n) put_part(out + j, f(take_part(a, one_a, j, n - j), take_part(b, one_b, j, n - j)), n - j, accumulate);
+}
+
+// out += factor * a, n elements.
+INLINE void add_scaled(real *out, real factor, const real *a, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) store(out + j, load(out + j) + factor * load(a + j));
+    if (j < n) store_part(out + j, load_part(out + j, n - j) + factor * load_part(a + j, n - j), n - j);
 }
 
 INLINE void unary_rows(Unary f, const Instruction *instruction, int accumulate) {

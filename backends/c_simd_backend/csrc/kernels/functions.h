@@ -21,36 +21,59 @@ INLINE vec with_sign(vec x, vec sign) { return (vec)((ivec)x | ((ivec)sign & (iv
 // 2 to the power of n, a whole number within the exponent's range.
 INLINE vec power_of_two(ivec n) { return (vec)((n + EXPONENT_BIAS) << MANTISSA_BITS); }
 
-// e to the power of x. x = n ln 2 + r with |r| <= ln 2 / 2; the power of two comes in two factors, so that results below the
-// normal range come out right.
-INLINE vec exponential(vec x) {
+// A number as n ln 2 + r with a whole n and |r| <= ln 2 / 2.
+typedef struct {
+    vec n;
+    ivec whole;                 // n once more
+    vec numerator, denominator; // of e to the power of r, less 1
+} Power;
+
+INLINE Power power_of_e(vec x) {
+    Power power;
 #ifdef WYRM_DOUBLE
-    const real low = -746, high = 710, magic = 6755399441055744.0; // 1.5 * 2^52: adding it rounds to whole numbers
+    const real magic = 6755399441055744.0; // 1.5 * 2^52: adding it rounds to whole numbers
     const real log2e = 1.4426950408889634, ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
 #else
-    const real low = -104, high = 89, magic = 12582912; // 1.5 * 2^23
+    const real magic = 12582912; // 1.5 * 2^23
     const real log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
 #endif
-    x = choose(x < low, splat(low), x);
-    x = choose(x > high, splat(high), x);
     const vec shifted = x * log2e + magic;
-    const vec whole = shifted - magic;
-    const vec r = (x - whole * ln2_high) - whole * ln2_low;
+    power.n = shifted - magic;
+    power.whole = (ivec)shifted - (ivec)splat(magic);
+    const vec r = (x - power.n * ln2_high) - power.n * ln2_low;
     const vec square = r * r;
 #ifdef WYRM_DOUBLE
     const vec p = r * ((1.26177193074810590878e-4 * square + 3.02994407707441961300e-2) * square + 1.0);
     const vec q = ((3.00198505138664455042e-6 * square + 2.52448340349684104192e-3) * square + 2.27265548208155028766e-1) * square + 2.0;
-    const vec result = 1.0 + 2.0 * p / (q - p);
+    power.numerator = 2.0 * p;
+    power.denominator = q - p;
 #else
     vec p = 1.9875691500e-4f * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    const vec result = p * square + r + 1.0f;
+    power.numerator = p * square + r;
+    power.denominator = splat(1);
 #endif
-    const ivec n = (ivec)shifted - (ivec)splat(magic), half = n >> 1;
-    return result * power_of_two(half) * power_of_two(n - half);
+    return power;
+}
+
+// e to the power of x. The power of two comes in two factors, so that results below the normal range come out right.
+INLINE vec exponential(vec x) {
+#ifdef WYRM_DOUBLE
+    const real low = -746, high = 710;
+#else
+    const real low = -104, high = 89;
+#endif
+    const Power power = power_of_e(limited(x, low, high));
+    const vec power_of_r = power.numerator / power.denominator + 1;
+#ifdef __AVX512F__
+    return OF_TWO(scalef, power_of_r, power.n);
+#else
+    const ivec half = power.whole >> 1;
+    return power_of_r * power_of_two(half) * power_of_two(power.whole - half);
+#endif
 }
 
 // The natural logarithm. x = 2^n (1 + r) with 1 + r between sqrt(1/2) and sqrt(2).
@@ -117,23 +140,21 @@ INLINE vec power(vec x, vec y) {
     return x;
 }
 
-// For |x| < 0.625 by a polynomial, as 1 - exp(-2|x|) would lose digits there; else (1 - e) / (1 + e) with e = exp(-2|x|).
+// With m = exp(-2|x|) - 1, it is -m / (m + 2), which loses no digits where x is small; and 1 - 2 (m + 1) / (m + 2), which is the
+// more precise where x is large. Beyond 20, it is 1.
 INLINE vec hyperbolic_tangent(vec x) {
-    const vec size = magnitude(x), e = exponential(-2 * size);
-    const vec large = with_sign((1 - e) / (1 + e), x);
-    const vec z = x * x;
+    const vec size = magnitude(x);
+    const Power power = power_of_e(limited(-2 * size, -40, 0));
+    const vec scale = power_of_two(power.whole), one = power.denominator;
+    const vec m = power.numerator * scale + (scale - 1) * one; // all of these times the denominator
 #ifdef WYRM_DOUBLE
-    const vec p = (-9.64399179425052238628e-1 * z - 9.92877231001918586564e1) * z - 1.61468768441708447952e3;
-    const vec q = ((z + 1.12811678491632931402e2) * z + 2.23548839060100448583e3) * z + 4.84406305325125486048e3;
-    const vec small = x + x * (z * p / q);
+    const ivec is_large = size > 0.625;
+    const vec e = (power.numerator + one) * scale;
+    const vec quotient = choose(is_large, 2 * e, m) / choose(is_large, e + one, m + 2 * one);
+    return with_sign(magnitude(choose(is_large, 1 - quotient, quotient)), x);
 #else
-    vec p = -5.70498872745e-3f * z + 2.06390887954e-2f;
-    p = p * z - 5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z - 3.33332819422e-1f;
-    const vec small = p * z * x + x;
+    return with_sign(magnitude(m / (m + 2 * one)), x);
 #endif
-    return with_sign(choose(size < (real)0.625, small, large), x);
 }
 
 // 1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow.

@@ -4,6 +4,7 @@
 #include "kernels.h"
 
 #include "cells.h"
+#include "chains.h"
 #include "draws.h"
 #include "products.h"
 #include "random.h"
@@ -18,6 +19,12 @@
 const Kernel WYRM_KERNELS[] = {
 #include "elementwise.def"
     ENTRY(copy)
+    ENTRY(fused)
+    ENTRY(fused_single)
+    ENTRY(fused_sums_1)
+    ENTRY(fused_sums_2)
+    ENTRY(fused_sums_3)
+    ENTRY(fused_sums_4)
     ENTRY(sum)
     ENTRY(row_max)
     ENTRY(transpose)

@@ -19,6 +19,12 @@ INLINE real dot(const real *a, const real *b, int64_t n) {
 
 static void kernel_row_dot(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *a = &instruction->operand[1], *b = &instruction->operand[2];
+    if (out->rows == 1 && a->cols == b->cols) {
+        const real product = dot(a->data, b->data, a->cols);
+        real *to = out->data;
+        *to = instruction->accumulate ? *to + product : product;
+        return;
+    }
     for (int64_t i = 0; i < out->rows; i++) {
         real *to = row_of(out, i);
         const real *from_a = row_of(a, i), *from_b = row_of(b, i);
@@ -42,39 +48,114 @@ typedef struct {
     int64_t row, col;
 } Left;
 
-// A block of the product, `height` rows by `width` vectors, kept in registers while p runs; the last vector may be a part.
+// Vectors that a block of four rows is wide: what the registers have room for.
+#if defined(__AVX512F__)
+#define BLOCK_WIDTH 4
+#else
+#define BLOCK_WIDTH 2
+#endif
+
+// A block of the product, `height` rows by `width` vectors, kept in registers while p runs; the last vector may be a part. A block
+// that is small has several sums, for p, p + 1, …: one would wait for itself.
 INLINE void product_block(
-    real *out, int64_t stride, Left a, const real *b, int64_t b_stride, int64_t depth, int height, int width, int64_t part,
+    real *out, int64_t stride, Left a, const real *b, int64_t b_stride, int64_t depth, int height, int width, int sums, int64_t part,
     int accumulate) {
-    vec sum[4][4];
-    for (int i = 0; i < height; i++)
-        for (int w = 0; w < width; w++) sum[i][w] = (vec){0};
-    for (int64_t p = 0; p < depth; p++, b += b_stride) {
-        vec row[4];
-        for (int w = 0; w < width; w++) row[w] = w == width - 1 && part ? load_part(b + w * LANES, part) : load(b + w * LANES);
-        for (int i = 0; i < height; i++) {
-            const real factor = a.data[i * a.row + p * a.col];
-            for (int w = 0; w < width; w++) sum[i][w] += factor * row[w];
-        }
-    }
-    for (int i = 0; i < height; i++)
+    vec sum[8][8];
+    UNROLLED
+    for (int i = 0; i < height * sums; i++)
+        UNROLLED
         for (int w = 0; w < width; w++) {
+            const real *from = out + (i % height) * stride + w * LANES;
+            const int begin = accumulate && i < height;
+            sum[i][w] = !begin ? (vec){0} : w == width - 1 && part ? load_part(from, part) : load(from);
+        }
+    int64_t p = 0;
+    for (; p + sums <= depth; p += sums, b += sums * b_stride)
+        UNROLLED
+        for (int s = 0; s < sums; s++)
+            UNROLLED
+            for (int w = 0; w < width; w++) {
+                const real *from = b + s * b_stride + w * LANES;
+                const vec row = w == width - 1 && part ? load_part(from, part) : load(from);
+                UNROLLED
+                for (int i = 0; i < height; i++) sum[s * height + i][w] += a.data[i * a.row + (p + s) * a.col] * row;
+            }
+    for (; p < depth; p++, b += b_stride)
+        UNROLLED
+        for (int w = 0; w < width; w++) {
+            const vec row = w == width - 1 && part ? load_part(b + w * LANES, part) : load(b + w * LANES);
+            UNROLLED
+            for (int i = 0; i < height; i++) sum[i][w] += a.data[i * a.row + p * a.col] * row;
+        }
+    UNROLLED
+    for (int i = 0; i < height; i++)
+        UNROLLED
+        for (int w = 0; w < width; w++) {
+            UNROLLED
+            for (int s = 1; s < sums; s++) sum[i][w] += sum[s * height + i][w];
             real *to = out + i * stride + w * LANES;
             if (w == width - 1 && part)
-                put_part(to, sum[i][w], part, accumulate);
+                store_part(to, sum[i][w], part);
             else
-                put(to, sum[i][w], accumulate);
+                store(to, sum[i][w]);
         }
 }
 
-// `height` rows of the product with a right factor whose rows are contiguous.
+// Four rows of the product with a right factor whose rows are contiguous.
 INLINE void product_rows(
-    real *out, int64_t stride, Left a, const real *b, int64_t b_stride, int64_t depth, int64_t n, int height, int accumulate) {
+    real *out, int64_t stride, Left a, const real *b, int64_t b_stride, int64_t depth, int64_t n, int accumulate) {
     int64_t j = 0;
-    for (; j + 4 * LANES <= n; j += 4 * LANES)
-        product_block(out + j, stride, a, b + j, b_stride, depth, height, 4, 0, accumulate);
-    for (; j + LANES <= n; j += LANES) product_block(out + j, stride, a, b + j, b_stride, depth, height, 1, 0, accumulate);
-    if (j < n) product_block(out + j, stride, a, b + j, b_stride, depth, height, 1, n - j, accumulate);
+    for (; j + BLOCK_WIDTH * LANES <= n; j += BLOCK_WIDTH * LANES)
+        product_block(out + j, stride, a, b + j, b_stride, depth, 4, BLOCK_WIDTH, 1, 0, accumulate);
+    for (; j + LANES <= n; j += LANES) product_block(out + j, stride, a, b + j, b_stride, depth, 4, 1, 1, 0, accumulate);
+    if (j < n) product_block(out + j, stride, a, b + j, b_stride, depth, 4, 1, 1, n - j, accumulate);
+}
+
+// One row of it.
+INLINE void product_row(real *out, Left a, const real *b, int64_t b_stride, int64_t depth, int64_t n, int accumulate) {
+    int64_t j = 0;
+    for (; j + 8 * LANES <= n; j += 8 * LANES) product_block(out + j, 0, a, b + j, b_stride, depth, 1, 8, 1, 0, accumulate);
+    for (; j + 4 * LANES <= n; j += 4 * LANES) product_block(out + j, 0, a, b + j, b_stride, depth, 1, 4, 2, 0, accumulate);
+    for (; j + LANES <= n; j += LANES) product_block(out + j, 0, a, b + j, b_stride, depth, 1, 1, 4, 0, accumulate);
+    if (j < n) product_block(out + j, 0, a, b + j, b_stride, depth, 1, 1, 4, n - j, accumulate);
+}
+
+// Rows whose sums are kept in registers at a time.
+enum { ROWS_AT_ONCE = LANES < 8 ? LANES : 8 };
+
+// The products of a row with some rows of a matrix, each as a vector that is yet to be summed up.
+INLINE void row_products(vec *sum, const real *a, const real *rows, int64_t stride, int64_t depth) {
+    vec total[ROWS_AT_ONCE];
+    UNROLLED
+    for (int i = 0; i < ROWS_AT_ONCE; i++) total[i] = (vec){0};
+    int64_t p = 0;
+    for (; p + LANES <= depth; p += LANES) {
+        const vec factor = load(a + p);
+        UNROLLED
+        for (int i = 0; i < ROWS_AT_ONCE; i++) total[i] += factor * load(rows + i * stride + p);
+    }
+    if (p < depth) {
+        const vec factor = load_part(a + p, depth - p);
+        UNROLLED
+        for (int i = 0; i < ROWS_AT_ONCE; i++) total[i] += factor * load_part(rows + i * stride + p, depth - p);
+    }
+    UNROLLED
+    for (int i = 0; i < ROWS_AT_ONCE; i++) sum[i] = total[i];
+}
+
+// A row of the product with a right factor that is read transposed: row by row, LANES of them at a time.
+INLINE void product_transposed(real *out, const real *a, const Operand *b, int64_t depth, int accumulate) {
+    int64_t j = 0;
+    for (; j + LANES <= b->rows; j += LANES) {
+        vec sum[VECTOR_BYTES / sizeof(real)];
+        UNROLLED
+        for (int i = 0; i < LANES; i += ROWS_AT_ONCE) row_products(sum + i, a, row_of(b, j + i), b->stride, depth);
+        put(out + j, lane_sums(sum), accumulate);
+    }
+    for (; j < b->rows; j++) {
+        const real product = dot(a, row_of(b, j), depth);
+        out[j] = accumulate ? out[j] + product : product;
+    }
 }
 
 static void kernel_matmul(const Instruction *instruction) {
@@ -86,20 +167,21 @@ static void kernel_matmul(const Instruction *instruction) {
     if (!transpose_b) {
         int64_t i = 0;
         for (; i + 4 <= out->rows; i += 4, left.data += 4 * left.row)
-            product_rows(row_of(out, i), out->stride, left, b->data, b->stride, depth, out->cols, 4, accumulate);
+            product_rows(row_of(out, i), out->stride, left, b->data, b->stride, depth, out->cols, accumulate);
         for (; i < out->rows; i++, left.data += left.row)
-            product_rows(row_of(out, i), out->stride, left, b->data, b->stride, depth, out->cols, 1, accumulate);
+            product_row(row_of(out, i), left, b->data, b->stride, depth, out->cols, accumulate);
         return;
     }
     for (int64_t i = 0; i < out->rows; i++, left.data += left.row) {
         real *to = row_of(out, i);
+        if (left.col == 1) {
+            product_transposed(to, left.data, b, depth, accumulate);
+            continue;
+        }
         for (int64_t j = 0; j < out->cols; j++) {
             const real *row = row_of(b, j);
             real product = 0;
-            if (left.col == 1)
-                product = dot(left.data, row, depth);
-            else
-                for (int64_t p = 0; p < depth; p++) product += left.data[p * left.col] * row[p];
+            for (int64_t p = 0; p < depth; p++) product += left.data[p * left.col] * row[p];
             to[j] = accumulate ? to[j] + product : product;
         }
     }

@@ -14,6 +14,8 @@ typedef real Register[BLOCK] __attribute__((aligned(VECTOR_BYTES)));
 typedef struct {
     const Rule *rule;
     const RuleStep *steps;
+    int is_descent; // the rule is value - rate * gradient
+    real rate;
     Register registers[MAX_REGISTERS];
 } Updater;
 
@@ -27,38 +29,33 @@ INLINE void fill(real *to, real value) {
     for (int64_t j = 0; j < BLOCK; j += LANES) store(to + j, splat(value));
 }
 
+// Recognises plain gradient descent, by what it computes: registers are value, gradient, scalars, literals, steps.
+static void recognise_descent(Updater *updater, const real *scalars) {
+    const Rule *rule = updater->rule;
+    const RuleStep *product = updater->steps, *difference = product + 1;
+    updater->is_descent = rule->steps == 2 && !rule->states && rule->results[0] == difference->out &&
+                          product->opcode == OPCODE_multiply && product->a >= 2 && product->a < 2 + rule->scalars &&
+                          product->b == 1 && difference->opcode == OPCODE_subtract && difference->a == 0 &&
+                          difference->b == product->out;
+    if (updater->is_descent) updater->rate = scalars[product->a - 2];
+}
+
 static void prepare(Updater *updater, const Rule *rule, const real *scalars) {
     Register *next = updater->registers + 2 + rule->states;
     updater->rule = rule;
     updater->steps = (const RuleStep *)(rule->results + 1 + rule->states);
+    updater->is_descent = 0;
     for (int64_t i = 0; i < rule->scalars; i++) fill(*next++, scalars[i]);
     for (int64_t i = 0; i < rule->literals; i++) fill(*next++, ((const real *)rule->literal)[i]);
 }
 
-// Whole vectors are stored, though only n elements count: a load that follows a store of part of it has to wait.
-INLINE void read_row(real *to, const real *from, int64_t n) {
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) store(to + j, load(from + j));
-    if (j < n) store(to + j, load_part(from + j, n - j));
+// The same for updates by gradients, where no registers are needed if the rule is plain descent.
+static void prepare_update(Updater *updater, const Rule *rule, const real *scalars) {
+    updater->rule = rule;
+    updater->steps = (const RuleStep *)(rule->results + 1 + rule->states);
+    recognise_descent(updater, scalars);
+    if (!updater->is_descent) prepare(updater, rule, scalars);
 }
-
-INLINE void write_row(real *to, const real *from, int64_t n) {
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) store(to + j, load(from + j));
-    if (j < n) store_part(to + j, load(from + j), n - j);
-}
-
-// The number of each elementwise kernel, by its place in elementwise.def; then the mean over the row.
-enum {
-#define UNARY(NAME, VALUE) OPCODE_##NAME,
-#define BINARY(NAME, VALUE) OPCODE_##NAME,
-#define TERNARY(NAME, VALUE) OPCODE_##NAME,
-#include "elementwise.def"
-#undef UNARY
-#undef BINARY
-#undef TERNARY
-    OPCODE_ROW_MEAN
-};
 
 #define STEP(NAME, RESULT)                                                                                             \
     case OPCODE_##NAME:                                                                                                \
@@ -120,6 +117,10 @@ static int64_t compute_means(Updater *updater, const Row *row, int64_t n) {
 
 // Applies the rule to a row of n elements.
 static void apply_rule(Updater *updater, const Row *row, int64_t n) {
+    if (updater->is_descent) {
+        add_scaled(row->stream[0], -updater->rate, row->stream[1], n);
+        return;
+    }
     const Rule *rule = updater->rule;
     const int64_t known = rule->by_element ? 0 : compute_means(updater, row, n);
     for (int64_t begin = 0; begin < n; begin += BLOCK) {

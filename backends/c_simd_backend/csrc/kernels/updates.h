@@ -89,7 +89,7 @@ static void kernel_update(const Instruction *instruction) {
     const Operand *gradient = &instruction->operand[1];
     const Target target = target_of(instruction, 1);
     Updater updater;
-    prepare(&updater, target.rule, target.scalars);
+    prepare_update(&updater, target.rule, target.scalars);
     update_all(&updater, &target, gradient->data, gradient->stride);
 }
 
@@ -97,7 +97,7 @@ static void kernel_update_rows(const Instruction *instruction) {
     const Operand *index = &instruction->operand[1], *rows = &instruction->operand[2];
     const Target target = target_of(instruction, 2);
     Updater updater;
-    prepare(&updater, target.rule, target.scalars);
+    prepare_update(&updater, target.rule, target.scalars);
     for (int64_t i = 0; i < rows->rows; i++)
         update_row(&updater, &target, ((const int64_t *)index->data)[i * index->stride], row_of(rows, i));
 }
@@ -119,7 +119,7 @@ static void kernel_update_gradient(const Instruction *instruction) {
     const Target target = target_of(instruction, 1);
     const int64_t cols = gradient->cols;
     Updater updater;
-    prepare(&updater, target.rule, target.scalars);
+    prepare_update(&updater, target.rule, target.scalars);
     if (gradient->touched) {
         gather_densely(gradient);
         update_all(&updater, &target, gradient->dense, cols);

@@ -31,6 +31,9 @@ typedef int32_t integer;
 #define INLINE static inline __attribute__((always_inline))
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 
+// Before a loop over arrays of vectors: unrolled, they are kept in registers.
+#define UNROLLED _Pragma("GCC unroll 16")
+
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef integer ivec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
@@ -41,6 +44,9 @@ INLINE void store(real *p, vec v) { *(vec_anywhere *)p = v; }
 
 // Lanes of `yes` where the mask is all ones, of `no` where it is 0.
 INLINE vec choose(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+
+// x, or the nearer of two bounds where it lies outside them; NaN stays NaN.
+INLINE vec limited(vec x, real low, real high);
 
 // The first `count` elements, 0 < count < LANES; the other lanes are 0. Reads nothing beyond them.
 INLINE vec load_part(const real *p, int64_t count);
@@ -86,6 +92,29 @@ INLINE void store_part(real *p, vec v, int64_t count) {
 }
 #endif
 
+#if defined(__AVX512F__) && defined(WYRM_DOUBLE)
+#define OF_TWO(NAME, A, B) (vec) _mm512_##NAME##_pd((__m512d)(A), (__m512d)(B))
+#elif defined(__AVX512F__)
+#define OF_TWO(NAME, A, B) (vec) _mm512_##NAME##_ps((__m512)(A), (__m512)(B))
+#elif defined(__AVX2__) && defined(WYRM_DOUBLE)
+#define OF_TWO(NAME, A, B) (vec) _mm256_##NAME##_pd((__m256d)(A), (__m256d)(B))
+#elif defined(__AVX2__)
+#define OF_TWO(NAME, A, B) (vec) _mm256_##NAME##_ps((__m256)(A), (__m256)(B))
+#endif
+
+#ifdef OF_TWO
+// Of the processor's two operands it is the second that comes out where one is NaN.
+INLINE vec limited(vec x, real low, real high) {
+    x = OF_TWO(max, splat(low), x);
+    return OF_TWO(min, splat(high), x);
+}
+#else
+INLINE vec limited(vec x, real low, real high) {
+    x = choose(x < low, splat(low), x);
+    return choose(x > high, splat(high), x);
+}
+#endif
+
 // The sum of all lanes.
 INLINE real lane_sum(vec v) {
 #if defined(__AVX512F__) && defined(WYRM_DOUBLE)
@@ -104,6 +133,22 @@ INLINE real lane_sum(vec v) {
     for (int64_t i = 1; i < LANES; i++) sum += v[i];
     return sum;
 #endif
+}
+
+// The sums of pairs of neighbouring lanes, those of `a` and then those of `b`.
+INLINE vec pair_sums(vec a, vec b) {
+    ivec even = {0};
+    for (int i = 0; i < (int)LANES; i++) even[i] = 2 * i;
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+}
+
+// The sum of all lanes of each of LANES vectors.
+INLINE vec lane_sums(vec *v) {
+    UNROLLED
+    for (int count = (int)LANES; count > 1; count /= 2)
+        UNROLLED
+        for (int i = 0; i < count / 2; i++) v[i] = pair_sums(v[2 * i], v[2 * i + 1]);
+    return v[0];
 }
 
 #endif

@@ -1,0 +1,67 @@
+// The inputs of many runs, sorted by what there is to do for each: single numbers and single indices, which most models have, take
+// a few instructions each; what is the same in every run is loaded once.
+#ifndef WYRM_FEEDING_H
+#define WYRM_FEEDING_H
+
+#include "inputs.h"
+
+// How many inputs a plan sorts; further ones are loaded like any other.
+enum { SORTED = 32 };
+
+typedef struct {
+    Single reals[SORTED], indices[SORTED]; // in the program's dtype; of either width
+    const Single *reals_end, *indices_end;
+    const Input *others[SORTED], **others_end;
+    const Input *rest; // from here on, nothing is sorted
+    int large_tables;  // whether rows of such are looked up
+    int in_order;      // whether inputs lie in memory as they are needed; then the processor fetches them by itself
+    int fetches;       // whether there is anything to fetch ahead
+} Plan;
+
+// Sorts the inputs for the runs from start to before stop, and loads those that are the same in all. Returns 0 or a status.
+int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start, int64_t stop);
+
+// Whether the program needs nothing but the plan's reals.
+static inline int needs_only_reals(const Frame *frame, const Plan *plan) {
+    return plan->indices_end == plan->indices && plan->others_end == plan->others && plan->rest == frame->inputs_end;
+}
+
+// Asks for cache lines of runs to come, all before `known`: inputs, and half as far ahead the rows of large tables that they look up.
+void fetch_ahead(const Frame *frame, const Plan *plan, const Order *order, int64_t position, int64_t known);
+
+static inline int load_from(const Frame *frame, const Input *input, const int64_t *examples, int64_t position) {
+    for (; input < frame->inputs_end; input++) {
+        const int status = load_for_run(frame, input, examples, position);
+        if (status) return status;
+    }
+    return 0;
+}
+
+// The inputs of a run, without a plan.
+static inline int load_all(const Frame *frame, const int64_t *examples, int64_t position) {
+    return load_from(frame, frame->inputs, examples, position);
+}
+
+static inline int load_planned(const Frame *frame, const Plan *plan, const int64_t *examples, int64_t position) {
+    const int64_t example = plan->reals_end > plan->reals || plan->indices_end > plan->indices ? examples[0] : 0;
+    if (frame->real == FLOAT32)
+        for (const Single *one = plan->reals; one < plan->reals_end; one++)
+            *(float *)one->destination = *(const float *)(one->source + example * one->stride);
+    else
+        for (const Single *one = plan->reals; one < plan->reals_end; one++)
+            *(double *)one->destination = *(const double *)(one->source + example * one->stride);
+    for (const Single *one = plan->indices; one < plan->indices_end; one++) {
+        const char *source = one->source + example * one->stride;
+        const Input *input = one->input;
+        const int64_t index = input->dtype == INT64 ? *(const int64_t *)source : *(const int32_t *)source;
+        if ((uint64_t)index >= (uint64_t)input->limit) return report(frame, INDEX_OUT_OF_RANGE, input - frame->inputs, 0, index);
+        *(int64_t *)one->destination = index;
+    }
+    for (const Input *const *other = plan->others; other < plan->others_end; other++) {
+        const int status = load_for_run(frame, *other, examples, position);
+        if (status) return status;
+    }
+    return load_from(frame, plan->rest, examples, position);
+}
+
+#endif

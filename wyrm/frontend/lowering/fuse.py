@@ -1,0 +1,127 @@
+"""Elementwise calls of one shape as chains: one instruction, whose intermediate results never leave the processor.
+
+In a training step the calls of the forward pass, of the backward pass and of the updates are fused together where what lies
+between them allows it: a step of linear regression is one instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from wyrm.frontend.lowering.emitter import Value
+from wyrm.frontend.lowering.rewrite import rewritten
+from wyrm.frontend.lowering.schedule import changes_parameters, groups
+from wyrm.program import Chain
+
+__all__ = ["LONGEST", "fused", "fused_step"]
+
+#: How many calls a chain may be made of. Backends have room for so many steps, and four times as many operands and results.
+LONGEST = 24
+
+
+def fused(values: Sequence[Value], needed: Collection[Value]) -> list[Value]:
+    """A section with its elementwise calls fused; ``needed`` are the values that are read after it."""
+    readers = _readers(values)
+    return [_call(group, readers, needed, None) for group in _cut(groups(values, None, False))]
+
+
+def fused_step(values: Sequence[Value], needed: Collection[Value], loss: Value) -> tuple[list[Value], list[Value]]:
+    """A training step: all calls up to the one that computes the loss, and those that follow."""
+    values = rewritten(values, needed)
+    readers = _readers(values)
+    guarded = not any(value.kernel in ("accumulate_rows", "accumulate_bag") for value in values)
+    ordered = _cut(groups(values, loss, guarded))
+    calls = [_call(group, readers, needed, loss) for group in ordered]
+    known = next((n + 1 for n, group in enumerate(ordered) if loss in group), 0)
+    return calls[:known], calls[known:]
+
+
+def _cut(ordered: Sequence[list[Value]]) -> list[list[Value]]:
+    """The groups, the long ones in parts."""
+    return [group[n : n + LONGEST] for group in ordered for n in range(0, len(group), LONGEST)]
+
+
+def _readers(values: Sequence[Value]) -> dict[Value, list[Value]]:
+    """The calls that read each value."""
+    readers: dict[Value, list[Value]] = {}
+    for value in values:
+        for operand in (*value.operands, *([] if value.onto is None else [value.onto])):
+            readers.setdefault(operand, []).append(value)
+    return readers
+
+
+def _call(group: list[Value], readers: dict[Value, list[Value]], needed: Collection[Value], loss: Value | None) -> Value:
+    """A group of calls as one."""
+    if len(group) == 1:
+        return group[0]
+    inside = set(group)
+    results = [
+        v for v in group if v in needed or changes_parameters(v) or any(reader not in inside for reader in readers.get(v, ()))
+    ]
+    guard = loss if loss in inside and any(map(changes_parameters, group)) else None
+    operands, chain = _chained(group, results, guard)
+    call = Value("fused", tuple(operands), {"chain": chain, "results": tuple(results)}, group[0].shape)
+    return call
+
+
+class _Node:
+    """A step of a chain while it is made."""
+
+    def __init__(self, kernel: str, operands: tuple[int | _Node, ...]) -> None:
+        self.kernel, self.operands, self.uses = kernel, operands, 0
+
+
+def _chained(group: Sequence[Value], results: Sequence[Value], guard: Value | None) -> tuple[list[Value], Chain]:
+    """The operands of a chain, and the chain."""
+    operands: dict[object, tuple[int, Value]] = {}
+    computed: dict[Value, int | _Node] = {}
+
+    def register(value: Value) -> int | _Node:
+        if value in computed:
+            return computed[value]
+        return operands.setdefault(value.place if not value.kernel else value, (len(operands), value))[0]
+
+    known: dict[tuple[object, ...], _Node] = {}
+
+    def step(kernel: str, *read: int | _Node) -> _Node:
+        return known.setdefault((kernel, *read), _Node(kernel, read))
+
+    for value in group:
+        ordered = value.operands
+        if value.kernel == "multiply" and ordered[1].shape == (1, 1):  # numbers first
+            ordered = ordered[::-1]
+        read = [register(operand) for operand in ordered]
+        node = read[0] if value.kernel == "copy" else step(value.kernel, *read)
+        computed[value] = node if value.onto is None else step("add", register(value.onto), node)
+    for result in results:
+        if not isinstance(computed[result], _Node):  # what stands there may be changed by another result
+            computed[result] = step("copy", computed[result])
+    nodes = list(known.values())
+    for used in [*(o for node in nodes for o in node.operands), *(computed[result] for result in results)]:
+        if isinstance(used, _Node):
+            used.uses += 1
+    for node in nodes:
+        _contract(node)
+    nodes = [node for node in nodes if node.uses]
+    numbers = {node: len(operands) + n for n, node in enumerate(nodes)}
+
+    def number(operand: int | _Node) -> int:
+        return numbers[operand] if isinstance(operand, _Node) else operand
+
+    steps = tuple((node.kernel, tuple(map(number, node.operands))) for node in nodes)
+    stored = tuple(number(computed[result]) for result in results)
+    read_loss = None if guard is None else number(computed[guard])
+    return [value for _, value in operands.values()], Chain(len(operands), steps, stored, read_loss)
+
+
+def _contract(node: _Node) -> None:
+    """Take a product that is only added, or only subtracted, into the sum."""
+    if node.kernel not in ("add", "subtract"):
+        return
+    a, b = node.operands
+    for product, other in ((b, a),) if node.kernel == "subtract" else ((a, b), (b, a)):
+        if isinstance(product, _Node) and product.kernel == "multiply" and product.uses == 1:
+            node.kernel = "multiply_add" if node.kernel == "add" else "multiply_subtract"
+            node.operands = (*product.operands, other)
+            product.uses = 0
+            return
