@@ -1,4 +1,4 @@
-"""Chains of elementwise calls, rows that are read where they stand, products gathered: the same results, in fewer instructions."""
+"""Chains of elementwise calls, rows read where they stand, products over time: the same results, in fewer instructions."""
 
 import numpy as np
 import pytest

@@ -265,7 +265,13 @@ def test_every_optional_kernel_is_tested_here():
 
     Chains, and rows that are read where they stand, are in test_fusion.py.
     """
-    assert {k.name for k in KERNELS.values() if k.optional} == {*CELLS, "row_dot", "fused", "lookup", *(k for k in OTHERS if KERNELS[k].optional)}
+    assert {k.name for k in KERNELS.values() if k.optional} == {
+        *CELLS,
+        "row_dot",
+        "fused",
+        "lookup",
+        *(k for k in OTHERS if KERNELS[k].optional),
+    }
 
 
 @pytest.mark.parametrize("accumulate", [False, True])

@@ -27,18 +27,18 @@ are kept per row, whether it may take a matrix as one row, address of catch_up o
 (the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
 :data:`OPCODES`; operands that there are not are 0.
 
-*Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In a chain
-of one element, a step has five words: ``[code, address of the result, of the operands a, b, c]``. The code is
+*Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In
+a chain of one element, a step has five words: ``[code, address of the result, of the operands a, b, c]``. The code is
 ``(27 * opcode + 9 * a + 3 * b + c) * 2 + stored``; a, b and c say where the operand is: 0 at its address, 1 it is the result
-of the step before, 2 of the one before that. ``stored``: the result is wanted at its address. The opcodes are :data:`OPCODES`
-and then :data:`CHAIN_OPCODES`: ``store`` puts a where the result belongs, ``guard`` ends the chain where a is NaN or infinite,
-``end`` ends it; they are no steps before others. In other chains the words are ``[number of results, number of steps,
-registers of the results]`` and then four a step, ``[opcode, register, register, register]``; registers are numbered as in
-:class:`wyrm.program.Chain`.
+of the step before, 2 of the one before that. ``stored``: the result is wanted at its address. The opcodes are
+:data:`OPCODES` and then :data:`CHAIN_OPCODES`: ``store`` puts a where the result belongs, ``guard`` ends the chain where a is
+NaN or infinite, ``end`` ends it; for what follows, they are no steps. In other chains the words are ``[number of results,
+number of steps, registers of the results]`` and then four a step, ``[opcode, register, register, register]``; registers are
+numbered as in :class:`wyrm.program.Chain`.
 
-*Row*, one that is read where it stands: ``[address of its index, address of row 0, row stride in bytes, begin and end of its uses]``; a
-*use* is ``[where in the instructions the row's address belongs, what is to be added to it]``. They are put there once the inputs are
-loaded.
+*Row*, one that is read where it stands: ``[address of its index, address of row 0, row stride in bytes, begin and end of its
+uses]``; a *use* is ``[where in the instructions the row's address belongs, what is to be added to it]``. They are put there
+once the inputs are loaded.
 
 *Input*: :data:`INPUT` words: ``[kind, dtype code, source, stride in bytes, count, destination, limit, mode, starts]``; kinds
 are positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_DTYPES`.
@@ -59,9 +59,9 @@ must have room for so many rows and for as many as the count says; claims of one
 *Sink*: ``[address, stride in bytes, slot address, rows, columns, slot stride, step]``: rows and columns of one example; the
 next one's are ``step`` bytes on in the slot.
 
-*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses, and follow each other. ``only`` is
-the address of a training program's only instruction, where that is a chain of one element with a guard, which may go through
-the examples by itself; else 0. What is made of frames is in
+*Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses, and follow each other.
+``only`` is the address of a training program's only instruction, where that is a chain of one element with a guard, which may
+go through the examples by itself; else 0. What is made of frames is in
 :mod:`wyrm.native_runs`.
 """
 

@@ -13,7 +13,9 @@ __all__ = ["CHAIN_OPCODES", "OPCODES", "encode_chain", "single_steps"]
 OPCODES = {name: number for number, name in enumerate(k.name for k in KERNELS.values() if k.elementwise)}
 OPCODES["row_mean"] = len(OPCODES)
 #: What chains have besides, numbered from there on.
-CHAIN_OPCODES = {n: len(OPCODES) + i for i, n in enumerate(("multiply_add", "multiply_subtract", "copy", "store", "guard", "end"))}
+CHAIN_OPCODES = {
+    n: len(OPCODES) + i for i, n in enumerate(("multiply_add", "multiply_subtract", "copy", "store", "guard", "end"))
+}
 #: Buffers of a thread's own.
 _OWN = ("real", "index")
 
@@ -33,7 +35,9 @@ def _opcode(kernel: str) -> int:
     return CHAIN_OPCODES[kernel] if kernel in CHAIN_OPCODES else OPCODES[kernel]
 
 
-def single_steps(chain: Chain, slots: Sequence[Slot], buffers: Sequence[Buffer]) -> list[tuple[int, Place, Place, Place, Place]]:
+def single_steps(
+    chain: Chain, slots: Sequence[Slot], buffers: Sequence[Buffer]
+) -> list[tuple[int, Place, Place, Place, Place]]:
     """The steps of a chain of one element: a code, and the places of the result and of three operands.
 
     A result goes straight to its slot where no later step reads what is there. With a guard, parameters are changed behind it.

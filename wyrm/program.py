@@ -49,8 +49,8 @@ class Buffer:
     ``real`` is the program's own memory for values, in its dtype, and ``index`` for indices, in int64: a workspace has
     one of each, and a ``bag`` for each input of that kind. ``value`` and ``gradient`` belong to parameter ``number``; ``state``
     to the state ``name`` that a rule keeps for it, ``clock`` to the steps that its rows have seen; ``scalars`` to rule
-    ``number`` of the program: learning rate and the like. ``row`` is no memory of its own: it is the row of ``table``, the buffer
-    of a value or state, that the one index of input ``number`` names, where it stands.
+    ``number`` of the program: learning rate and the like. ``row`` is no memory of its own: it is the row of ``table``, the
+    buffer of a value or state, that the one index of input ``number`` names, where it stands.
     """
 
     kind: BufferKind
@@ -200,7 +200,8 @@ class Chain:
     instruction's first operands are results, ``out`` the first of them: as many as ``results`` names registers. Results are
     stored when every step has read what it needs, because they may stand where an operand does.
 
-    Beside the elementwise kernels there are the steps ``multiply_add``, a * b + c, ``multiply_subtract``, c - a * b, and ``copy``.
+    Beside the elementwise kernels there are the steps ``multiply_add``, a * b + c, ``multiply_subtract``, c - a * b, and
+    ``copy``.
 
     Attributes
     ----------

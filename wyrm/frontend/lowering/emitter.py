@@ -310,7 +310,12 @@ class Emitter:
         bases = [part.operands[0] for part in parts if part.kernel == "slice"]
         cols, base = parts[0].shape[1], parts[0].attributes.get("col", 0)
         alike = {(b.shape[1], p.shape[0] == b.shape[0], p.attributes["col"]) for b, p in zip(bases, parts, strict=False)}
-        if len(bases) == len(parts) and len(alike) == 1 and all(whole for _, whole, _ in alike) and len(set(bases)) == len(bases):
+        if (
+            len(bases) == len(parts)
+            and len(alike) == 1
+            and all(whole for _, whole, _ in alike)
+            and len(set(bases)) == len(bases)
+        ):
             return self.slice(self._stacked(bases), (0, rows), (base, base + cols))
         begins = [sum(part.shape[0] for part in parts[:n]) for n in range(len(parts))]
         return self.blocks(parts, [(begin, 0) for begin in begins], (rows, cols))

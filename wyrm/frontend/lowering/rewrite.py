@@ -56,8 +56,13 @@ def _numbers_first(value: Value, single: Collection[Value], factors: dict[tuple[
 
 
 def _product_in_place(value: Value, single: Collection[Value], negated: dict[Value, Value]) -> list[Value]:
-    """Make ``w = w - s * (a @ b)`` ``w += (-s * a) @ b``, the factor with the smaller of the two; returns the calls before it."""
-    if value.kernel != "subtract" or not value.place or value.operands[0].place != value.place or value.operands[1] not in single:
+    """Make ``w = w - s * (a @ b)`` ``w += (-s * a) @ b``, the smaller of the two scaled; returns the calls before it."""
+    if (
+        value.kernel != "subtract"
+        or not value.place
+        or value.operands[0].place != value.place
+        or value.operands[1] not in single
+    ):
         return []
     target, product = value.operands
     if product.kernel != "multiply" or not _is_number(product.operands[0]) or product.operands[1] not in single:

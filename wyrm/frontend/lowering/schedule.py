@@ -1,8 +1,8 @@
 """The order of calls: which depend on which, and which may be made in one instruction.
 
-A call depends on what computes its operands, on the last call before it that changed memory that it reads, and, where it changes
-memory itself, on everything that has read what stands there. A dependence is *within reach* where both calls are elementwise and
-have one shape: element (i, j) of the one needs element (i, j) of the other, so one instruction can do both.
+A call depends on what computes its operands, on the last call before it that changed memory that it reads, and, where it
+changes memory itself, on everything that has read what stands there. Where both calls are elementwise and have one shape,
+element (i, j) of the one needs element (i, j) of the other: one instruction can do both.
 """
 
 from __future__ import annotations
