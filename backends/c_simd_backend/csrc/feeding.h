@@ -21,9 +21,9 @@ typedef struct {
 // Sorts the inputs for the runs from start to before stop, and loads those that are the same in all. Returns 0 or a status.
 int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start, int64_t stop);
 
-// Whether the program needs nothing but the plan's reals.
-static inline int needs_only_reals(const Frame *frame, const Plan *plan) {
-    return plan->indices_end == plan->indices && plan->others_end == plan->others && plan->rest == frame->inputs_end;
+// Whether the plan's reals and indices are all that changes from run to run.
+static inline int is_sorted(const Frame *frame, const Plan *plan) {
+    return plan->others_end == plan->others && plan->rest == frame->inputs_end;
 }
 
 // Asks for cache lines of runs to come, all before `known`: inputs, and half as far ahead the rows of large tables that they look up.
@@ -42,8 +42,8 @@ static inline int load_all(const Frame *frame, const int64_t *examples, int64_t 
     return load_from(frame, frame->inputs, examples, position);
 }
 
-static inline int load_planned(const Frame *frame, const Plan *plan, const int64_t *examples, int64_t position) {
-    const int64_t example = plan->reals_end > plan->reals || plan->indices_end > plan->indices ? examples[0] : 0;
+// The plan's reals and indices; where an index is outside its table, returns the input.
+static inline const Input *load_sorted(const Frame *frame, const Plan *plan, int64_t example) {
     if (frame->real == FLOAT32)
         for (const Single *one = plan->reals; one < plan->reals_end; one++)
             *(float *)one->destination = *(const float *)(one->source + example * one->stride);
@@ -54,9 +54,16 @@ static inline int load_planned(const Frame *frame, const Plan *plan, const int64
         const char *source = one->source + example * one->stride;
         const Input *input = one->input;
         const int64_t index = input->dtype == INT64 ? *(const int64_t *)source : *(const int32_t *)source;
-        if ((uint64_t)index >= (uint64_t)input->limit) return report(frame, INDEX_OUT_OF_RANGE, input - frame->inputs, 0, index);
         *(int64_t *)one->destination = index;
+        if ((uint64_t)index >= (uint64_t)input->limit) return input;
     }
+    return 0;
+}
+
+static inline int load_planned(const Frame *frame, const Plan *plan, const int64_t *examples, int64_t position) {
+    const int any = plan->reals_end > plan->reals || plan->indices_end > plan->indices;
+    const Input *wrong = any ? load_sorted(frame, plan, examples[0]) : 0;
+    if (wrong) return report(frame, INDEX_OUT_OF_RANGE, wrong - frame->inputs, 0, *(const int64_t *)wrong->destination);
     for (const Input *const *other = plan->others; other < plan->others_end; other++) {
         const int status = load_for_run(frame, *other, examples, position);
         if (status) return status;

@@ -111,6 +111,45 @@ INLINE void product_rows(
     if (j < n) product_block(out + j, stride, a, b + j, b_stride, depth, 4, 1, 1, n - j, accumulate);
 }
 
+// A product a.T @ b of few rows of b, which are kept in registers while the rows of the result pass, `width` vectors of them.
+INLINE void few_rows_at(
+    const Operand *out, Left a, const real *b, int64_t b_stride, int64_t j, int depth, int width, int accumulate) {
+    vec right[4][4];
+    UNROLLED
+    for (int p = 0; p < depth; p++)
+        UNROLLED
+        for (int w = 0; w < width; w++) right[p][w] = load(b + p * b_stride + j + w * LANES);
+    for (int64_t i = 0; i < out->rows; i++) {
+        real *to = row_of(out, i) + j;
+        UNROLLED
+        for (int w = 0; w < width; w++) {
+            vec sum = accumulate ? load(to + w * LANES) : (vec){0};
+            UNROLLED
+            for (int p = 0; p < depth; p++) sum += a.data[i * a.row + p * a.col] * right[p][w];
+            store(to + w * LANES, sum);
+        }
+    }
+}
+
+// Of all columns that make whole vectors; returns how many.
+INLINE int64_t few_rows(const Operand *out, Left a, const Operand *b, int depth, int accumulate) {
+    int64_t j = 0;
+    for (; j + BLOCK_WIDTH * LANES <= out->cols; j += BLOCK_WIDTH * LANES)
+        few_rows_at(out, a, b->data, b->stride, j, depth, BLOCK_WIDTH, accumulate);
+    for (; j + LANES <= out->cols; j += LANES) few_rows_at(out, a, b->data, b->stride, j, depth, 1, accumulate);
+    return j;
+}
+
+static int64_t product_of_few_rows(const Operand *out, Left a, const Operand *b, int64_t depth, int accumulate) {
+    switch (depth) {
+    case 1: return few_rows(out, a, b, 1, accumulate);
+    case 2: return few_rows(out, a, b, 2, accumulate);
+    case 3: return few_rows(out, a, b, 3, accumulate);
+    case 4: return few_rows(out, a, b, 4, accumulate);
+    default: return 0;
+    }
+}
+
 // One row of it.
 INLINE void product_row(real *out, Left a, const real *b, int64_t b_stride, int64_t depth, int64_t n, int accumulate) {
     int64_t j = 0;
@@ -166,10 +205,13 @@ static void kernel_matmul(const Instruction *instruction) {
     Left left = {a->data, transpose_a ? 1 : a->stride, transpose_a ? a->stride : 1};
     if (!transpose_b) {
         int64_t i = 0;
+        const int64_t begin = out->rows > 8 ? product_of_few_rows(out, left, b, depth, accumulate) : 0, n = out->cols - begin;
+        if (!n) return;
+        const real *right = (const real *)b->data + begin;
         for (; i + 4 <= out->rows; i += 4, left.data += 4 * left.row)
-            product_rows(row_of(out, i), out->stride, left, b->data, b->stride, depth, out->cols, accumulate);
+            product_rows(row_of(out, i) + begin, out->stride, left, right, b->stride, depth, n, accumulate);
         for (; i < out->rows; i++, left.data += left.row)
-            product_row(row_of(out, i), left, b->data, b->stride, depth, out->cols, accumulate);
+            product_row(row_of(out, i) + begin, left, right, b->stride, depth, n, accumulate);
         return;
     }
     for (int64_t i = 0; i < out->rows; i++, left.data += left.row) {
