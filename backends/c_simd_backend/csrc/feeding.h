@@ -7,15 +7,25 @@
 
 // How many inputs a plan sorts; further ones are loaded like any other.
 enum { SORTED = 32 };
+// How many runs ahead rows are fetched into the cache, and half of how many inputs are: in random order, each is a miss.
+enum { AHEAD = 16 };
+
+// A table of which rows are read where they stand, and the index that names them.
+typedef struct {
+    const char *source; // of the index
+    int64_t stride;
+    int64_t wide; // the index has eight bytes, not four
+    const char *table;
+    int64_t row; // bytes
+} Fetch;
 
 typedef struct {
     Single reals[SORTED], indices[SORTED]; // in the program's dtype; of either width
     const Single *reals_end, *indices_end;
     const Input *others[SORTED], **others_end;
     const Input *rest; // from here on, nothing is sorted
-    int large_tables;  // whether rows of such are looked up
-    int in_order;      // whether inputs lie in memory as they are needed; then the processor fetches them by itself
-    int fetches;       // whether there is anything to fetch ahead
+    Fetch fetches[SORTED], *fetches_end; // of tables that are not in the first cache
+    int in_order;                        // whether inputs lie in memory as they are needed: the processor fetches them itself
 } Plan;
 
 // Sorts the inputs for the runs from start to before stop, and loads those that are the same in all. Returns 0 or a status.
@@ -26,8 +36,24 @@ static inline int is_sorted(const Frame *frame, const Plan *plan) {
     return plan->others_end == plan->others && plan->rest == frame->inputs_end;
 }
 
-// Asks for cache lines of runs to come, all before `known`: inputs, and half as far ahead the rows of large tables that they look up.
-void fetch_ahead(const Frame *frame, const Plan *plan, const Order *order, int64_t position, int64_t known);
+// Asks for the cache lines of inputs.
+void fetch_inputs(const Frame *frame, const int64_t *examples, int64_t position);
+
+// Asks for cache lines of runs to come, all before `known`: inputs, and half as far ahead the rows that they look up.
+static inline void fetch_ahead(const Frame *frame, const Plan *plan, const Order *order, int64_t position, int64_t known) {
+    const int64_t next = position + AHEAD, further = next + AHEAD;
+    if (!plan->in_order && further < known) fetch_inputs(frame, order->examples + further * order->width, further);
+    if (plan->fetches_end == plan->fetches || next >= known) return;
+    const int64_t example = order->examples[next * order->width];
+    if ((uint64_t)example >= (uint64_t)frame->length) return;
+    for (const Fetch *fetch = plan->fetches; fetch < plan->fetches_end; fetch++) {
+        const char *source = fetch->source + example * fetch->stride;
+        const int64_t index = fetch->wide ? *(const int64_t *)source : *(const int32_t *)source;
+        const char *row = fetch->table + index * fetch->row, *end = row + fetch->row;
+        do __builtin_prefetch(row, 1);
+        while ((row += 64) < end);
+    }
+}
 
 static inline int load_from(const Frame *frame, const Input *input, const int64_t *examples, int64_t position) {
     for (; input < frame->inputs_end; input++) {

@@ -121,7 +121,7 @@ static int64_t repeat(Frame *frame, const Plan *plan, const Order *order, int64_
 
 // Runs that need a plan's reals and indices alone and leave nothing but a loss, with no more to do for each than that takes. It
 // stops where something is wrong, before anything has changed, or does not begin; returns where.
-static int64_t run_plainly(Frame *frame, const Plan *plan, const Order *order, int64_t start, int64_t stop) {
+static int64_t run_plainly(Frame *frame, const Plan *plan, const Order *order, int64_t start, int64_t stop, int64_t known) {
     if (frame->examples != 1 || !is_sorted(frame, plan) || !frame->loss || frame->sinks < frame->sinks_end || stop > frame->positions)
         return start;
     const Instruction *const forward = frame->forward, *const forward_end = frame->forward_end;
@@ -132,7 +132,7 @@ static int64_t run_plainly(Frame *frame, const Plan *plan, const Order *order, i
     int64_t position = start;
     for (; position < stop; position++) {
         const int64_t example = order->examples[position * width];
-        if (plan->fetches) fetch_ahead(frame, plan, order, position, stop);
+        fetch_ahead(frame, plan, order, position, known);
         if ((uint64_t)example >= length) break;
         if (load_sorted(frame, plan, example)) break;
         point_to_rows(frame);
@@ -151,9 +151,9 @@ static int run_stretch(Frame *frame, const Order *order, int64_t start, int64_t 
     Plan plan;
     int status = make_plan(frame, &plan, order, start, stop);
     int64_t position = status ? start : repeat(frame, &plan, order, start, stop);
-    if (!status && position == start) position = run_plainly(frame, &plan, order, start, stop);
+    if (!status && position == start) position = run_plainly(frame, &plan, order, start, stop, known);
     for (; position < stop && !status; position++) {
-        if (plan.fetches) fetch_ahead(frame, &plan, order, position, known);
+        fetch_ahead(frame, &plan, order, position, known);
         status = run_once(frame, &plan, order->examples + position * order->width, position);
         if (status) break;
     }
