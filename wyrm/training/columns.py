@@ -132,14 +132,12 @@ class Column:
         for part in _parts(*rows.shape):
             if not rows[part].size or not np.isnan(rows[part].min()):  # a fraction of the cost of looking at each element
                 continue
-            wrong = np.isnan(rows[part]).any(axis=1)
-            if wrong.any():
-                place = part.start + int(wrong.argmax())
-                if self.offsets is None:
-                    raise FeedError(f"{self.label}: example {place} holds NaN")
-                place += int(self.offsets[0])
-                example = int(np.searchsorted(self.offsets, place, "right")) - 1
-                raise FeedError(f"{self.label}: example {example}, position {place - self.offsets[example]} holds NaN")
+            place = part.start + int(np.isnan(rows[part]).any(axis=1).argmax())
+            if self.offsets is None:
+                raise FeedError(f"{self.label}: example {place} holds NaN")
+            place += int(self.offsets[0])
+            example = int(np.searchsorted(self.offsets, place, "right")) - 1
+            raise FeedError(f"{self.label}: example {example}, position {place - self.offsets[example]} holds NaN")
 
 
 class BagColumn(Column):

@@ -212,7 +212,12 @@ class Emitter:
     def gather(self, table: Value, index: Value) -> Value:
         """``table[index]``; of a parameter, one row is read where it stands if it may be."""
         self._limit(index, table.shape[0])
-        if index.place[:1] == ("index",) and index.shape[0] == 1 and table.place[:1] == ("value",) and table.place[1] in self.tables:
+        if (
+            index.place[:1] == ("index",)
+            and index.shape[0] == 1
+            and table.place[:1] == ("value",)
+            and table.place[1] in self.tables
+        ):
             return self.row(table.place, index, table.shape[1])
         return self.call("gather", table, index)
 
