@@ -180,11 +180,8 @@ def cells(slot: Slot):
 
 def stored_and_read(instruction):
     """The slots of an instruction's results, and of what it reads."""
-    if instruction.kernel != "fused":
-        return [instruction.out], instruction.operands
-    count = len(dict(instruction.attributes)["chain"].results)
-    slots = [instruction.out, *instruction.operands]
-    return slots[:count], slots[count:]
+    count = len(instruction.results)
+    return instruction.results, (instruction.out, *instruction.operands)[count:]
 
 
 def check_memory(program):

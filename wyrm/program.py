@@ -86,6 +86,12 @@ class Instruction:
     accumulate: bool = False
     body: tuple[Instruction, ...] = ()
 
+    @property
+    def results(self) -> tuple[Slot, ...]:
+        """Where results are stored: ``out``, and for a chain the first of the operands as well."""
+        chain = dict(self.attributes).get("chain")
+        return (self.out, *self.operands[: 0 if chain is None else len(chain.results) - 1])
+
 
 @dataclass(frozen=True)
 class InputSlot:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import Order
-from wyrm.program import Program
+from wyrm.program import Buffer, Program, Slot
 from wyrm.training.crews import Progress, Work, WorkersCrew, run_threads
 from wyrm.training.runners import Choice, Worker
 
@@ -44,22 +44,28 @@ def refuse_conflict_free(work: Work) -> str:
 
 def _inputs(program: Program) -> list[int] | str:
     """The index inputs by which parameters that change are looked up; or why this schedule is not possible."""
-    changed = {program.buffers[i.out.buffer].number for i in program.update}
+    stored = [slot for instruction in program.instructions for slot in instruction.results]
+    changed = {_table(program, slot).number for slot in stored if _table(program, slot).kind == "value"}
     by: dict[int, int] = {}
     inputs = {i.slot: n for n, i in enumerate(program.inputs) if i.kind == "index"}
     for instruction in program.instructions:
-        slots = (instruction.out, *instruction.operands)
-        for parameter in {
-            program.buffers[s.buffer].number for s in slots if program.buffers[s.buffer].kind in _SHARED
-        } & changed:
+        slots = [slot for slot in (instruction.out, *instruction.operands) if _table(program, slot).kind in _SHARED]
+        if instruction.kernel in ("gather", "update_rows"):
+            looked_up = [inputs[slot] for slot in instruction.operands if slot in inputs]
+        else:
+            looked_up = []
+        for slot in slots:
+            parameter, buffer = _table(program, slot).number, program.buffers[slot.buffer]
+            if parameter not in changed:
+                continue
             if any(program.buffers[s.buffer].kind == "clock" for s in slots):
                 return f"momentum or weight_decay catches up rows of parameter {parameter} by a clock that all rows share"
-            looked_up = [inputs[slot] for slot in instruction.operands if slot in inputs]
-            if instruction.kernel not in ("gather", "update_rows") or len(looked_up) != 1:
+            uses = [buffer.number] if buffer.table is not None else looked_up
+            if len(uses) != 1:
                 return f"every step changes or reads parameter {parameter} other than by looking up one row"
-            if program.inputs[looked_up[0]].slot.shape != (1, 1):
+            if program.inputs[uses[0]].slot.shape != (1, 1):
                 return f"parameter {parameter} is looked up by several indices at once"
-            if by.setdefault(parameter, looked_up[0]) != looked_up[0]:
+            if by.setdefault(parameter, uses[0]) != uses[0]:
                 return f"parameter {parameter} is looked up by two inputs"
     found = sorted(set(by.values()))
     if not found:
@@ -67,6 +73,12 @@ def _inputs(program: Program) -> list[int] | str:
     if len(found) > 2:
         return f"parameters are looked up by {len(found)} index inputs; two are the most"
     return found
+
+
+def _table(program: Program, slot: Slot) -> Buffer:
+    """The buffer that a slot is in, or is a row of."""
+    buffer = program.buffers[slot.buffer]
+    return buffer.table or buffer
 
 
 def deal(indices: Array, blocks: int) -> Array:

@@ -22,7 +22,7 @@ int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start,
     const Input **others = plan->others, *input = frame->inputs;
     for (; input < frame->inputs_end && input - frame->inputs < SORTED; input++) {
         const Single single = {(const char *)input->source, input->stride, input->destination, input};
-        const int is_single = input->count == 1 && input->mode == BY_EXAMPLE && frame->examples == 1;
+        const int is_single = input->count == 1 && !input->starts && input->mode == BY_EXAMPLE && frame->examples == 1;
         if (input->kind <= INDEX && input->mode == CONSTANT) {
             const int status = load_for_run(frame, input, 0, 0);
             if (status) return status;
