@@ -140,20 +140,23 @@ INLINE vec power(vec x, vec y) {
     return x;
 }
 
-// With m = exp(-2|x|) - 1, it is -m / (m + 2), which loses no digits where x is small; and 1 - 2 (m + 1) / (m + 2), which is the
-// more precise where x is large. Beyond 20, it is 1.
+// With m = exp(-2|x|) - 1, it is -m / (m + 2), which loses no digits where x is small. In double, where more are asked for, it is
+// a rational function for |x| <= 0.625, else 1 - 2 (m + 1) / (m + 2). Beyond 20, it is 1.
 INLINE vec hyperbolic_tangent(vec x) {
     const vec size = magnitude(x);
     const Power power = power_of_e(limited(-2 * size, -40, 0));
-    const vec scale = power_of_two(power.whole), one = power.denominator;
-    const vec m = power.numerator * scale + (scale - 1) * one; // all of these times the denominator
+    const vec scale = power_of_two(power.whole);
 #ifdef WYRM_DOUBLE
+    const vec z = x * x;
+    const vec p = (-9.64399179425052238628e-1 * z - 9.92877231001918586564e1) * z - 1.61468768441708447952e3;
+    const vec q = ((z + 1.12811678491632931402e2) * z + 2.23548839060100448583e3) * z + 4.84406305325125486048e3;
+    const vec e = (power.numerator + power.denominator) * scale; // times the denominator
     const ivec is_large = size > 0.625;
-    const vec e = (power.numerator + one) * scale;
-    const vec quotient = choose(is_large, 2 * e, m) / choose(is_large, e + one, m + 2 * one);
-    return with_sign(magnitude(choose(is_large, 1 - quotient, quotient)), x);
+    const vec quotient = choose(is_large, 2 * e, z * p) / choose(is_large, e + power.denominator, q);
+    return with_sign(choose(is_large, 1 - quotient, size + size * quotient), x);
 #else
-    return with_sign(magnitude(m / (m + 2 * one)), x);
+    const vec m = power.numerator * scale + (scale - 1);
+    return with_sign(magnitude(m / (m + 2)), x);
 #endif
 }
 
