@@ -131,6 +131,7 @@ def evaluate(
         if rows > 1:
             raise OptionError("evaluate: rows needs a model given as a function: nodes that are there have their rows already")
         finish = Values("the model")
+        finish(nodes, 1, None)  # before the feed is read
         made = GraphModel(nodes, finish)
     data = made.read(feed)
     arrays = _Evaluation(made, VALUES, data, chosen, threads).run()
@@ -162,8 +163,6 @@ def _shapes(model: Model, roots: str, data: Data, arrangement: Arrangement) -> t
     dtype, first = "", 0
     for structure, examples in arrangement.parts:
         nodes = model.traced(data, structure, examples, roots).roots
-        if any(node.dtype == "int64" for node in nodes):
-            raise DTypeError(f"evaluate: expected nodes of real numbers, got row numbers among {nodes!r}")
         shapes = [(node.shape[0] // examples, node.shape[1]) for node in nodes]
         if not dtype:
             found, dtype, first = shapes, nodes[0].dtype, structure

@@ -73,7 +73,7 @@ class Values:
             raise DTypeError(f"evaluate: expected {self.label} to be a node or several nodes, got {result!r}")
         for node in nodes:
             if node.dtype == "int64":
-                raise DTypeError(f"evaluate: expected real numbers from {self.label}, got {node!r}, which holds indices")
+                raise DTypeError(f"evaluate: expected real numbers from {self.label}, got {node!r}, which holds row numbers")
             if node.shape[0] % examples:
                 raise ShapeError(
                     f"evaluate: with runs of {examples} examples, expected as many rows for each of them from {self.label}, "
