@@ -52,6 +52,10 @@ class CSimdBackend(NativeBackend):
         self.instruction_set = chosen
         self._number = INSTRUCTION_SETS[chosen]
 
+    def details(self) -> dict[str, str]:
+        """The instruction set."""
+        return {"instruction set": self.instruction_set}
+
     def kernel_address(self, instruction: Instruction, dtype: str) -> int:
         """Where the library has the kernel for the chosen instruction set."""
         address: int = lib.wyrm_kernel(self._number, dtype == "float64", instruction.kernel.encode())
