@@ -147,7 +147,7 @@ _wrapping("two workspaces share their state", "contract/workspaces", "gradients/
 
 class _OwnThread(Pass):
     def __init__(self, executable: _Wrapped, inner: Pass) -> None:
-        self.inner, self.home = inner, executable.__dict__.setdefault("home", threading.get_ident())
+        self.inner, self.home = inner, threading.main_thread().ident
 
     def forward(self, leaves: Leaves) -> int:
         return self.inner.forward(leaves) if threading.get_ident() == self.home else 0
@@ -375,6 +375,10 @@ class _Deaf(Runner):
     def loss(self) -> float:  # type: ignore[override]
         return self.inner.loss
 
+    @loss.setter
+    def loss(self, value: float) -> None:
+        self.inner.loss = value
+
     def run(self, order: Array, start: int, stop: int) -> int:
         self.inner.first_step = self.first_step
         try:
@@ -413,8 +417,8 @@ _wrapping("threads write whole tables back", "parallel/hogwild", "parallel/confl
 
 class _Holding(_Deaf):
     def run(self, order: Array, start: int, stop: int) -> int:
-        if not start % 200:
-            sum(range(4_000_000))  # one call that holds the interpreter's lock
+        if not start % 400:
+            sum(range(8_000_000))  # one call that holds the interpreter's lock
         return super().run(order, start, stop)
 
 
@@ -428,7 +432,7 @@ _declaring("the lock is said to be left, and is held", "parallel/lock", subject=
 
 class _ByArrival(Team):
     def run(self, thread: int, order: Array, start: int, stop: int) -> int:
-        if not thread and self.num_threads == 3:
+        if not thread and self.num_threads == 4:
             self.shards = self.shards[::-1]
         return super().run(thread, order, start, stop)
 
@@ -439,5 +443,5 @@ class _Arriving(Subject):
 
 
 backend_fault(
-    "shards are taken in another order on three threads", "parallel/synchronized", make=lambda: correct_backend(_Arriving)
+    "shards are taken in another order on four threads", "parallel/synchronized", make=lambda: correct_backend(_Arriving)
 )

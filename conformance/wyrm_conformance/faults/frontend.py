@@ -14,7 +14,7 @@ from wyrm.frontend.op import OPS
 from wyrm.kernel_steps import Steps
 from wyrm.philox import uniform
 from wyrm.reference import ReferenceBackend
-from wyrm.training import fitting
+from wyrm.training import order
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
 
@@ -92,4 +92,4 @@ patch_fault("buffers begin between the boundaries of vectors", "contract/alignme
 _default_rng = np.random.default_rng
 #: NumPy, with generators that ignore their seed.
 _forgetful = SimpleNamespace(**{**vars(np), "random": SimpleNamespace(default_rng=lambda seed=None: _default_rng())})
-patch_fault("shuffling ignores the seed", "training/order", "parallel/conflict_free", target=fitting, np=_forgetful)
+patch_fault("shuffling ignores the seed", "training/order", "parallel/conflict_free", target=order, np=_forgetful)

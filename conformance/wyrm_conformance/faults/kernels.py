@@ -142,6 +142,9 @@ kernel_fault(
 )
 kernel_fault(
     "multiply that gives NaN for large products",
+    "losses/warp",
+    "gradients/sample",
+    "gradients/rank",
     "losses/squared",
     "losses/absolute",
     "losses/huber",
