@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import numpy as np
-import wyrm
 import wyrm_extended
+
+import wyrm
 
 
 def test_it_is_found_and_is_what_it_says():
