@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
-from collections.abc import Callable
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -18,6 +14,7 @@ from wyrm.memory import ALIGNMENT, BagBuffer, BagSource, GradientBuffer, Leaves,
 from wyrm.optim import SGD
 from wyrm.program import Program
 from wyrm_conformance.check import Array, Context, check
+from wyrm_conformance.memory_use import growth
 from wyrm_conformance.refusals import check_refused
 
 __all__ = ["bound", "example"]
@@ -331,34 +328,6 @@ def check_bag_statuses(context: Context) -> None:
     context.compare("the sum of its rows", _loss(program, one), np.array([[expected]]), 1e-5)
 
 
-def _resident() -> int:
-    """The process's memory in bytes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0
-
-
-def _growth(work: Callable[[], None], warm: int, times: int) -> tuple[int, int]:
-    """By how many bytes Python's and the process's memory grow while something is done, after it has been done a while.
-
-    The least of two measurements: a table of the interpreter's may be made anew during one, such as that of interned strings.
-    """
-    tracemalloc.start()
-    for _ in range(warm):
-        work()
-    found = []
-    for _ in range(2):
-        gc.collect()
-        before, resident = tracemalloc.get_traced_memory()[0], _resident()
-        for _ in range(times):
-            work()
-        gc.collect()
-        found.append((tracemalloc.get_traced_memory()[0] - before, _resident() - resident))
-    tracemalloc.stop()
-    return min(grown for grown, _ in found), min(resident for _, resident in found)
-
-
 @check("contract/leaks", "core", "compiling a known structure a thousand times, and new ones, keeps no memory")
 def check_leaks(context: Context) -> None:
     """Python's memory, and the process's."""
@@ -369,7 +338,7 @@ def check_leaks(context: Context) -> None:
         passes = context.backend.compile(program).bind(one.memory, range(len(program.inputs)))
         passes.forward(one.leaves)
 
-    grown, resident = _growth(again, 50, 500)
+    grown, resident = growth(again, 50, 500)
     context.require(f"five hundred compiles of one program kept {grown} bytes", grown < 50_000)
     context.require(f"the process grew by {resident} bytes", resident < 4_000_000)
 
@@ -380,7 +349,7 @@ def check_leaks(context: Context) -> None:
         one = Bound(context, program, inputs)
         context.backend.compile(program).bind(one.memory, range(len(program.inputs))).forward(one.leaves)
 
-    grown, resident = _growth(anew, 5, 10)
+    grown, resident = growth(anew, 5, 10)
     context.require(f"ten new structures kept {grown} bytes", grown < 1_000_000)
     context.require(f"the process grew by {resident} bytes", resident < 16_000_000)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 
 import wyrm
 from wyrm.optim import SGD
 from wyrm_conformance.check import Array, Context, check
+from wyrm_conformance.memory_use import resident_bytes
 
 WIDTHS = (1, 3, 8, 16, 17, 33, 70)
 
@@ -144,14 +144,6 @@ def check_mixed(context: Context) -> None:
     context.compare("value after a step", table.value, value - 0.5 * expected, 1e-5)
 
 
-def _resident() -> int:
-    """The process's memory in bytes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0
-
-
 @check("sparse/memory", "sparse", "memory follows the rows touched, never the size of the table")
 def check_memory(context: Context) -> None:
     """A table of four million rows, looked up, stepped and trained: what Python allocates, and what the process takes up."""
@@ -161,7 +153,7 @@ def check_memory(context: Context) -> None:
         index, bag = wyrm.IndexInputNode(2, [3, 5]), wyrm.BagInputNode(1, [[1, 1, 9]])
         loss = table.index(index).square().scalar_sum() + table.index_sum(bag).square().scalar_sum()
         optimizer = SGD(0.1, [table], l2=0.1)
-        resident = _resident()
+        resident = resident_bytes()
         tracemalloc.start()
         loss.forward(backend=context.backend)
         loss.backward(1.0)
@@ -170,7 +162,7 @@ def check_memory(context: Context) -> None:
         wyrm.fit(loss, feed, optimizer, num_threads=1, backend=context.backend)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        found.append((peak, _resident() - resident))
+        found.append((peak, resident_bytes() - resident))
     peak, grown = (min(found[1][n], found[2][n]) for n in range(2))  # a table of the interpreter's may grow beside one
     context.require(f"a step on a table of 128 million bytes allocated {peak} bytes", peak < 1_000_000)
     context.require(f"the process grew by {grown} bytes", grown < 16_000_000)
