@@ -9,13 +9,14 @@ RATINGS ?=
 SEED ?= 20260101
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance check format docs clean
+.PHONY: help install demo test conformance reports check format docs clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
 	@echo "make demo RATINGS=x.csv   the same on ratings of your own: columns user_id, item_id, rating"
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
+	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
@@ -49,6 +50,13 @@ test: install
 
 conformance: install
 	@for backend in $(BACKENDS); do $(BIN)/python -m wyrm_conformance --backend $$backend --seed $(SEED) || exit 1; echo; done
+
+reports: install
+	@for backend in $(BACKENDS); do variant=; test $$backend = reference || variant="--variant all"; \
+		$(BIN)/python -m wyrm_conformance --backend $$backend $$variant --seed $(SEED) \
+			--report docs/conformance/$$backend.json || exit 1; done
+	@{ echo "# Conformance of the backends"; echo; echo "Written by \`make reports\`; the reports themselves are beside this page."; echo; \
+		$(BIN)/python -m wyrm_conformance compare $(BACKENDS:%=docs/conformance/%.json); } > docs/conformance/README.md
 
 check: install
 	@$(BIN)/ruff format --check .

@@ -238,7 +238,7 @@ def test_evaluate_needs_one_shape():
         wyrm.evaluate(lambda words: wyrm.stack([TABLE.index(w) for w in words], axis=0), {"words": good()["words"]})
     with pytest.raises(wyrm.DTypeError, match="to be a node or several"):
         wyrm.evaluate(lambda words: [], {"words": good()["words"]})
-    with pytest.raises(wyrm.DTypeError, match="holds indices"):
+    with pytest.raises(wyrm.DTypeError, match="holds row numbers"):
         wyrm.evaluate(lambda words: words[0], {"words": good()["words"]})
     with pytest.raises(wyrm.DTypeError, match="dtype must be float32 or float64"):
         wyrm.evaluate(lambda words: words[0], {"words": good()["words"]}, dtype="int32")

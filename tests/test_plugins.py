@@ -102,38 +102,66 @@ def test_unknown_backends_name_those_that_there_are():
         wyrm.get_backend("nope")
 
 
+DECLARING = """
+from wyrm.backend import Declaration
+from wyrm.hookspecs import hookimpl
+from wyrm.reference import ReferenceBackend
+{before}
+
+@hookimpl
+def wyrm_backend():
+    return Declaration(**{{"name": "{name}", "load": ReferenceBackend, "contract": (1, 1), "priority": -1, {options}}})
+"""
+
+
+def declaring(name, options="", before=""):
+    return DECLARING.format(name=name, options=options, before=before)
+
+
+#: Packages that are broken in their own way: the source, what is listed as the cause, and what to do.
 BROKEN_PACKAGES = {
-    "import_error": "raise ImportError('no such library')",
-    "syntax_error": "def (",
-    "exits": "raise SystemError('at import')",
+    "import_error": ("raise ImportError('no such library')", "importing import_error failed: ImportError: no such library"),
+    "syntax_error": ("def (", "importing syntax_error failed: SyntaxError"),
+    "exits": ("raise SystemError('at import')", "importing exits failed: SystemError: at import"),
+    "too_new": (declaring("too_new", "'contract': (7, 9)"), "built for backend contract 7 to 9; this Wyrm has 1"),
+    "taken": (declaring("reference"), "the name 'reference' is already taken by wyrm-autodiff"),
+    "raising": (declaring("raising", "'load': 1 / 0"), "its wyrm_backend hook raised ZeroDivisionError: division by zero"),
+}
+#: Packages that look right until they are loaded and used.
+BROKEN_WHEN_USED = {
+    "hanging": (
+        declaring("hanging", "'load': lambda: time.sleep(1000)", "import time"),
+        "loading it and training for a step took more than 20 s",
+    ),
+    "lacking": (
+        declaring(
+            "lacking",
+            "'load': Lacking",
+            "class Lacking(ReferenceBackend):\n    kernels = {k: v for k, v in ReferenceBackend.kernels.items() if k != 'add'}",
+        ),
+        "backend 'lacking' lacks kernels that it must have: add",
+    ),
+    "wrong": (
+        declaring(
+            "wrong",
+            "'load': Wrong",
+            "class Wrong(ReferenceBackend):\n    kernels = {**ReferenceBackend.kernels, 'multiply': lambda a, b: a + b}",
+        ),
+        "backend 'wrong' trained the weight to",
+    ),
+    "dying": (declaring("dying", "'load': lambda: os._exit(7)", "import os"), "exit status 7"),
 }
 
 
 @pytest.fixture
 def site(tmp_path):
     """A folder of installed packages, all of them broken in their own way."""
-    for name, source in BROKEN_PACKAGES.items():
+    for name, (source, _) in {**BROKEN_PACKAGES, **BROKEN_WHEN_USED}.items():
         (tmp_path / f"{name}.py").write_text(source)
         info = tmp_path / f"{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[wyrm]\n{name} = {name}\n")
-    hanging = tmp_path / "hanging.py"
-    hanging.write_text(
-        textwrap.dedent("""
-            import time
-            from wyrm.backend import Declaration
-            from wyrm.hookspecs import hookimpl
-
-            @hookimpl
-            def wyrm_backend():
-                return Declaration(name="hanging", load=lambda: time.sleep(1000), contract=(1, 1), priority=-1)
-        """)
-    )
-    info = tmp_path / "hanging-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[wyrm]\nhanging = hanging\n")
     return tmp_path
 
 
@@ -147,10 +175,13 @@ def test_broken_packages_are_listed_and_break_nothing(site):
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     process = run("-m", "wyrm", "backends", PYTHONPATH=path)
     assert process.returncode == 1
-    for name in BROKEN_PACKAGES:
-        assert f"{name} is broken: importing {name} failed" in process.stdout
-        assert f"pip install --force-reinstall {name}" in process.stdout
-    assert "no such library" in process.stdout
+    for name, (_, cause) in BROKEN_PACKAGES.items():
+        line, remedy = process.stdout.split(f"\n{name} is broken: ")[1].splitlines()[:2]
+        assert cause in line
+        assert remedy.startswith("  what to do: ")
+    assert "upgrade wyrm-autodiff" in process.stdout
+    assert "uninstall one of" in process.stdout
+    assert "pip install --force-reinstall import_error" in process.stdout
     assert "declared" in process.stdout
     code = "import wyrm; x = wyrm.InputNode((1, 1), 2.0); print((x * 3.0).value)"
     assert run("-c", code, PYTHONPATH=path).stdout == "[[6.]]\n"
@@ -162,8 +193,23 @@ def test_check_loads_each_in_a_process_of_its_own(site):
     assert process.returncode == 1
     working = [line.split()[0] for line in process.stdout.splitlines() if " working " in line]
     assert working == [status.name for status in wyrm.backends()]
-    assert "hanging is broken: loading it and training for a step took more than 20 s" in process.stdout
+    for name, (_, cause) in BROKEN_WHEN_USED.items():
+        assert cause in process.stdout.split(f"\n{name} is broken: ")[1].splitlines()[0]
     assert "python -m wyrm try hanging" in process.stdout or "-m wyrm try hanging" in process.stdout
+
+
+def test_conformance_of_broken_packages(site):
+    """The command says what is wrong, and does not show a traceback."""
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    for name, cause in (("import_error", "no such library"), ("too_new", "contract 7 to 9")):
+        process = run("-m", "wyrm_conformance", "--backend", name, PYTHONPATH=path)
+        assert process.returncode == 2
+        assert f"wyrm_conformance: backend '{name}' is broken: " in process.stderr
+        assert cause in process.stderr
+        assert "Traceback" not in process.stderr
+    process = run("-m", "wyrm_conformance", "--backend", "lacking", "--select", "kernels/add", PYTHONPATH=path)
+    assert process.returncode == 1
+    assert "lacks kernels that it must have: add" in process.stdout
 
 
 def test_check_of_working_backends():

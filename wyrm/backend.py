@@ -51,6 +51,7 @@ __all__ = [
     "Clock",
     "Declaration",
     "Executable",
+    "Exemption",
     "GradientBuffer",
     "Instruction",
     "JoinedRunner",
@@ -97,6 +98,23 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Exemption:
+    """What a backend says of a check of the conformance suite that it does not pass as it stands; every report shows it.
+
+    Attributes
+    ----------
+    reason
+        In a sentence.
+    factor
+        By which the bounds of the check are multiplied; ``None``: the check is expected to fail. An exemption that turns out
+        not to be needed is an error.
+    """
+
+    reason: str
+    factor: float | None = None
+
+
+@dataclass(frozen=True)
 class Declaration:
     """What a plugin says of its backend, without loading it.
 
@@ -117,6 +135,8 @@ class Declaration:
     variants
         Ways to run the same backend that deserve testing one by one, such as instruction sets: the environment variables
         of each, by its name.
+    exemptions
+        From checks of the conformance suite, by the check's name.
     """
 
     name: str
@@ -126,6 +146,7 @@ class Declaration:
     priority: int = 0
     capabilities: Capabilities = field(default_factory=Capabilities)
     variants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    exemptions: Mapping[str, Exemption] = field(default_factory=dict)
 
 
 class Pass(ABC):
@@ -185,6 +206,10 @@ class Backend(ABC):
     def capabilities(self) -> Capabilities:
         """As declared."""
         return self.declaration.capabilities
+
+    def details(self) -> Mapping[str, str]:
+        """What reports should say of the backend as it was loaded, such as the instruction set in use."""
+        return {}
 
     @abstractmethod
     def compile(self, program: Program) -> Executable:

@@ -20,7 +20,7 @@ from wyrm import hookspecs
 from wyrm.backend import CONTRACT_VERSION, Backend, Capabilities, Declaration
 from wyrm.errors import BackendError, UnknownBackendError
 
-__all__ = ["BackendStatus", "backends", "check", "load", "register", "unregister"]
+__all__ = ["BackendStatus", "backends", "check", "declaration", "load", "register", "unregister"]
 
 #: Seconds that a backend has for loading and one training step when it is checked.
 CHECK_SECONDS = 120.0
@@ -195,6 +195,13 @@ def backends() -> list[BackendStatus]:
     """
     statuses = [plugin.status for plugin in _get_registry().plugins]
     return sorted(statuses, key=lambda status: (status.state == "broken", -status.priority, status.name))
+
+
+def declaration(name: str) -> Declaration:
+    """What the plugin of a backend says of it; loads nothing. Raises as :func:`load` does."""
+    found = _get_registry().find(name).declaration
+    assert found is not None
+    return found
 
 
 def load(name: str) -> Backend:

@@ -6,43 +6,47 @@ import importlib
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatch
-from typing import NamedTuple
+from fnmatch import fnmatchcase
+from typing import Any
 
 import wyrm
-from wyrm.backend import Backend, Declaration
-from wyrm_conformance import draws, gradients, layers, optimizers, parallel, schedules, sequences, sparse, training
-from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure
+from wyrm.backend import Backend, Declaration, Exemption
+from wyrm_conformance import (
+    contract,
+    draws,
+    gradients,
+    graphs,
+    kernels,
+    layers,
+    optimizers,
+    parallel,
+    schedules,
+    sequences,
+    sparse,
+    training,
+)
+from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure, declares
+from wyrm_conformance.guard import Guard
+from wyrm_conformance.refusals import check_refused
+from wyrm_conformance.results import Result, levels_reached
 
-__all__ = ["Result", "find_backend", "levels_reached", "run", "select"]
+__all__ = ["FAMILIES", "Result", "find_backend", "levels_reached", "run", "select"]
 
 #: The modules that register checks.
-FAMILIES = (gradients, layers, sparse, draws, optimizers, training, sequences, parallel, schedules)
-
-
-class Result(NamedTuple):
-    """What came of one check.
-
-    Attributes
-    ----------
-    failure
-        What went wrong; empty where nothing did.
-    compared
-        How many numbers were compared.
-    worst
-        The largest error, as a part of what was allowed.
-    """
-
-    check: Check
-    failure: str
-    compared: int
-    worst: float
-    seconds: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing went wrong."""
-        return not self.failure
+FAMILIES = (
+    contract,
+    kernels,
+    gradients,
+    graphs,
+    layers,
+    sparse,
+    draws,
+    optimizers,
+    training,
+    sequences,
+    parallel,
+    schedules,
+)
 
 
 def find_backend(name: str) -> Backend:
@@ -71,42 +75,75 @@ def select(level: str = LEVELS[-1], patterns: Iterable[str] = ()) -> list[Check]
         check
         for level in levels
         for check in CHECKS.values()
-        if check.level == level and (not patterns or any(fnmatch(check.name, pattern) for pattern in patterns))
+        if check.level == level and (not patterns or any(check.name == p or fnmatchcase(check.name, p) for p in patterns))
     ]
 
 
-def run(backend: Backend, checks: Iterable[Check], seed: int, report: Callable[[Result], None] | None = None) -> list[Result]:
-    """Run checks on a backend, each by random numbers of its own."""
+def run(
+    backend: Backend,
+    checks: Iterable[Check],
+    seed: int,
+    report: Callable[[Result], None] | None = None,
+    fail_fast: bool = False,
+) -> list[Result]:
+    """Run checks on a backend, each by random numbers of its own; with ``fail_fast``, up to the first that fails.
+
+    Raises
+    ------
+    BackendError
+        Where the backend's declaration has an exemption from a check that there is not.
+    """
+    unknown = sorted(set(backend.declaration.exemptions) - set(CHECKS))
+    if unknown:
+        raise wyrm.BackendError(f"backend {backend.name!r} declares exemptions from checks that there are not: {unknown}")
     results = []
     for check in checks:
-        result = _run_one(backend, check, seed)
+        result = run_one(backend, check, seed)
         results.append(result)
         if report is not None:
             report(result)
+        if fail_fast and result.outcome == "failed":
+            break
     return results
 
 
-def _run_one(backend: Backend, check: Check, seed: int) -> Result:
-    context = Context(backend, seed, check.name)
+def run_one(backend: Backend, check: Check, seed: int) -> Result:
+    """Run one check; where it needs what is not declared, the check that this is refused."""
+    exemption = backend.declaration.exemptions.get(check.name)
+    refused = next((word for word in check.requires if not declares(backend.capabilities, word)), "")
     began = time.perf_counter()
-    failure = ""
-    try:
-        check.function(context)
-        if not context.compared:
-            failure = "the check compared nothing"
-    except Failure as error:
-        failure = str(error)
-    except Exception:
-        failure = "raised\n" + traceback.format_exc()
-    return Result(check, failure, context.compared, context.worst, time.perf_counter() - began)
+    with Guard(backend) as guard, wyrm.use_backend(backend):
+        factor = 1.0 if exemption is None or exemption.factor is None else exemption.factor
+        context = Context(backend, seed, check.name, factor, guard)
+        failure, details = "", dict[str, Any]()
+        try:
+            if refused:
+                check_refused(context, refused)
+            else:
+                check.function(context)
+            needed = 1 if refused else check.at_least
+            if not context.compared:
+                failure = "the check compared nothing"
+            elif context.compared < needed:
+                failure = f"the check compared {context.compared} numbers, not the {needed} that there should be at least"
+        except Failure as error:
+            failure, details = str(error), error.details
+        except Exception:
+            failure = "raised\n" + traceback.format_exc()
+    seconds = time.perf_counter() - began
+    outcome: Any = "failed" if failure else "refused" if refused else "passed"
+    result = Result(check, outcome, failure, context.compared, context.worst, seconds, refused, factor, details=details)
+    return result if exemption is None else _exempted(result, exemption)
 
 
-def levels_reached(results: Iterable[Result]) -> dict[str, bool]:
-    """For each level of which checks were run, whether all of them, and all of the levels before, passed."""
-    results = list(results)
-    reached: dict[str, bool] = {}
-    for level in LEVELS:
-        own = [result.passed for result in results if result.check.level == level]
-        if own:
-            reached[level] = all(own) and all(reached.values())
-    return reached
+def _exempted(result: Result, exemption: Exemption) -> Result:
+    """The result in the light of what the backend declares about this check; an exemption that is of no use is a failure."""
+    result = result._replace(reason=exemption.reason)
+    if exemption.factor is None:
+        if not result.passed:
+            return result._replace(outcome="expected failure")
+        return result._replace(outcome="failed", failure=f"declared to fail ({exemption.reason}), but it passed")
+    if result.passed and result.worst * exemption.factor <= 1:
+        failure = f"bounds declared wider by {exemption.factor:g} ({exemption.reason}), but the usual ones were kept"
+        return result._replace(outcome="failed", failure=failure)
+    return result

@@ -53,6 +53,10 @@ class CSimdBackend(NativeBackend):
         self.instruction_set = chosen
         self._number = INSTRUCTION_SETS[chosen]
 
+    def details(self) -> dict[str, str]:
+        """The instruction set."""
+        return {"instruction set": self.instruction_set}
+
     def kernel_address(self, instruction: Instruction, dtype: str) -> int:
         """Where the library has the kernel for the chosen instruction set."""
         name = chain_kernel(instruction) if instruction.kernel == "fused" else instruction.kernel

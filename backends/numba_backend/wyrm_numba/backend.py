@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import numba
+
 from wyrm.backend import KERNELS, Instruction, Rule
 from wyrm.errors import BackendError
 from wyrm.native import NativeBackend
-from wyrm_numba import kernels
+from wyrm_numba import ENVIRONMENT_VARIABLE, kernels
 from wyrm_numba.cache import cached_module
 from wyrm_numba.rule_source import rule_source
 
@@ -107,6 +110,11 @@ class NumbaBackend(NativeBackend):
         self.run_team = entry.run_team
         self._kernels: dict[tuple[str, str, Rule | None], Any] = {}
         self._lock = threading.Lock()
+
+    def details(self) -> dict[str, str]:
+        """Numba's version, and whether compiled code was there already."""
+        named = os.environ.get(ENVIRONMENT_VARIABLE)
+        return {"numba": numba.__version__, "cache": "cold" if named == "cold" else "kept"}
 
     def kernel_address(self, instruction: Instruction, dtype: str) -> int:
         """Where the compiled kernel is; compiles it if need be."""

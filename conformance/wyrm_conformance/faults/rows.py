@@ -1,0 +1,91 @@
+"""Faulty rows: what gradient buffers gather, and which rows an update reaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wyrm.kernel_steps import Steps
+from wyrm.memory import GradientBuffer
+from wyrm_conformance.context import Array
+from wyrm_conformance.faults.subject import patch_fault
+
+_add_rows, _merged = GradientBuffer.add_rows, GradientBuffer.merged_rows
+
+
+def _last_row_lost(self: GradientBuffer, numbers: Array, values: Array) -> None:
+    _add_rows(self, numbers[:-1], values[:-1])
+
+
+patch_fault(
+    "the last row of a look-up is lost",
+    "sparse/rows",
+    "sparse/duplicates",
+    "sparse/bags",
+    "gradients/index",
+    "gradients/index_sum",
+    "gradients/index_mean",
+    target=GradientBuffer,
+    add_rows=_last_row_lost,
+)
+
+
+def _off_by_one(self: GradientBuffer, numbers: Array, values: Array) -> None:
+    _add_rows(self, (numbers + 1) % self.shape[0], values)
+
+
+patch_fault("gradients go to the row after", "sparse/rows", "sparse/equals dense", target=GradientBuffer, add_rows=_off_by_one)
+
+
+def _last_wins(self: GradientBuffer) -> tuple[Array, Array]:
+    kept = dict(zip(self.row_numbers[: self.count].tolist(), self.row_values[: self.count], strict=True))
+    rows = sorted(kept)
+    values = np.array([kept[row] for row in rows]).reshape(len(rows), self.shape[1])
+    return np.array(rows, np.int64), values.astype(self.dtype)
+
+
+patch_fault(
+    "of duplicate rows the last one wins", "sparse/duplicates", "sparse/bags", target=GradientBuffer, merged_rows=_last_wins
+)
+patch_fault(
+    "what came densely is forgotten beside rows",
+    "sparse/mixed with dense",
+    target=GradientBuffer,
+    touched=property(lambda self: False),
+)
+patch_fault("a gradient is not cleared", "gradients/accumulation", target=GradientBuffer, clear=lambda self: None)
+_update_gradient = Steps._update_gradient
+
+
+def _everywhere(self: Any, instruction: Any) -> Any:
+    run, gradient = _update_gradient(self, instruction), self.buffer(instruction.operands[0])
+
+    def wrong() -> None:
+        if gradient.count:
+            gradient.require_dense()
+            gradient.header[0] = 1
+        run()
+
+    return wrong
+
+
+patch_fault(
+    "an update of few rows is made on every row",
+    "sparse/untouched rows",
+    "sparse/memory",
+    target=Steps,
+    _update_gradient=_everywhere,
+)
+
+
+def _empty_touches(self: GradientBuffer, rows: int) -> None:
+    self.row_numbers = np.zeros(16, np.int64)
+    self.row_values = np.ones((16, self.shape[1]), self.dtype)
+    self._allocate(max(16, rows))
+    self.row_numbers[:] = 0
+    self.row_values[:] = 1
+    self.header[2] = 1 if not rows else 0
+
+
+patch_fault("a look-up of nothing touches the first row", "sparse/empty", target=GradientBuffer, reserve=_empty_touches)

@@ -1,0 +1,121 @@
+"""Faulty runs: batches, sequences, schedules, and numbers that are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wyrm import kernel_steps, philox
+from wyrm.kernel_steps import Steps
+from wyrm.memory import Source
+from wyrm.reference import ReferenceBackend
+from wyrm.runs import JoinedRunner, Team
+from wyrm.training.conflict_free import ConflictFree
+from wyrm_conformance.context import Array
+from wyrm_conformance.faults.subject import patch_fault
+
+# -- batches and sequences
+
+_rows = Source.rows
+
+
+def _from_the_beginning(self: Source, examples: Any) -> Array:
+    result: Array = self.array[examples if self.starts is None else self.starts[examples]]
+    return result
+
+
+patch_fault(
+    "sequences are read at their beginning alone",
+    "training/structures",
+    "training/ragged",
+    target=Source,
+    rows=_from_the_beginning,
+)
+patch_fault(
+    "a run of several examples takes the first alone",
+    "training/rows",
+    target=Source,
+    rows=lambda self, examples: _rows(self, examples[:1] * len(examples)),
+)
+_joined_run, _run_batch, _arrange = JoinedRunner.run, Team._run_batch, ConflictFree.arrange
+
+
+def _endless(self: JoinedRunner, order: Array, start: int, stop: int) -> int:
+    return _joined_run(self, np.concatenate([order, order[-1:]]), start, stop)  # the last run no longer ends the order
+
+
+patch_fault("a shorter last batch is forgotten", "training/batches", target=JoinedRunner, run=_endless)
+
+
+def _applied_anyway(self: Team, *arguments: Any) -> int:
+    status = _run_batch(self, *arguments)
+    if status:
+        self.update.run(arguments[0], 0, 1)
+    return status
+
+
+patch_fault("a batch is applied though a run failed", "parallel/synchronized", target=Team, _run_batch=_applied_anyway)
+
+
+def _one_lost(self: ConflictFree, order: Array) -> Any:
+    arranged, ends = _arrange(self, order)
+    return arranged, np.minimum(ends, len(order) - 1)
+
+
+def _shuffled(self: ConflictFree, order: Array) -> Any:
+    return _arrange(self, np.random.default_rng().permutation(order))
+
+
+patch_fault("an arrangement of examples loses one", "parallel/conflict_free", target=ConflictFree, arrange=_one_lost)
+patch_fault("examples are arranged otherwise each time", "parallel/conflict_free", target=ConflictFree, arrange=_shuffled)
+
+
+# -- numbers that are drawn
+
+
+def _drawing(name: str, draw: Callable[..., int]) -> None:
+    patch_fault(name, "draws/numbers", target=kernel_steps, draw=draw)
+
+
+_draw = philox.draw
+_drawing("excluded numbers are drawn", lambda key, number, rows, table, excluded: _draw(key, number, rows, table))
+_drawing("frequencies are ignored", lambda key, number, rows, table, excluded: _draw(key, number, rows, None, excluded))
+_drawing("every step draws the same", lambda key, *others: _draw((key[0], key[1], 0), *others))
+_drawing("every sample draws the same", lambda key, *others: _draw((key[0], 0, key[2]), *others))
+_step = Steps._draw
+
+
+def _tries(change: Callable[[int], int]) -> Callable[..., Any]:
+    def wrong(self: Any, instruction: Any) -> Any:
+        if self.kernels is ReferenceBackend.kernels:
+            return _step(self, instruction)
+        attributes = dict(instruction.attributes)
+        attributes["tries"] = change(attributes["tries"])
+        return _step(self, replace(instruction, attributes=tuple(attributes.items())))
+
+    return wrong
+
+
+patch_fault("a draw is not repeated", "draws/again", target=Steps, _draw=_tries(lambda tries: 1))
+patch_fault("one draw too many", "draws/again", "draws/runner", target=Steps, _draw=_tries(lambda tries: tries + 1))
+
+
+def _once(self: Any, instruction: Any) -> Any:
+    if self.kernels is ReferenceBackend.kernels:
+        return _step(self, instruction)
+    body, run = [self.step(i) for i in instruction.body], _step(self, replace(instruction, body=()))
+
+    def wrong() -> None:
+        run()
+        for step in body:
+            step()
+
+    return wrong
+
+
+patch_fault(
+    "what depends on a draw is computed for the last one alone", "draws/again", "draws/outside", target=Steps, _draw=_once
+)

@@ -1,0 +1,104 @@
+"""Faulty updates: rules, states, rows that missed steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wyrm import kernel_steps
+from wyrm.kernel_steps import Steps
+from wyrm.program import Rule
+from wyrm_conformance.context import Array
+from wyrm_conformance.faults.subject import patch_fault
+
+_Target = kernel_steps._Target
+_apply, _catch_up, _update = _Target._apply, _Target.catch_up, _Target.update
+
+
+def _with_rule(change: Callable[[Rule], Rule]) -> Callable[..., None]:
+    """Rules are changed before they are applied."""
+
+    def apply(self: Any, rule: Rule, rows: Any, second: Array) -> None:
+        _apply(self, change(rule), rows, second)
+
+    return apply
+
+
+def _rule_fault(name: str, *checks: str, change: Callable[[Rule], Rule]) -> None:
+    patch_fault(name, *(f"optimizers/{check}" for check in checks), target=_Target, _apply=_with_rule(change))
+
+
+def _exchanged(kernel: str, other: str) -> Callable[[Rule], Rule]:
+    """One kernel taken for another in the steps of rules."""
+
+    def change(rule: Rule) -> Rule:
+        steps = tuple(replace(step, kernel=other) if step.kernel == kernel else step for step in rule.steps)
+        return replace(rule, steps=steps)
+
+    return change
+
+
+def _states_kept(rule: Rule) -> Rule:
+    return replace(rule, results=(rule.results[0], *range(2, 2 + len(rule.states))))
+
+
+_rule_fault("states of rules are never stored", "momentum", "adagrad", "rowwise-adagrad", "adam", "adamw", change=_states_kept)
+_rule_fault("sqrt left out of rules", "ftrl", "adagrad, l1", change=_exchanged("sqrt", "absolute"))
+_rule_fault("maximum taken for minimum in rules", "sgd, l1", "unseen rule", change=_exchanged("maximum", "minimum"))
+_rule_fault("subtract taken for add in rules", "sgd", "sgd, clipped", change=_exchanged("subtract", "add"))
+_rule_fault("add taken for subtract in rules", "sgd, l2", change=_exchanged("add", "subtract"))
+
+
+def _values_alone(self: Any, rows: Array) -> None:
+    kept = [state.copy() for state in self.states]
+    _catch_up(self, rows)
+    for state, before in zip(self.states, kept, strict=True):
+        state[...] = before
+
+
+patch_fault("states of rows that missed steps stay behind", "optimizers/momentum", target=_Target, catch_up=_values_alone)
+
+
+def _one_too_few(self: Any, rows: Array) -> None:
+    behind = self.clock.now - self.clock.last[rows] > 0
+    self.clock.last[rows[behind]] += 1
+    _catch_up(self, rows)
+
+
+patch_fault(
+    "rows catch up with one step too few",
+    "optimizers/sgd, weight_decay",
+    "optimizers/momentum, weight_decay",
+    "optimizers/momentum, everything",
+    "optimizers/adam, everything",
+    target=_Target,
+    catch_up=_one_too_few,
+)
+
+
+def _l2_twice(self: Any, rows: Any, gradient: Array) -> None:
+    """A row that is touched twice in a step decays twice."""
+    _update(self, rows, gradient)
+    if self.rule.name == "sgd" and isinstance(rows, np.ndarray):
+        self.value[rows] *= 0.999
+
+
+patch_fault("rows decay once more at each step", "optimizers/sgd, l2", "sparse/equals dense", target=_Target, update=_l2_twice)
+_square_sum = Steps._square_sum
+
+
+def _largest(self: Any, instruction: Any) -> Any:
+    gradient = self.buffer(instruction.operands[0])
+
+    def compute() -> Array:
+        values = gradient.gathered() if gradient.touched else gradient.merged_rows()[1]
+        largest: Array = np.square(np.abs(values).max(initial=0)).reshape(1, 1)
+        return largest
+
+    return self._storing(instruction, compute)
+
+
+patch_fault("clipping by the largest element, not by the norm", "optimizers/sgd, clipped", target=Steps, _square_sum=_largest)

@@ -1,0 +1,110 @@
+"""``python -m wyrm_conformance selftest``: shows that the suite catches faults, and that a correct backend passes.
+
+Faults are planted one by one, and the checks that are meant for them are run: each has to fail. With ``--full`` every check is
+run on every fault, and the whole matrix is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+from wyrm_conformance.check import CHECKS
+from wyrm_conformance.faults import FAULTS, correct_backend
+from wyrm_conformance.runner import run_one, select
+
+__all__ = ["Outcome", "main", "run_selftest"]
+
+#: Of all random numbers.
+SEED = 20260101
+
+
+class Outcome(NamedTuple):
+    """What came of one fault, or of one check on the correct backend: which checks failed, of those that were run."""
+
+    fault: str
+    failed: tuple[str, ...]
+    run: tuple[str, ...]
+    message: str
+    seconds: float
+
+
+def run_fault(name: str, full: bool = False, seed: int = SEED) -> Outcome:
+    """Plant a fault and run the checks that are meant for it, or all of them."""
+    fault, began = FAULTS[name], time.perf_counter()
+    names = [check.name for check in select()] if full else list(fault.checks)
+    failed, message = [], ""
+    with fault.plant() as backend:
+        for check in names:
+            result = run_one(backend, CHECKS[check], seed)
+            if not result.passed:
+                failed.append(check)
+                message = message or result.failure.splitlines()[-1]
+    return Outcome(name, tuple(failed), tuple(names), message, time.perf_counter() - began)
+
+
+def run_correct(name: str, seed: int = SEED) -> Outcome:
+    """One check on the correct backend."""
+    result = run_one(correct_backend(), CHECKS[name], seed)
+    return Outcome("", () if result.passed else (name,), (name,), result.failure, result.seconds)
+
+
+def run_selftest(full: bool = False, processes: int | None = None) -> Iterator[Outcome]:
+    """All outcomes, as they come; the correct backend's have no fault's name."""
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        # Those that take longest first.
+        jobs = [pool.submit(run_correct, check.name) for check in reversed(select())]
+        jobs += [pool.submit(run_fault, name, full) for name in FAULTS]
+        for job in jobs:
+            yield job.result()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 1 where a fault survived, a check killed none, or the correct backend failed."""
+    parser = argparse.ArgumentParser(prog="python -m wyrm_conformance selftest", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="run every check on every fault; print the matrix")
+    options = parser.parse_args(arguments)
+    began = time.perf_counter()
+    killed: dict[str, tuple[str, ...]] = {}
+    wrong = []
+    for outcome in run_selftest(options.full):
+        if not outcome.fault:
+            wrong += [f"a correct backend fails {name}: {outcome.message}" for name in outcome.failed]
+            continue
+        killed[outcome.fault] = outcome.failed
+        missed = [check for check in FAULTS[outcome.fault].checks if check not in outcome.failed]
+        wrong += [f"{check} does not catch: {outcome.fault}" for check in missed]
+        fate, by = "SURVIVED" if missed else "killed  ", ", ".join(outcome.failed) or "by none"
+        print(f"{fate} {outcome.seconds:5.2f} s  {outcome.fault}: {by}", flush=True)
+    wrong += [f"{name} catches no fault" for name in unused(killed)]
+    if options.full:
+        print(matrix(killed))
+    print("\n".join(wrong) if wrong else "a correct backend passes every check")
+    seconds = time.perf_counter() - began
+    print(f"{sum(bool(checks) for checks in killed.values())} of {len(FAULTS)} faults killed, {seconds:.1f} s")
+    return int(bool(wrong))
+
+
+def unused(killed: dict[str, tuple[str, ...]]) -> list[str]:
+    """The checks that caught nothing."""
+    caught = {check for checks in killed.values() for check in checks}
+    return [name for name in CHECKS if name not in caught]
+
+
+def matrix(killed: dict[str, tuple[str, ...]]) -> str:
+    """Faults by checks: an x where the check caught the fault."""
+    names = list(CHECKS)
+    lines = [f"{n:4d} {name}" for n, name in enumerate(names)]
+    for fault, checks in killed.items():
+        lines.append("".join("x" if name in checks else "." for name in names) + f" {fault}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
