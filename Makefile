@@ -7,15 +7,17 @@ BIN := $(VENV)/bin
 BACKENDS := reference c_simd numba
 RATINGS ?=
 SEED ?= 20260101
+ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance check format docs clean
+.PHONY: help install demo test conformance bench check format docs clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
 	@echo "make demo RATINGS=x.csv   the same on ratings of your own: columns user_id, item_id, rating"
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
+	@echo "make bench                the benchmarks; ONLY=\"w1 w2\" chooses"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
@@ -49,6 +51,9 @@ test: install
 
 conformance: install
 	@for backend in $(BACKENDS); do $(BIN)/python -m wyrm_conformance --backend $$backend --seed $(SEED) || exit 1; echo; done
+
+bench: install
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)")
 
 check: install
 	@$(BIN)/ruff format --check .

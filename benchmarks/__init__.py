@@ -1,0 +1,13 @@
+"""The benchmarks: the same training, by Wyrm's backends, by hand and by peers, in turn in one run.
+
+``make bench`` runs them all and writes ``docs/benchmarks.md``; ``python -m benchmarks --help`` has the options.
+
+* :mod:`.data`, :mod:`.workloads`: what is trained, on which data; the sum of the first losses that tells whether two
+  programs do the same;
+* :mod:`.competitor`: what takes part. One module a family: :mod:`.by_fit`, :mod:`.from_python` (both over the graphs of
+  :mod:`.models`), and by hand, over the arrays of :mod:`.by_hand`: :mod:`.c_loops` (``c/``), :mod:`.numba_loops`, :mod:`.numpy_loops`;
+* :mod:`.measuring`: everything in turn, in rounds; :mod:`.entrants`: who takes part in what;
+* :mod:`.machine`: where it ran; :mod:`.report`, :mod:`.pictures`: the page and its pictures, from the results as JSON.
+
+Machines differ, and so do minutes: compare the ratios, which are taken within a round.
+"""

@@ -1,0 +1,99 @@
+"""Loops written by hand, in any language: a function of arrays, the same for all of them.
+
+Such a function takes the parameters, which it updates in place, then the data, and the first and the last example (exclusive),
+and returns the sum of the losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import data
+from benchmarks.competitor import Competitor
+from benchmarks.workloads import Workload
+from wyrm.memory import aligned
+
+__all__ = ["ByHand", "Function", "arguments"]
+
+Array = npt.NDArray[Any]
+Function = Callable[..., float]
+
+
+class ByHand(Competitor):
+    """A function over the arrays of a workload."""
+
+    def __init__(self, workload: Workload, name: str, function: Function, threads: int = 1) -> None:
+        super().__init__(workload, name, threads)
+        self._function = function
+        self._arrays = arguments(workload.key)
+
+    def first_losses(self) -> float:
+        """On parameters of its own."""
+        return float(self._function(*arguments(self.workload.key), 0, self.workload.checked))
+
+    def run(self, start: int, stop: int) -> None:
+        self._function(*self._arrays, start, stop)
+
+
+def arguments(key: str) -> list[Array]:
+    """Parameters, of which there is a copy for each call, and data."""
+    parameters, constant = _ARGUMENTS[key]()
+    copies = []
+    for parameter in parameters:
+        copy = aligned(parameter.shape, parameter.dtype)
+        copy[...] = parameter
+        copies.append(copy)
+    return [*copies, *constant]
+
+
+_Arguments = tuple[list[Array], list[Array]]
+
+
+def _regression() -> _Arguments:
+    first = data.first()
+    return [np.zeros(2, np.float32)], [first.x, first.y]
+
+
+def _factorization(values: data.Factorization) -> _Arguments:
+    return [values.user_table, values.item_table], [values.users, values.items, values.ratings]
+
+
+def _sequences(lengths: Array) -> _Arguments:
+    first = data.first()
+    lstm = first.lstm
+    parameters = [lstm.embedding, lstm.weights, lstm.biases, lstm.output_weights, lstm.output_biases]
+    return parameters, [first.sequences, lengths]
+
+
+def _skip_gram() -> _Arguments:
+    values = data.skip_gram()
+    return [values.word_table, values.context_table], [values.centers, values.contexts, values.negatives]
+
+
+def _clicks() -> _Arguments:
+    values = data.bags()
+    zeros = [np.zeros(values.features, np.float32)] * 3  # the weights, and FTRL's z and n
+    return zeros, [values.values, values.offsets, values.clicked]
+
+
+def _batches() -> _Arguments:
+    values = data.batches()
+    parameters = [values.hidden_weights, values.hidden_biases, values.output_weights, values.output_biases]
+    return parameters, [values.x, values.y]
+
+
+_ARGUMENTS: dict[str, Callable[[], _Arguments]] = {
+    "w1": _regression,
+    "w2": lambda: _factorization(data.first().factorization),
+    "w3": lambda: _sequences(np.full(len(data.first().lengths), 4, np.int32)),
+    "w4": lambda: _sequences(data.first().lengths),
+    "w5": lambda: _factorization(data.first().factorization),
+    "w5-large": lambda: _factorization(data.large_factorization()),
+    "w6": _skip_gram,
+    "w7": _clicks,
+    "w8": _batches,
+}

@@ -1,0 +1,46 @@
+"""What takes part in the benchmark."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from time import perf_counter, process_time
+
+from benchmarks.workloads import Workload
+
+__all__ = ["Competitor", "NotHere"]
+
+
+class NotHere(Exception):
+    """A competitor that cannot take part on this machine, and why."""
+
+
+class Competitor(ABC):
+    """One way to do a workload's training, with parameters of its own.
+
+    Attributes
+    ----------
+    name
+        In the report.
+    threads
+        How many it works on.
+    """
+
+    def __init__(self, workload: Workload, name: str, threads: int = 1) -> None:
+        self.workload, self.name, self.threads = workload, name, threads
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds of work: on one thread what the processor spent on it, on several what the wall clock says."""
+        return process_time if self.threads == 1 else perf_counter
+
+    @abstractmethod
+    def first_losses(self) -> float:
+        """The sum of the first ``workload.checked`` losses, trained one by one from the initial values."""
+
+    @abstractmethod
+    def run(self, start: int, stop: int) -> None:
+        """Train on the examples from ``start`` to ``stop``."""
+
+    def close(self) -> None:
+        """Let go of what is held."""

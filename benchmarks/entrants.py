@@ -1,0 +1,33 @@
+"""Who takes part in which workload."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import wyrm
+from benchmarks import by_fit, c_loops, from_python
+from benchmarks.competitor import Competitor
+from benchmarks.workloads import Workload
+
+__all__ = ["backends", "entrants", "thread_counts"]
+
+
+def backends() -> list[str]:
+    """All that load, the fastest first."""
+    return [status.name for status in wyrm.backends() if status.state != "broken"]
+
+
+def thread_counts() -> list[int]:
+    """1, 2, 4 and so on, as far as there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [1 << n for n in range(cores.bit_length()) if 1 << n <= cores]
+
+
+def entrants(workload: Workload, names: Sequence[str]) -> list[Callable[[], Competitor]]:
+    """Makers of the competitors; the first one says what the sum of losses is where the workload does not."""
+    return [
+        *c_loops.competitors(workload),
+        *by_fit.competitors(workload, names, thread_counts()),
+        *from_python.competitors(workload, names),
+    ]

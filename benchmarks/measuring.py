@@ -1,0 +1,134 @@
+"""Everything in turn, in rounds: so that a busy minute of the machine falls on all competitors alike."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from benchmarks.competitor import Competitor, NotHere
+from benchmarks.workloads import Workload, agrees
+
+__all__ = ["Entry", "Settings", "measure"]
+
+#: Seconds after which enough is known of a competitor's speed.
+_ENOUGH = 0.02
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure.
+
+    Attributes
+    ----------
+    rounds
+        How often each competitor has its turn.
+    seconds
+        How long a turn is meant to be.
+    """
+
+    rounds: int = 7
+    seconds: float = 0.15
+
+
+@dataclass
+class Entry:
+    """A competitor in a workload, and what was measured.
+
+    Attributes
+    ----------
+    left_out
+        Why it does not take part; empty where it does.
+    wrong
+        Whether it computed something else.
+    sum_of_losses
+        Of the first examples.
+    seconds
+        For one unit of work, in each round.
+    """
+
+    workload: str
+    name: str = ""
+    threads: int = 1
+    left_out: str = ""
+    wrong: bool = False
+    sum_of_losses: float | None = None
+    seconds: list[float] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(vars(self))
+
+
+class _Turn:
+    """A competitor's way through the examples: how many make a turn, and where it stands."""
+
+    def __init__(self, competitor: Competitor, seconds: float) -> None:
+        self.competitor, self.position = competitor, 0
+        epoch = competitor.workload.epoch
+        count, took = 1, self._run(1)
+        while took < min(_ENOUGH, seconds) and count < epoch:
+            count = min(4 * count, epoch)
+            took = self._run(count)
+        count = max(1, int(count * seconds / took))
+        #: Whole epochs, where there is time for more than half of one.
+        self.count = count if count < epoch / 2 else epoch * max(1, round(count / epoch))
+
+    def _run(self, count: int) -> float:
+        """Seconds that so many examples take, on from where the last turn ended."""
+        competitor, epoch = self.competitor, self.competitor.workload.epoch
+        if self.position + count > epoch:
+            self.position = 0
+        begin, clock = self.position, competitor.clock
+        started = clock()
+        for _ in range(max(1, count // epoch)):
+            competitor.run(begin, begin + min(count, epoch))
+        took = clock() - started
+        self.position = (begin + min(count, epoch)) % epoch
+        return max(took, 1e-9)
+
+    def take(self) -> float:
+        """Seconds for a unit of work, in one turn."""
+        begin = 0 if self.position + self.count > self.competitor.workload.epoch else self.position
+        units = self.competitor.workload.units(begin, min(begin + self.count, self.competitor.workload.epoch))
+        units *= max(1, self.count // self.competitor.workload.epoch)
+        return self._run(self.count) / units
+
+
+def measure(
+    workload: Workload, makers: Sequence[Callable[[], Competitor]], settings: Settings, say: Callable[[str], Any]
+) -> list[Entry]:
+    """Check that all competitors compute the same, then let each have its turn, in rounds."""
+    turns: list[tuple[_Turn, Entry]] = []
+    entries: list[Entry] = []
+    expected = workload.checksum
+    gc.collect()
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # threads on few cores
+        try:
+            for make in makers:
+                entry = Entry(workload.key)
+                entries.append(entry)
+                try:
+                    competitor = make()
+                    entry.name, entry.threads = competitor.name, competitor.threads
+                    entry.sum_of_losses = competitor.first_losses()
+                    expected = entry.sum_of_losses if expected is None else expected
+                    entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.threads)
+                    if entry.wrong:
+                        raise NotHere(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
+                    turns.append((_Turn(competitor, settings.seconds), entry))
+                except NotHere as reason:
+                    entry.left_out = str(reason)
+                    say(f"  {entry.name}: left out: {reason}")
+            for _ in range(settings.rounds):
+                for turn, entry in turns:
+                    entry.seconds.append(turn.take())
+        finally:
+            for turn, _ in turns:
+                turn.competitor.close()
+    return entries
