@@ -4,8 +4,8 @@
 
 * :mod:`.data`, :mod:`.workloads`: what is trained, on which data; the sum of the first losses that tells whether two
   programs do the same;
-* :mod:`.competitor`: what takes part. One module a family: :mod:`.by_fit`, :mod:`.from_python` (both over the graphs of
-  :mod:`.models`), and by hand, over the arrays of :mod:`.by_hand`: :mod:`.c_loops` (``c/``), :mod:`.numba_loops`, :mod:`.numpy_loops`;
+* :mod:`.competitor`: what takes part. One module a family: :mod:`.by_fit` and :mod:`.from_python`, over the graphs of
+  :mod:`.models`; by hand, over the arrays of :mod:`.by_hand`: :mod:`.c_loops` (``c/``), :mod:`.numba_loops`, :mod:`.numpy_loops`;
 * :mod:`.measuring`: everything in turn, in rounds; :mod:`.entrants`: who takes part in what;
 * :mod:`.machine`: where it ran; :mod:`.report`, :mod:`.pictures`: the page and its pictures, from the results as JSON.
 

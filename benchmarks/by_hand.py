@@ -62,11 +62,11 @@ def _factorization(values: data.Factorization) -> _Arguments:
     return [values.user_table, values.item_table], [values.users, values.items, values.ratings]
 
 
-def _sequences(lengths: Array) -> _Arguments:
+def _sequences(*lengths: Array) -> _Arguments:
     first = data.first()
     lstm = first.lstm
     parameters = [lstm.embedding, lstm.weights, lstm.biases, lstm.output_weights, lstm.output_biases]
-    return parameters, [first.sequences, lengths]
+    return parameters, [first.sequences, *lengths]
 
 
 def _skip_gram() -> _Arguments:
@@ -89,7 +89,7 @@ def _batches() -> _Arguments:
 _ARGUMENTS: dict[str, Callable[[], _Arguments]] = {
     "w1": _regression,
     "w2": lambda: _factorization(data.first().factorization),
-    "w3": lambda: _sequences(np.full(len(data.first().lengths), 4, np.int32)),
+    "w3": _sequences,
     "w4": lambda: _sequences(data.first().lengths),
     "w5": lambda: _factorization(data.first().factorization),
     "w5-large": lambda: _factorization(data.large_factorization()),

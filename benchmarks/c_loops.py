@@ -13,29 +13,39 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.by_hand import ByHand, Function
-from benchmarks.competitor import NotHere
+from benchmarks.competitor import NotHereError
 from benchmarks.workloads import Workload
 
 __all__ = ["FAST", "STRICT", "competitors", "compiler"]
 
-#: Which source has a workload's loop. The function has the same name.
+#: The source and the function that is a workload's loop.
 SOURCES = {
-    "w1": "regression",
-    "w2": "factorization",
-    "w3": "lstm",
-    "w4": "lstm",
+    "w1": ("regression", "regression"),
+    "w2": ("factorization", "factorization"),
+    "w3": ("lstm", "lstm_of_four"),
+    "w4": ("lstm", "lstm"),
+    "w6": ("skip_gram", "skip_gram"),
+    "w7": ("logistic", "logistic"),
+    "w8": ("perceptron", "perceptron"),
 }
+#: How many examples ahead Hogwild fetches rows.
+AHEAD = 8
 STRICT, FAST = ("-O3", "-march=native"), ("-O3", "-march=native", "-ffast-math")
 
 
-def competitors(workload: Workload) -> list[Callable[[], ByHand]]:
-    """Makers of what takes part in a workload."""
-    name = SOURCES.get(workload.key)
-    if name is None:
-        return []
+def competitors(workload: Workload, threads: list[int]) -> list[Callable[[], ByHand]]:
+    """Makers of what takes part in a workload; the fast one first, to which others are compared."""
+    if workload.threads:
+        kinds = [("C by hand, -ffast-math", 0), ("C by hand, -ffast-math, prefetching", AHEAD)]
+        return [
+            lambda name=name, ahead=ahead, t=t: ByHand(workload, name, _function("hogwild", "hogwild", FAST, t, ahead), t)
+            for t in threads
+            for name, ahead in kinds
+        ]
+    place = SOURCES[workload.key]
     return [
-        lambda: ByHand(workload, "C by hand, -ffast-math", _function(name, FAST)),
-        lambda: ByHand(workload, "C by hand", _function(name, STRICT)),
+        lambda: ByHand(workload, "C by hand, -ffast-math", _function(*place, FAST)),
+        lambda: ByHand(workload, "C by hand", _function(*place, STRICT)),
     ]
 
 
@@ -43,7 +53,7 @@ def compiler() -> str:
     """The C compiler: ``$CC``, or ``cc``."""
     found = shutil.which(os.environ.get("CC", "cc"))
     if found is None:
-        raise NotHere("there is no C compiler; set CC")
+        raise NotHereError("there is no C compiler; set CC")
     return found
 
 
@@ -64,18 +74,18 @@ def _library(name: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     ):
         done = subprocess.run([compiler(), *command], capture_output=True, text=True)
         if done.returncode:
-            raise NotHere(f"{source.name} does not compile: {done.stderr.strip()}")
+            raise NotHereError(f"{source.name} does not compile: {done.stderr.strip()}")
     return ctypes.CDLL(f"{stem}.so")
 
 
-def _function(name: str, flags: tuple[str, ...], *leading: Any) -> Function:
-    """A C function that takes addresses of arrays, then two numbers; ``leading`` come before them."""
-    function = getattr(_library(name, flags), name)
+def _function(source: str, name: str, flags: tuple[str, ...], *leading: int) -> Function:
+    """A C function that takes numbers, ``leading``, then the addresses of arrays, then the first and the last example."""
+    function = getattr(_library(source, flags), name)
     function.restype = ctypes.c_double
 
     def call(*arguments: Any) -> float:
         *arrays, start, stop = arguments
         addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-        return float(function(*leading, *addresses, ctypes.c_long(start), ctypes.c_long(stop)))
+        return float(function(*map(ctypes.c_long, leading), *addresses, ctypes.c_long(start), ctypes.c_long(stop)))
 
     return call

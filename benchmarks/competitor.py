@@ -8,10 +8,10 @@ from time import perf_counter, process_time
 
 from benchmarks.workloads import Workload
 
-__all__ = ["Competitor", "NotHere"]
+__all__ = ["Competitor", "NotHereError"]
 
 
-class NotHere(Exception):
+class NotHereError(Exception):
     """A competitor that cannot take part on this machine, and why."""
 
 
@@ -42,5 +42,5 @@ class Competitor(ABC):
     def run(self, start: int, stop: int) -> None:
         """Train on the examples from ``start`` to ``stop``."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Let go of what is held."""

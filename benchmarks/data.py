@@ -159,11 +159,12 @@ def bags() -> Clicks:
     features, count = 1_000_000, 100_000
     lengths = rng.integers(5, 51, count)
     owner = np.repeat(np.arange(count), lengths)
-    drawn = np.unique(np.stack([owner, (features * rng.random(len(owner)) ** 4).astype(np.int64)]), axis=1)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(drawn[0], minlength=count))])
-    scores = np.add.reduceat(rng.standard_normal(features)[drawn[1]], offsets[:-1]) / 3
+    skewed = (features * rng.random(len(owner)) ** 4).astype(np.int64)
+    owner, values = np.divmod(np.unique(owner * features + skewed), features)  # none twice in an event
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])
+    scores = np.add.reduceat(rng.standard_normal(features)[values], offsets[:-1]) / 3
     clicked = (rng.random(count) < 1 / (1 + np.exp(-scores))).astype(np.float32)
-    return Clicks(features, drawn[1].astype(np.int32), offsets.astype(np.int64), clicked)
+    return Clicks(features, values.astype(np.int32), offsets.astype(np.int64), clicked)
 
 
 @dataclass(frozen=True)

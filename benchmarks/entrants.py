@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import wyrm
-from benchmarks import by_fit, c_loops, from_python
+from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops
 from benchmarks.competitor import Competitor
 from benchmarks.workloads import Workload
 
@@ -25,9 +25,11 @@ def thread_counts() -> list[int]:
 
 
 def entrants(workload: Workload, names: Sequence[str]) -> list[Callable[[], Competitor]]:
-    """Makers of the competitors; the first one says what the sum of losses is where the workload does not."""
+    """Makers of the competitors; the others are compared to the first one."""
     return [
-        *c_loops.competitors(workload),
+        *numpy_loops.competitors(workload),
+        *c_loops.competitors(workload, thread_counts()),
+        *numba_loops.competitors(workload, thread_counts()),
         *by_fit.competitors(workload, names, thread_counts()),
         *from_python.competitors(workload, names),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import wyrm
@@ -21,6 +22,7 @@ class Driven(Competitor):
         super().__init__(workload, f"{backend}, from Python")
         self._backend = backend
         self._model = self._new()
+        self._columns = _columns(workload.key)
 
     def _new(self) -> Model:
         model = MODELS[self.workload.key]()
@@ -40,7 +42,7 @@ class Driven(Competitor):
 
     def run(self, start: int, stop: int) -> None:
         loss, optimizer, nodes = self._model.loss, self._model.optimizer, list(self._model.feed)
-        examples = zip(*(_examples(part(values, start, stop)) for values in self._model.feed.values()), strict=True)
+        examples = zip(*(column[start:stop] for column in self._columns), strict=True)
         if len(nodes) == 2:  # plain calls, as one would write them
             first, second = nodes
             for first_value, second_value in examples:
@@ -89,6 +91,12 @@ class Rebuilt(Competitor):
 def _set_all(model: Model, number: int) -> None:
     for node, values in model.feed.items():
         node.set_value(_examples(part(values, number, number + 1))[0])
+
+
+@cache
+def _columns(key: str) -> list[list[Any]]:
+    """What each input of a workload is set to, example by example."""
+    return [_examples(values) for values in MODELS[key]().feed.values()]
 
 
 def _examples(values: Any) -> list[Any]:

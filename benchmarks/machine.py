@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks.c_loops import compiler
-from benchmarks.competitor import NotHere
+from benchmarks.competitor import NotHereError
 from wyrm import get_backend
 
 __all__ = ["describe"]
@@ -48,7 +48,7 @@ def _cpuinfo() -> dict[str, str]:
 def _compiler_version() -> str:
     try:
         return subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout.partition("\n")[0]
-    except NotHere:
+    except NotHereError:
         return ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from benchmarks.competitor import Competitor, NotHere
+from benchmarks.competitor import Competitor, NotHereError
 from benchmarks.workloads import Workload, agrees
 
 __all__ = ["Entry", "Settings", "measure"]
@@ -70,6 +70,7 @@ class _Turn:
     def __init__(self, competitor: Competitor, seconds: float) -> None:
         self.competitor, self.position = competitor, 0
         epoch = competitor.workload.epoch
+        self._run(1)  # whatever is made ready at the first time
         count, took = 1, self._run(1)
         while took < min(_ENOUGH, seconds) and count < epoch:
             count = min(4 * count, epoch)
@@ -120,9 +121,9 @@ def measure(
                     expected = entry.sum_of_losses if expected is None else expected
                     entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.threads)
                     if entry.wrong:
-                        raise NotHere(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
+                        raise NotHereError(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
                     turns.append((_Turn(competitor, settings.seconds), entry))
-                except NotHere as reason:
+                except NotHereError as reason:
                     entry.left_out = str(reason)
                     say(f"  {entry.name}: left out: {reason}")
             for _ in range(settings.rounds):

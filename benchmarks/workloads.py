@@ -28,7 +28,7 @@ class Workload:
     checked
         How many of the first losses are summed for comparison.
     checksum
-        That sum; ``None``: whatever strict C computes.
+        That sum; ``None``: whatever the first competitor computes.
     threads
         Whether it is run on several threads, too.
     """

@@ -4,6 +4,7 @@
 // Gates in the columns of `weights`: forget, input, output, candidate. In its rows: the hidden state, then the input.
 // The gradients of the weights are products over time, taken and applied when all of them are known.
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ enum { TOKENS = 10, EMBEDDED = 16, HIDDEN = 32, GATES = 4 * HIDDEN, ROWS = HIDDE
 static const float RATE = 0.05f;
 
 typedef struct {
-    float *restrict embedding, *restrict weights, *restrict biases, *restrict output_weights, *restrict output_biases;
+    float (*embedding)[EMBEDDED], (*weights)[GATES], *biases, (*output_weights)[TOKENS], *output_biases;
 } Model;
 
 // What one time step leaves for the way back.
@@ -19,19 +20,22 @@ typedef struct {
     float input[ROWS], gates[GATES], cell[HIDDEN], bounded[HIDDEN], gradient[GATES];
 } Step;
 
+#define INLINE static inline __attribute__((always_inline))
+
 static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
-static void forward(const Model *m, const int *tokens, int length, Step *steps, float *hidden) {
+INLINE void forward(const Model *m, const int *tokens, int length, Step *restrict steps, float *restrict hidden) {
+    float (*restrict weights)[GATES] = m->weights;
     float cell[HIDDEN] = {0};
     memset(hidden, 0, HIDDEN * sizeof(float));
     for (int t = 0; t < length; t++) {
         Step *s = steps + t;
         memcpy(s->input, hidden, HIDDEN * sizeof(float));
-        memcpy(s->input + HIDDEN, m->embedding + tokens[t] * EMBEDDED, EMBEDDED * sizeof(float));
+        memcpy(s->input + HIDDEN, m->embedding[tokens[t]], EMBEDDED * sizeof(float));
         float sums[GATES];
         memcpy(sums, m->biases, sizeof sums);
         for (int r = 0; r < ROWS; r++)
-            for (int j = 0; j < GATES; j++) sums[j] += s->input[r] * m->weights[r * GATES + j];
+            for (int j = 0; j < GATES; j++) sums[j] += s->input[r] * weights[r][j];
         for (int j = 0; j < 3 * HIDDEN; j++) s->gates[j] = sigmoid(sums[j]);
         for (int j = 3 * HIDDEN; j < GATES; j++) s->gates[j] = tanhf(sums[j]);
         const float *f = s->gates, *i = f + HIDDEN, *o = i + HIDDEN, *g = o + HIDDEN;
@@ -45,29 +49,34 @@ static void forward(const Model *m, const int *tokens, int length, Step *steps, 
 }
 
 // Returns the loss; leaves the gradient of the hidden state in `back`, and updates the output layer.
-static float output_layer(const Model *m, const float *hidden, int class, float *back) {
-    float p[TOKENS], largest = -INFINITY, sum = 0;
-    memcpy(p, m->output_biases, sizeof p);
+INLINE float output_layer(const Model *m, const float *restrict hidden, int class, float *restrict back) {
+    float (*restrict weights)[TOKENS] = m->output_weights, *restrict biases = m->output_biases;
+    float p[TOKENS], largest = -FLT_MAX, sum = 0;
+    memcpy(p, biases, sizeof p);
     for (int k = 0; k < HIDDEN; k++)
-        for (int j = 0; j < TOKENS; j++) p[j] += hidden[k] * m->output_weights[k * TOKENS + j];
+        for (int j = 0; j < TOKENS; j++) p[j] += hidden[k] * weights[k][j];
     for (int j = 0; j < TOKENS; j++) largest = p[j] > largest ? p[j] : largest;
-    for (int j = 0; j < TOKENS; j++) sum += p[j] = expf(p[j] - largest);
+    for (int j = 0; j < TOKENS; j++) {
+        p[j] = expf(p[j] - largest);
+        sum += p[j];
+    }
     for (int j = 0; j < TOKENS; j++) p[j] /= sum;
     float loss = -logf(p[class]);
     p[class] -= 1;
     for (int k = 0; k < HIDDEN; k++) {
         float d = 0;
         for (int j = 0; j < TOKENS; j++) {
-            d += p[j] * m->output_weights[k * TOKENS + j];
-            m->output_weights[k * TOKENS + j] -= RATE * p[j] * hidden[k];
+            d += p[j] * weights[k][j];
+            weights[k][j] -= RATE * p[j] * hidden[k];
         }
         back[k] = d;
     }
-    for (int j = 0; j < TOKENS; j++) m->output_biases[j] -= RATE * p[j];
+    for (int j = 0; j < TOKENS; j++) biases[j] -= RATE * p[j];
     return loss;
 }
 
-static void backward(const Model *m, int length, Step *steps, float *back, float (*inputs)[EMBEDDED]) {
+INLINE void backward(const Model *m, int length, Step *restrict steps, float *restrict back, float (*restrict inputs)[EMBEDDED]) {
+    float (*restrict weights)[GATES] = m->weights;
     float cell_back[HIDDEN] = {0};
     for (int t = length - 1; t >= 0; t--) {
         Step *s = steps + t;
@@ -84,37 +93,50 @@ static void backward(const Model *m, int length, Step *steps, float *back, float
         }
         for (int r = 0; r < ROWS; r++) {
             float sum = 0;
-            for (int j = 0; j < GATES; j++) sum += d[j] * m->weights[r * GATES + j];
+            for (int j = 0; j < GATES; j++) sum += d[j] * weights[r][j];
             if (r < HIDDEN) back[r] = sum;
             else inputs[t][r - HIDDEN] = sum;
         }
     }
 }
 
-static void update(const Model *m, const int *tokens, int length, const Step *steps, float (*inputs)[EMBEDDED]) {
+INLINE void update(const Model *m, const int *tokens, int length, const Step *restrict steps, float (*restrict inputs)[EMBEDDED]) {
+    float (*restrict weights)[GATES] = m->weights, *restrict biases = m->biases, (*restrict embedding)[EMBEDDED] = m->embedding;
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < length; t++) {
             float move = RATE * steps[t].input[r];
-            for (int j = 0; j < GATES; j++) m->weights[r * GATES + j] -= move * steps[t].gradient[j];
+            for (int j = 0; j < GATES; j++) weights[r][j] -= move * steps[t].gradient[j];
         }
     for (int t = 0; t < length; t++) {
-        for (int j = 0; j < GATES; j++) m->biases[j] -= RATE * steps[t].gradient[j];
-        for (int j = 0; j < EMBEDDED; j++) m->embedding[tokens[t] * EMBEDDED + j] -= RATE * inputs[t][j];
+        for (int j = 0; j < GATES; j++) biases[j] -= RATE * steps[t].gradient[j];
+        for (int j = 0; j < EMBEDDED; j++) embedding[tokens[t]][j] -= RATE * inputs[t][j];
     }
 }
 
-double lstm(float *embedding, float *weights, float *biases, float *output_weights, float *output_biases,
-            const int *sequences, const int *lengths, long start, long stop) {
-    const Model m = {embedding, weights, biases, output_weights, output_biases};
+INLINE float step(const Model *m, const int *tokens, int length) {
     _Alignas(64) Step steps[LONGEST];
     float hidden[HIDDEN], back[HIDDEN], inputs[LONGEST][EMBEDDED];
+    forward(m, tokens, length, steps, hidden);
+    float loss = output_layer(m, hidden, tokens[length], back);
+    backward(m, length, steps, back, inputs);
+    update(m, tokens, length, steps, inputs);
+    return loss;
+}
+
+// W3: all sequences have four tokens, so that the compiler can unroll the loops over time.
+double lstm_of_four(float (*embedding)[EMBEDDED], float (*weights)[GATES], float *biases, float (*output_weights)[TOKENS],
+                    float *output_biases, const int *sequences, long start, long stop) {
+    const Model m = {embedding, weights, biases, output_weights, output_biases};
     double sum = 0;
-    for (long n = start; n < stop; n++) {
-        const int *tokens = sequences + n * (LONGEST + 1), length = lengths[n];
-        forward(&m, tokens, length, steps, hidden);
-        sum += output_layer(&m, hidden, tokens[length], back);
-        backward(&m, length, steps, back, inputs);
-        update(&m, tokens, length, steps, inputs);
-    }
+    for (long n = start; n < stop; n++) sum += step(&m, sequences + n * (LONGEST + 1), 4);
+    return sum;
+}
+
+// W4
+double lstm(float (*embedding)[EMBEDDED], float (*weights)[GATES], float *biases, float (*output_weights)[TOKENS],
+            float *output_biases, const int *sequences, const int *lengths, long start, long stop) {
+    const Model m = {embedding, weights, biases, output_weights, output_biases};
+    double sum = 0;
+    for (long n = start; n < stop; n++) sum += step(&m, sequences + n * (LONGEST + 1), lengths[n]);
     return sum;
 }
