@@ -17,7 +17,7 @@ help:
 	@echo "make demo RATINGS=x.csv   the same on ratings of your own: columns user_id, item_id, rating"
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
-	@echo "make bench                the benchmarks; ONLY=\"w1 w2\" chooses"
+	@echo "make bench                the benchmarks and their page, docs/benchmarks.md; ONLY=\"w1 w2\" chooses"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"

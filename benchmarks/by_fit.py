@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import wyrm
 from benchmarks.competitor import Competitor
@@ -13,16 +13,16 @@ __all__ = ["Fit", "competitors"]
 
 
 class Fit(Competitor):
-    """A backend, by ``fit``, over the examples in order."""
+    """A backend, by ``fit``, over the examples in order; ``make`` makes the model."""
 
-    def __init__(self, workload: Workload, backend: str, threads: int = 1) -> None:
+    def __init__(self, workload: Workload, backend: str, make: Callable[[], Model], threads: int = 1) -> None:
         super().__init__(workload, f"{backend}, fit", threads)
-        self._backend = backend
-        self._model = MODELS[workload.key]()
+        self._backend, self._make = backend, make
+        self._model = make()
 
     def first_losses(self) -> float:
         count = self.workload.checked
-        return self._fit(MODELS[self.workload.key](), 0, count).losses[0] * count
+        return self._fit(self._make(), 0, count).losses[0] * count
 
     def run(self, start: int, stop: int) -> None:
         self._fit(self._model, start, stop)
@@ -33,8 +33,9 @@ class Fit(Competitor):
         return wyrm.fit(model.loss, feed, model.optimizer, **options)
 
 
-def competitors(workload: Workload, backends: list[str], threads: list[int]) -> list[Callable[[], Competitor]]:
+def competitors(workload: Workload, backends: Sequence[str], threads: list[int]) -> list[Callable[[], Competitor]]:
     """Makers of what takes part in a workload."""
     if workload.key not in MODELS:
         return []
-    return [lambda b=b, t=t: Fit(workload, b, t) for b in backends for t in (threads if workload.threads else [1])]
+    make, counts = MODELS[workload.key], threads if workload.threads else [1]
+    return [lambda b=b, t=t: Fit(workload, b, make, t) for b in backends for t in counts]

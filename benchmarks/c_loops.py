@@ -16,7 +16,7 @@ from benchmarks.by_hand import ByHand, Function
 from benchmarks.competitor import NotHereError
 from benchmarks.workloads import Workload
 
-__all__ = ["FAST", "STRICT", "competitors", "compiler"]
+__all__ = ["FAST", "STRICT", "competitors", "compiler", "function"]
 
 #: The source and the function that is a workload's loop.
 SOURCES = {
@@ -38,14 +38,14 @@ def competitors(workload: Workload, threads: list[int]) -> list[Callable[[], ByH
     if workload.threads:
         kinds = [("C by hand, -ffast-math", 0), ("C by hand, -ffast-math, prefetching", AHEAD)]
         return [
-            lambda name=name, ahead=ahead, t=t: ByHand(workload, name, _function("hogwild", "hogwild", FAST, t, ahead), t)
+            lambda name=name, ahead=ahead, t=t: ByHand(workload, name, function("hogwild", "hogwild", FAST, t, ahead), t)
             for t in threads
             for name, ahead in kinds
         ]
     place = SOURCES[workload.key]
     return [
-        lambda: ByHand(workload, "C by hand, -ffast-math", _function(*place, FAST)),
-        lambda: ByHand(workload, "C by hand", _function(*place, STRICT)),
+        lambda: ByHand(workload, "C by hand, -ffast-math", function(*place, FAST)),
+        lambda: ByHand(workload, "C by hand", function(*place, STRICT)),
     ]
 
 
@@ -78,14 +78,14 @@ def _library(name: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     return ctypes.CDLL(f"{stem}.so")
 
 
-def _function(source: str, name: str, flags: tuple[str, ...], *leading: int) -> Function:
+def function(source: str, name: str, flags: tuple[str, ...], *leading: int) -> Function:
     """A C function that takes numbers, ``leading``, then the addresses of arrays, then the first and the last example."""
-    function = getattr(_library(source, flags), name)
-    function.restype = ctypes.c_double
+    native = getattr(_library(source, flags), name)
+    native.restype = ctypes.c_double
 
     def call(*arguments: Any) -> float:
         *arrays, start, stop = arguments
         addresses = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-        return float(function(*map(ctypes.c_long, leading), *addresses, ctypes.c_long(start), ctypes.c_long(stop)))
+        return float(native(*map(ctypes.c_long, leading), *addresses, ctypes.c_long(start), ctypes.c_long(stop)))
 
     return call

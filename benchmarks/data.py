@@ -24,6 +24,7 @@ __all__ = [
     "first",
     "large_factorization",
     "skip_gram",
+    "tables_of",
 ]
 
 Array = npt.NDArray[Any]
@@ -106,7 +107,12 @@ def _factorization(rng: np.random.Generator, count: int, users: int, items: int)
 @cache
 def large_factorization() -> Factorization:
     """W5: tables that no cache holds."""
-    return _factorization(np.random.default_rng(8), 1_000_000, 500_000, 100_000)
+    return tables_of(500_000, 100_000)
+
+
+def tables_of(users: int, items: int) -> Factorization:
+    """A million ratings for tables of these sizes."""
+    return _factorization(np.random.default_rng(8), 1_000_000, users, items)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Clicks:
 def bags() -> Clicks:
     """W7: 5 to 50 of a million features an event, few of them common; a hidden weight of each decides."""
     rng = np.random.default_rng(10)
-    features, count = 1_000_000, 100_000
+    features, count = 1_000_000, 40_000
     lengths = rng.integers(5, 51, count)
     owner = np.repeat(np.arange(count), lengths)
     skewed = (features * rng.random(len(owner)) ** 4).astype(np.int64)

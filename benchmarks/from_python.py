@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import wyrm
@@ -16,16 +15,16 @@ __all__ = ["Driven", "Rebuilt", "competitors"]
 
 
 class Driven(Competitor):
-    """A graph that is built once, with values of its inputs set for each example."""
+    """A graph that is built once, with values of its inputs set for each example; ``make`` makes the model."""
 
-    def __init__(self, workload: Workload, backend: str) -> None:
+    def __init__(self, workload: Workload, backend: str, make: Callable[[], Model]) -> None:
         super().__init__(workload, f"{backend}, from Python")
-        self._backend = backend
+        self._backend, self._make = backend, make
         self._model = self._new()
-        self._columns = _columns(workload.key)
+        self._columns = [_examples(values) for values in self._model.feed.values()]
 
     def _new(self) -> Model:
-        model = MODELS[self.workload.key]()
+        model = self._make()
         _set_all(model, 0)
         model.loss.forward(backend=self._backend)  # the graph stays there
         return model
@@ -93,12 +92,6 @@ def _set_all(model: Model, number: int) -> None:
         node.set_value(_examples(part(values, number, number + 1))[0])
 
 
-@cache
-def _columns(key: str) -> list[list[Any]]:
-    """What each input of a workload is set to, example by example."""
-    return [_examples(values) for values in MODELS[key]().feed.values()]
-
-
 def _examples(values: Any) -> list[Any]:
     """The examples of a feed, one by one, as a Python program would have them."""
     if isinstance(values, wyrm.Bags):
@@ -106,9 +99,11 @@ def _examples(values: Any) -> list[Any]:
     return values.tolist() if values.ndim == 1 else list(values)
 
 
-def competitors(workload: Workload, backends: list[str]) -> list[Callable[[], Competitor]]:
+def competitors(workload: Workload, backends: Sequence[str]) -> list[Callable[[], Competitor]]:
     """Makers of what takes part in a workload."""
     if workload.threads:
         return []
-    kind = Driven if workload.key in MODELS else Rebuilt
-    return [lambda b=b: kind(workload, b) for b in backends]
+    if workload.key not in MODELS:
+        return [lambda b=b: Rebuilt(workload, b) for b in backends]
+    make = MODELS[workload.key]
+    return [lambda b=b: Driven(workload, b, make) for b in backends]

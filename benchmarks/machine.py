@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,7 +21,7 @@ _PACKAGES = ("wyrm-autodiff", "wyrm-c-simd", "wyrm-numba", "numpy", "numba")
 _INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "asimd", "sve")
 
 
-def describe(backends: list[str]) -> dict[str, Any]:
+def describe(backends: Sequence[str]) -> dict[str, Any]:
     """The machine, the versions and what the backends chose, as plain values."""
     cpu = _cpuinfo()
     return {

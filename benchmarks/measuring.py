@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from benchmarks.competitor import Competitor, NotHereError
+from benchmarks.results import Entry
 from benchmarks.workloads import Workload, agrees
 
-__all__ = ["Entry", "Settings", "measure"]
+__all__ = ["Settings", "measure"]
 
 #: Seconds after which enough is known of a competitor's speed.
 _ENOUGH = 0.02
@@ -33,35 +34,6 @@ class Settings:
 
     rounds: int = 7
     seconds: float = 0.15
-
-
-@dataclass
-class Entry:
-    """A competitor in a workload, and what was measured.
-
-    Attributes
-    ----------
-    left_out
-        Why it does not take part; empty where it does.
-    wrong
-        Whether it computed something else.
-    sum_of_losses
-        Of the first examples.
-    seconds
-        For one unit of work, in each round.
-    """
-
-    workload: str
-    name: str = ""
-    threads: int = 1
-    left_out: str = ""
-    wrong: bool = False
-    sum_of_losses: float | None = None
-    seconds: list[float] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dict(vars(self))
 
 
 class _Turn:

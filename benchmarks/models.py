@@ -14,7 +14,7 @@ from benchmarks import data
 from wyrm import nn
 from wyrm.optim import FTRL, SGD, Optimizer
 
-__all__ = ["LSTM", "MODELS", "Model", "part"]
+__all__ = ["LSTM", "MODELS", "Model", "chain", "factorization", "lstm", "part"]
 
 Array = npt.NDArray[Any]
 
@@ -49,7 +49,8 @@ def _regression() -> Model:
     return Model(loss, SGD(0.1, loss.parameters()), {x: first.x, y: first.y})
 
 
-def _factorization(values: data.Factorization) -> Model:
+def factorization(values: data.Factorization) -> Model:
+    """Of ratings, squared error."""
     user_table, item_table = wyrm.ParameterNode(values.user_table), wyrm.ParameterNode(values.item_table)
     user, item, rating = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
     loss = (user_table.index(user).vector_dot(item_table.index(item)) - rating).square()
@@ -77,11 +78,26 @@ class LSTM:
         return nn.losses.sparse_categorical_cross_entropy(logits, following)
 
 
-def _lstm(length: int = 4) -> Model:
-    lstm = LSTM()
+def lstm(length: int = 4) -> Model:
+    """Over sequences of one length."""
+    parameters = LSTM()
     tokens, following = [wyrm.IndexInputNode() for _ in range(length)], wyrm.IndexInputNode()
     columns = data.first().sequences.T
-    return Model(lstm.loss(tokens, following), lstm.optimizer, dict(zip([*tokens, following], columns, strict=False)))
+    return Model(
+        parameters.loss(tokens, following), parameters.optimizer, dict(zip([*tokens, following], columns, strict=False))
+    )
+
+
+def chain(length: int) -> Model:
+    """Of one number and two parameters, over and over: a graph of so many nodes that do almost nothing."""
+    first = data.first()
+    slope, intercept = wyrm.ParameterNode(0.5), wyrm.ParameterNode(0.1)
+    x, y = wyrm.InputNode((1, 1)), wyrm.InputNode((1, 1))
+    node = x * slope
+    for n in range(length):
+        node = node * slope if n % 2 else node + intercept
+    loss = (node - y).square()
+    return Model(loss, SGD(1e-4, loss.parameters()), {x: first.x[:100_000], y: first.x[-100_000:]})
 
 
 def _skip_gram() -> Model:
@@ -120,10 +136,10 @@ def _perceptron() -> Model:
 #: By workload: makes the model anew.
 MODELS: dict[str, Callable[[], Model]] = {
     "w1": _regression,
-    "w2": lambda: _factorization(data.first().factorization),
-    "w3": _lstm,
-    "w5": lambda: _factorization(data.first().factorization),
-    "w5-large": lambda: _factorization(data.large_factorization()),
+    "w2": lambda: factorization(data.first().factorization),
+    "w3": lstm,
+    "w5": lambda: factorization(data.first().factorization),
+    "w5-large": lambda: factorization(data.large_factorization()),
     "w6": _skip_gram,
     "w7": _clicks,
     "w8": _perceptron,

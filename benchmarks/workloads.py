@@ -57,7 +57,7 @@ WORKLOADS = {
         Workload("w5", "Hogwild factorization, tables as in W2", "step", 1_000_000, 1000, 11_991.2, threads=True),
         Workload("w5-large", "Hogwild factorization, 500,000 and 100,000 rows of 32", "step", 1_000_000, 1000, threads=True),
         Workload("w6", "skip-gram, 100,000 words × 64, five negatives, SGD", "pair", 200_000, 1000),
-        Workload("w7", "logistic regression over bags of a million features, FTRL", "step", 100_000, 1000),
+        Workload("w7", "logistic regression over bags of a million features, FTRL", "step", 40_000, 500),
         Workload("w8", "perceptron 64 → 64 → 1, batches of 256 rows, SGD", "batch", 100, 50),
     )
 }
