@@ -8,6 +8,7 @@ BACKENDS := reference c_simd numba
 RATINGS ?=
 SEED ?= 20260101
 ONLY ?=
+PEERS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test conformance bench check format docs clean
@@ -18,6 +19,7 @@ help:
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
 	@echo "make bench                the benchmarks and their page, docs/benchmarks.md; ONLY=\"w1 w2\" chooses"
+	@echo "make bench PEERS=1        the same with programs by others, which are installed into out/peers"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
@@ -53,7 +55,7 @@ conformance: install
 	@for backend in $(BACKENDS); do $(BIN)/python -m wyrm_conformance --backend $$backend --seed $(SEED) || exit 1; echo; done
 
 bench: install
-	@$(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)")
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers)
 
 check: install
 	@$(BIN)/ruff format --check .

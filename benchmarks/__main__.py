@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default="", metavar="'w1 w2'", help="these workloads, or sweeps, or instructions")
     parser.add_argument("--backend", action="append", metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument("--peers", action="store_true", help="programs by others, too; they are installed into out/peers")
     parser.add_argument("--rounds", type=int, default=Settings.rounds, help="turns of each competitor (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=Settings.seconds, help="length of a turn (default: %(default)s)")
     parser.add_argument(
@@ -42,19 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.again:
         results = Results.load(saved)
     else:
-        results = run(chosen or known, options.backend or backends(), Settings(options.rounds, options.seconds))
+        results = run(chosen or known, options.backend or backends(), Settings(options.rounds, options.seconds), options.peers)
         results.save(saved)
     write_report(results, page)
     print(f"Results: {saved}\nPage: {page}")
     return int(results.wrong)
 
 
-def run(chosen: Sequence[str], names: Sequence[str], settings: Settings) -> Results:
+def run(chosen: Sequence[str], names: Sequence[str], settings: Settings, with_peers: bool = False) -> Results:
     """Measure what is chosen, and say how it goes."""
     results = Results(describe(names), vars(settings))
     for workload in (WORKLOADS[key] for key in WORKLOADS if key in chosen):
         print(f"{workload.key.upper()}: {workload.title}", flush=True)
-        entries = measure(workload, entrants(workload, names), settings, print)
+        entries = measure(workload, entrants(workload, names, with_peers), settings, print)
         results.entries += entries
         _show([entry for entry in entries if entry.seconds], workload.unit)
     for sweep in SWEEPS if "sweeps" in chosen else ():

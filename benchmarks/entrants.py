@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import wyrm
-from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops
+from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops, peers
 from benchmarks.competitor import Competitor
 from benchmarks.workloads import Workload
 
@@ -24,7 +24,7 @@ def thread_counts() -> list[int]:
     return [1 << n for n in range(cores.bit_length()) if 1 << n <= cores]
 
 
-def entrants(workload: Workload, names: Sequence[str]) -> list[Callable[[], Competitor]]:
+def entrants(workload: Workload, names: Sequence[str], with_peers: bool = False) -> list[Callable[[], Competitor]]:
     """Makers of the competitors; the others are compared to the first one."""
     return [
         *numpy_loops.competitors(workload),
@@ -32,4 +32,5 @@ def entrants(workload: Workload, names: Sequence[str]) -> list[Callable[[], Comp
         *numba_loops.competitors(workload, thread_counts()),
         *by_fit.competitors(workload, names, thread_counts()),
         *from_python.competitors(workload, names),
+        *(peers.competitors(workload, thread_counts()) if with_peers else []),
     ]

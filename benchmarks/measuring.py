@@ -12,9 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.competitor import Competitor, NotHereError
 from benchmarks.results import Entry
-from benchmarks.workloads import Workload, agrees
+from benchmarks.workloads import Workload
 
-__all__ = ["Settings", "measure"]
+__all__ = ["Settings", "agrees", "measure"]
 
 #: Seconds after which enough is known of a competitor's speed.
 _ENOUGH = 0.02
@@ -72,6 +72,11 @@ class _Turn:
         return self._run(self.count) / units
 
 
+def agrees(sum_of_losses: float | None, expected: float | None, tolerance: float) -> bool:
+    """Whether a sum of first losses is what it should be; what is not known does not disagree."""
+    return sum_of_losses is None or expected is None or abs(sum_of_losses - expected) <= tolerance * abs(expected)
+
+
 def measure(
     workload: Workload, makers: Sequence[Callable[[], Competitor]], settings: Settings, say: Callable[[str], Any]
 ) -> list[Entry]:
@@ -91,7 +96,7 @@ def measure(
                     entry.name, entry.threads = competitor.name, competitor.threads
                     entry.sum_of_losses = competitor.first_losses()
                     expected = entry.sum_of_losses if expected is None else expected
-                    entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.threads)
+                    entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.tolerance)
                     if entry.wrong:
                         raise NotHereError(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
                     turns.append((_Turn(competitor, settings.seconds), entry))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from benchmarks import data
 
-__all__ = ["WORKLOADS", "Workload", "agrees"]
+__all__ = ["WORKLOADS", "Workload"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,3 @@ WORKLOADS = {
         Workload("w8", "perceptron 64 → 64 → 1, batches of 256 rows, SGD", "batch", 100, 50),
     )
 }
-
-
-def agrees(sum_of_losses: float, expected: float, threads: int = 1) -> bool:
-    """Whether a sum of first losses is what it should be, to the rounding of float32 in another order.
-
-    Several threads meet in another order, too: they are held to a hundredth.
-    """
-    return bool(np.isclose(sum_of_losses, expected, rtol=2e-5 if threads == 1 else 1e-2))
