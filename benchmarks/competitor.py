@@ -24,9 +24,13 @@ class Competitor(ABC):
         In the report.
     threads
         How many it works on.
+    whole_epochs
+        Whether each call makes something ready, so that whole epochs are timed even if a turn gets long.
     tolerance
         Relative, of the sum of its first losses: float32 rounds otherwise in another order, and threads meet in another order.
     """
+
+    whole_epochs = False
 
     def __init__(self, workload: Workload, name: str, threads: int = 1) -> None:
         self.workload, self.name, self.threads = workload, name, threads

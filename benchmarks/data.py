@@ -25,6 +25,7 @@ __all__ = [
     "large_factorization",
     "skip_gram",
     "tables_of",
+    "word_frequencies",
 ]
 
 Array = npt.NDArray[Any]
@@ -126,12 +127,18 @@ class SkipGram:
     context_table: Array
 
 
+def word_frequencies() -> Array:
+    """How often each of 100,000 words occurs, in proportion: Zipf's law."""
+    words: Array = 1 / (np.arange(100_000) + 2.7)
+    return words
+
+
 @cache
 def skip_gram() -> SkipGram:
-    """W6: words by Zipf's law; negatives by the 3/4th power of their frequency, as word2vec draws them."""
+    """W6: words by frequency; negatives by the 3/4th power of their frequency, as word2vec draws them."""
     rng = np.random.default_rng(9)
-    vocabulary, dimension, count = 100_000, 64, 200_000
-    frequency = 1 / (np.arange(vocabulary) + 2.7)
+    frequency, dimension, count = word_frequencies(), 64, 200_000
+    vocabulary = len(frequency)
 
     def words(weights: Array, *shape: int) -> Array:
         bounds = np.cumsum(weights)

@@ -103,7 +103,7 @@ def competitors(workload: Workload, backends: Sequence[str]) -> list[Callable[[]
     """Makers of what takes part in a workload."""
     if workload.threads:
         return []
-    if workload.key not in MODELS:
+    if workload.key == "w4":
         return [lambda b=b: Rebuilt(workload, b) for b in backends]
     make = MODELS[workload.key]
     return [lambda b=b: Driven(workload, b, make) for b in backends]

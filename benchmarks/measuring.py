@@ -16,8 +16,8 @@ from benchmarks.workloads import Workload
 
 __all__ = ["Settings", "agrees", "measure"]
 
-#: Seconds after which enough is known of a competitor's speed.
-_ENOUGH = 0.02
+#: Parts of a turn after which enough is known of a competitor's speed; of one that makes itself ready in each call, more.
+_ENOUGH, _ENOUGH_OF_CALLS = 0.15, 20.0
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,16 @@ class _Turn:
     def __init__(self, competitor: Competitor, seconds: float) -> None:
         self.competitor, self.position = competitor, 0
         epoch = competitor.workload.epoch
+        enough = seconds * (_ENOUGH_OF_CALLS if competitor.whole_epochs else _ENOUGH)
         self._run(1)  # whatever is made ready at the first time
-        count, took = 1, self._run(1)
-        while took < min(_ENOUGH, seconds) and count < epoch:
+        count, took = 1, min(self._run(1), self._run(1))
+        while took < enough and count < epoch:
             count = min(4 * count, epoch)
             took = self._run(count)
-        count = max(1, int(count * seconds / took))
-        #: Whole epochs, where there is time for more than half of one.
-        self.count = count if count < epoch / 2 else epoch * max(1, round(count / epoch))
+        fitting = count * seconds / took
+        if fitting >= epoch / 2 or (competitor.whole_epochs and count == epoch):
+            fitting = epoch * max(1, round(fitting / epoch))
+        self.count = max(1, int(fitting))
 
     def _run(self, count: int) -> float:
         """Seconds that so many examples take, on from where the last turn ended."""

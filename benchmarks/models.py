@@ -14,30 +14,30 @@ from benchmarks import data
 from wyrm import nn
 from wyrm.optim import FTRL, SGD, Optimizer
 
-__all__ = ["LSTM", "MODELS", "Model", "chain", "factorization", "lstm", "part"]
+__all__ = ["LSTM", "MODELS", "Model", "chain", "factorization", "lstm", "part", "skip_gram"]
 
 Array = npt.NDArray[Any]
 
 
 @dataclass
 class Model:
-    """A graph for one example, with parameters of its own.
+    """A graph for one example, or a function that makes it, with parameters of its own.
 
     Attributes
     ----------
     feed
-        By input, the values of all examples.
+        By input, or by the function's argument, the values of all examples.
     """
 
-    loss: wyrm.Node
+    loss: Any
     optimizer: Optimizer
-    feed: dict[wyrm.Node, Any]
+    feed: dict[Any, Any]
 
 
 def part(values: Any, start: int, stop: int) -> Any:
     """The examples from ``start`` to ``stop`` of what an input is fed."""
-    if isinstance(values, wyrm.Bags):
-        return wyrm.Bags(values.values, values.offsets[start : stop + 1])
+    if isinstance(values, (wyrm.Bags, wyrm.Ragged)):
+        return type(values)(values.values, values.offsets[start : stop + 1])
     return values[start:stop]
 
 
@@ -88,6 +88,16 @@ def lstm(length: int = 4) -> Model:
     )
 
 
+def _sequences() -> Model:
+    """Over sequences of any length: a function, which is traced once for each."""
+    lstm, first = LSTM(), data.first()
+    place = np.arange(data.LONGEST + 1)
+    tokens = first.sequences[place < first.lengths[:, None]]
+    offsets = np.concatenate([[0], np.cumsum(first.lengths, dtype=np.int64)])
+    following = first.sequences[place == first.lengths[:, None]]
+    return Model(lstm.loss, lstm.optimizer, {"tokens": wyrm.Ragged(tokens, offsets), "following": following})
+
+
 def chain(length: int) -> Model:
     """Of one number and two parameters, over and over: a graph of so many nodes that do almost nothing."""
     first = data.first()
@@ -100,15 +110,21 @@ def chain(length: int) -> Model:
     return Model(loss, SGD(1e-4, loss.parameters()), {x: first.x[:100_000], y: first.x[-100_000:]})
 
 
-def _skip_gram() -> Model:
+def skip_gram(drawn: bool = False) -> Model:
+    """With the negatives that are fed, the same for everybody; or drawn at each step."""
     values = data.skip_gram()
     words, contexts = wyrm.ParameterNode(values.word_table), wyrm.ParameterNode(values.context_table)
     center, context = wyrm.IndexInputNode(), wyrm.IndexInputNode()
-    negatives = wyrm.IndexInputNode(values.negatives.shape[1])  # fed: the draws are part of the data
+    feed = {center: values.centers, context: values.contexts}
+    count = values.negatives.shape[1]
+    if drawn:
+        negatives: wyrm.Node = wyrm.SampledIndexNode(wyrm.Frequencies(data.word_frequencies(), power=0.75), count, seed=1)
+    else:
+        negatives = wyrm.IndexInputNode(count)
+        feed[negatives] = values.negatives
     word = words.index(center)
     near, far = word.vector_dot(contexts.index(context)), word.vector_dot(contexts.index(negatives))
     loss = (-near).softplus() + far.softplus().scalar_sum()
-    feed = {center: values.centers, context: values.contexts, negatives: values.negatives}
     return Model(loss, SGD(0.025, loss.parameters()), feed)
 
 
@@ -138,9 +154,10 @@ MODELS: dict[str, Callable[[], Model]] = {
     "w1": _regression,
     "w2": lambda: factorization(data.first().factorization),
     "w3": lstm,
+    "w4": _sequences,
     "w5": lambda: factorization(data.first().factorization),
     "w5-large": lambda: factorization(data.large_factorization()),
-    "w6": _skip_gram,
+    "w6": skip_gram,
     "w7": _clicks,
     "w8": _perceptron,
 }
