@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 BACKENDS := reference c_simd numba
 RATINGS ?=
 SEED ?= 20260101
+ONLY ?=
+PEERS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance reports check format docs clean
+.PHONY: help install demo test conformance reports bench check format docs clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
@@ -17,6 +19,8 @@ help:
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
 	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
+	@echo "make bench                the benchmarks and their page, docs/benchmarks.md; ONLY=\"w1 w2\" chooses"
+	@echo "make bench PEERS=1        the same with programs by others, which are installed into out/peers"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
@@ -57,6 +61,9 @@ reports: install
 			--report docs/conformance/$$backend.json || exit 1; done
 	@{ echo "# Conformance of the backends"; echo; echo "Written by \`make reports\`; the reports themselves are beside this page."; echo; \
 		$(BIN)/python -m wyrm_conformance compare $(BACKENDS:%=docs/conformance/%.json); } > docs/conformance/README.md
+
+bench: install
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers)
 
 check: install
 	@$(BIN)/ruff format --check .

@@ -66,13 +66,13 @@ patch_fault(
 _last_uses = Layout._last_uses
 
 
-def _too_early(order: list[Any], kept: list[Any]) -> dict[Any, int]:
+def _too_early(self: Layout, order: list[Any], kept: list[Any]) -> dict[Any, int]:
     places = {value: n for n, value in enumerate(order)}
-    uses = _last_uses(order, kept)
+    uses = _last_uses(self, order, kept)
     return {value: last if last == len(order) else places.get(value, last) for value, last in uses.items()}
 
 
-patch_fault("memory is used again before its last use", "contract/liveness", target=Layout, _last_uses=staticmethod(_too_early))
+patch_fault("memory is used again before its last use", "contract/liveness", target=Layout, _last_uses=_too_early)
 _aligned = memory.aligned
 
 

@@ -1,0 +1,114 @@
+"""Everything in turn, in rounds: so that a busy minute of the machine falls on all competitors alike."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from benchmarks.competitor import Competitor, NotHereError
+from benchmarks.results import Entry
+from benchmarks.workloads import Workload
+
+__all__ = ["Settings", "agrees", "measure"]
+
+#: Parts of a turn after which enough is known of a competitor's speed; of one that makes itself ready in each call, more.
+_ENOUGH, _ENOUGH_OF_CALLS = 0.15, 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure.
+
+    Attributes
+    ----------
+    rounds
+        How often each competitor has its turn.
+    seconds
+        How long a turn is meant to be.
+    """
+
+    rounds: int = 7
+    seconds: float = 0.15
+
+
+class _Turn:
+    """A competitor's way through the examples: how many make a turn, and where it stands."""
+
+    def __init__(self, competitor: Competitor, seconds: float) -> None:
+        self.competitor, self.position = competitor, 0
+        epoch = competitor.workload.epoch
+        enough = seconds * (_ENOUGH_OF_CALLS if competitor.whole_epochs else _ENOUGH)
+        self._run(1)  # whatever is made ready at the first time
+        count, took = 1, min(self._run(1), self._run(1))
+        while took < enough and count < epoch:
+            count = min(4 * count, epoch)
+            took = self._run(count)
+        fitting = count * seconds / took
+        if fitting >= epoch / 2 or (competitor.whole_epochs and count == epoch):
+            fitting = epoch * max(1, round(fitting / epoch))
+        self.count = max(1, int(fitting))
+
+    def _run(self, count: int) -> float:
+        """Seconds that so many examples take, on from where the last turn ended."""
+        competitor, epoch = self.competitor, self.competitor.workload.epoch
+        if self.position + count > epoch:
+            self.position = 0
+        begin, clock = self.position, competitor.clock
+        started = clock()
+        for _ in range(max(1, count // epoch)):
+            competitor.run(begin, begin + min(count, epoch))
+        took = clock() - started
+        self.position = (begin + min(count, epoch)) % epoch
+        return max(took, 1e-9)
+
+    def take(self) -> float:
+        """Seconds for a unit of work, in one turn."""
+        begin = 0 if self.position + self.count > self.competitor.workload.epoch else self.position
+        units = self.competitor.workload.units(begin, min(begin + self.count, self.competitor.workload.epoch))
+        units *= max(1, self.count // self.competitor.workload.epoch)
+        return self._run(self.count) / units
+
+
+def agrees(sum_of_losses: float | None, expected: float | None, tolerance: float) -> bool:
+    """Whether a sum of first losses is what it should be; what is not known does not disagree."""
+    return sum_of_losses is None or expected is None or abs(sum_of_losses - expected) <= tolerance * abs(expected)
+
+
+def measure(
+    workload: Workload, makers: Sequence[Callable[[], Competitor]], settings: Settings, say: Callable[[str], Any]
+) -> list[Entry]:
+    """Check that all competitors compute the same, then let each have its turn, in rounds."""
+    turns: list[tuple[_Turn, Entry]] = []
+    entries: list[Entry] = []
+    expected = workload.checksum
+    gc.collect()
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # threads on few cores
+        try:
+            for make in makers:
+                entry = Entry(workload.key)
+                entries.append(entry)
+                try:
+                    competitor = make()
+                    entry.name, entry.threads = competitor.name, competitor.threads
+                    entry.sum_of_losses = competitor.first_losses()
+                    expected = entry.sum_of_losses if expected is None else expected
+                    entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.tolerance)
+                    if entry.wrong:
+                        raise NotHereError(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
+                    turns.append((_Turn(competitor, settings.seconds), entry))
+                except NotHereError as reason:
+                    entry.left_out = str(reason)
+                    say(f"  {entry.name}: left out: {reason}")
+            for _ in range(settings.rounds):
+                for turn, entry in turns:
+                    entry.seconds.append(turn.take())
+        finally:
+            for turn, _ in turns:
+                turn.competitor.close()
+    return entries
