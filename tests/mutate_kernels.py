@@ -220,6 +220,8 @@ def main() -> int:
             print(f"[{n + 1}/{options.mutants}] {'killed by ' + killer if killer else 'SURVIVED'}: {mutant}", flush=True)
             if not killer:
                 survivors.append(mutant)
+        # Whatever changed meanwhile in this checkout would have killed them, too.
+        assert not fate(backend, options.seed), "the backend as it is fails now: the fates above say nothing"
     print(f"{options.mutants - len(survivors)} of {options.mutants} mutants killed; survivors:")
     for mutant in survivors:
         print(mutant)
