@@ -37,6 +37,7 @@ LAYERS = {
     "wyrm/kernel_backend.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/runs.py": ("wyrm.frontend", "wyrm.backend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/native_runs.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
+    "wyrm/native_code.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/native.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/reference.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training", "wyrm.plugins"),
     "wyrm/plugins.py": ("wyrm.frontend", "wyrm.optim", "wyrm.training"),

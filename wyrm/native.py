@@ -77,11 +77,11 @@ import numpy.typing as npt
 
 from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
 from wyrm.errors import BackendError
-from wyrm.kernels import KERNELS
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Leaves, Memory, Sink, Source, address, aligned
-from wyrm.native_chains import CHAIN_OPCODES, OPCODES, encode_chain, single_steps
+from wyrm.native_chains import CHAIN_OPCODES, OPCODES
+from wyrm.native_code import Code
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
-from wyrm.program import Chain, Instruction, Program, Rule, Slot
+from wyrm.program import Instruction, Program, Slot
 
 __all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
 
@@ -91,9 +91,6 @@ Array = npt.NDArray[Any]
 INPUT_KINDS = ("dense", "index", "bag", "random")
 #: The number of words that describe an input.
 INPUT = 9
-#: Kernels whose result, or whose operand of that number, is a gradient's header and not its matrix.
-_HEADERS = {("accumulate_rows", 0), ("accumulate_bag", 0), ("update_gradient", 1), ("square_sum", 1)}
-_HEADERS |= {("merge_gradient", 0), ("merge_gradient", 1)}
 #: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``losses`` the
 #: running sum of losses, a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report;
 #: ``leaves`` that of the leaves, for a pass. For runs: how many ``examples`` each takes, and what every example
@@ -168,151 +165,17 @@ class NativeBackend(Backend):
         return NativeTeam(self.run_team, shards, update, batch_size, num_threads)
 
 
-class _Section:
-    """Words under construction, some of them to be moved to where a buffer is."""
-
-    def __init__(self) -> None:
-        self.words: list[int] = []
-        self.places: list[int] = []
-        self.buffers: list[int] = []
-
-    def relocate(self, buffer: int, offset: int) -> None:
-        """Append an address: ``offset`` bytes into a buffer."""
-        self.places.append(len(self.words))
-        self.buffers.append(buffer)
-        self.words.append(offset)
-
-
 class _NativeExecutable(Executable):
     def __init__(self, backend: NativeBackend, program: Program) -> None:
         super().__init__(program)
         self.backend = backend
-        self.itemsize = np.dtype(program.dtype).itemsize
-        self._kept: list[Array] = []  # literals and rules, to which instructions point
-        section = _Section()
-        self.ends = [0]
-        for instructions in (program.forward, program.backward, program.update):
-            for instruction in instructions:
-                self._encode(section, instruction)
-            self.ends.append(8 * len(section.words))
-        self.words = np.array(section.words, np.int64)
-        self.places = np.array(section.places, np.intp)
-        self.buffers = np.array(section.buffers, np.intp)
+        self.code = Code(program, backend.kernel_address)
 
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
         return _NativePass(self, memory, cells)
 
     def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
         return NativeRunner(self.backend.run, _feed_frame(self, memory, sources, sinks, examples), FRAME)
-
-    # -- encoding
-
-    def _encode(self, section: _Section, instruction: Instruction) -> None:
-        begin = len(section.words)
-        kernel = KERNELS[instruction.kernel]
-        slots = [instruction.out, *instruction.operands]
-        shapes = [(slot.shape, slot.stride) for slot in slots]
-        if kernel.elementwise or kernel.name in ("copy", "row_dot", "fused"):
-            widest = shapes[0] if kernel.name != "row_dot" else max(shapes[1:], key=lambda s: s[0])
-            shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
-        elif kernel.name == "sum":
-            shapes = _broadcast(shapes, shapes[1][0], flatten=False)
-        section.words += [
-            self.backend.kernel_address(instruction, self.program.dtype),
-            0,  # the length, when it is known
-            int(instruction.accumulate),
-            self._attribute(instruction),
-        ]
-        for n, (slot, ((rows, cols), stride)) in enumerate(zip(slots, shapes, strict=True)):
-            header = (kernel.name, n) in _HEADERS
-            section.relocate(slot.buffer if header else self._memory(slot), self._byte_offset(slot))
-            section.words += [rows, cols, stride]
-        if kernel.name == "fused":
-            chain = dict(instruction.attributes)["chain"]
-            if instruction.out.shape == (1, 1):
-                self._encode_single(section, chain, slots)
-            else:
-                section.words += encode_chain(chain)
-        for repeated in instruction.body:
-            self._encode(section, repeated)
-        section.words[begin + 1] = len(section.words) - begin
-
-    def _encode_single(self, section: _Section, chain: Chain, slots: Sequence[Slot]) -> None:
-        """The steps of a chain of one element, and memory for what they compute."""
-        steps = single_steps(chain, slots, self.program.buffers)
-        memory = len(section.words) + 5 * len(steps)
-        for code, *places in steps:
-            section.words.append(code)
-            for place in places:
-                if isinstance(place, Slot):
-                    section.relocate(self._memory(place), self._byte_offset(place))
-                else:
-                    section.relocate(2 * len(self.program.buffers), 8 * (memory + place))
-        section.words += [0] * len(chain.steps)
-
-    def _memory(self, slot: Slot) -> int:
-        """The buffer that a slot's elements are in: of a gradient its dense matrix, not the header."""
-        dense = self.program.buffers[slot.buffer].kind == "gradient"
-        return slot.buffer + len(self.program.buffers) * dense
-
-    def _byte_offset(self, slot: Slot) -> int:
-        return slot.offset * (8 if self.program.buffers[slot.buffer].kind == "index" else self.itemsize)
-
-    def _attribute(self, instruction: Instruction) -> int:
-        attributes = dict(instruction.attributes)
-        if "rule" in attributes:
-            return self._encode_rule(attributes["rule"])
-        if instruction.kernel == "draw":
-            return self._encode_draw(instruction)
-        if "chain" in attributes:
-            return 1 + len(instruction.operands)
-        if "mean" in attributes:
-            return int(attributes["mean"])
-        return int(attributes.get("transpose_a", False)) + 2 * int(attributes.get("transpose_b", False))
-
-    def _encode_rule(self, rule: Rule) -> int:
-        literals = self._keep(np.array(rule.literals, self.program.dtype))
-        per_row = sum(1 << n for n, state in enumerate(rule.states) if state.per == "row")
-        words = [
-            len(rule.states),
-            len(rule.scalars),
-            len(rule.literals),
-            len(rule.steps),
-            rule.registers,
-            literals,
-            per_row,
-            int(rule.by_element),
-            0 if rule.catch_up is None else self._encode_rule(rule.catch_up),
-        ]
-        words += rule.results
-        for step in rule.steps:
-            operands = (*step.operands, 0, 0)[:3]
-            words += [OPCODES[step.kernel], step.out, *operands]
-        return self._keep(np.array(words, np.int64))
-
-    def _encode_draw(self, instruction: Instruction) -> int:
-        options = dict(instruction.attributes)
-        operands = 1 + len(instruction.operands)
-        table = 3 if options["weighted"] else 0
-        bag = 3 + options["weighted"] if options["excluding"] else 0
-        until = operands - 1 if operands - 1 > max(2, table, bag) else 0
-        return self._keep(np.array([options["rows"], options["tries"], operands, table, bag, until], np.int64))
-
-    def _keep(self, values: Array) -> int:
-        array = aligned(values.shape, values.dtype)
-        array[...] = values
-        self._kept.append(array)
-        return address(array)
-
-
-def _broadcast(
-    shapes: list[tuple[tuple[int, int], int]], full: tuple[int, int], flatten: bool
-) -> list[tuple[tuple[int, int], int]]:
-    """(shape, stride) of each operand as native kernels want them; see the module's docstring."""
-    rows, cols = full
-    if flatten and all(shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes):
-        return [(shape if shape == (1, 1) else (1, rows * cols), rows * cols) for shape, stride in shapes]
-    return [(shape, 0 if shape[0] == 1 and rows != 1 else stride) for shape, stride in shapes]
 
 
 class _Frame:
@@ -333,13 +196,13 @@ class _Frame:
             else:
                 bases[n] = address(buffer)
         self.bases = bases
-        code = self._table(executable.words)
+        code = self._table(executable.code.words)
         bases[-1] = address(code)
-        code[executable.places] += bases[executable.buffers]
+        code[executable.code.places] += bases[executable.code.buffers]
         self.words = self._table(np.zeros(len(FRAME), np.int64))
         begin = address(code)
         for n, name in enumerate(("forward", "backward", "update")):
-            self.set(name, begin + executable.ends[n], begin + executable.ends[n + 1])
+            self.set(name, begin + executable.code.ends[n], begin + executable.code.ends[n + 1])
         self.set("real", SOURCE_DTYPES.index(program.dtype))
         self.set("report", address(memory.report.words))
         if program.seed is not None:
@@ -352,9 +215,9 @@ class _Frame:
         program = executable.program
         numbers = {buffer: n for n, buffer in enumerate(program.buffers)}
         uses: dict[int, list[int]] = {}
-        for place, n in zip(executable.places.tolist(), executable.buffers.tolist(), strict=True):
+        for place, n in zip(executable.code.places.tolist(), executable.code.buffers.tolist(), strict=True):
             if n < len(program.buffers) and program.buffers[n].table is not None:
-                uses.setdefault(n, []).extend((address(code) + 8 * place, int(executable.words[place])))
+                uses.setdefault(n, []).extend((address(code) + 8 * place, int(executable.code.words[place])))
         records = []
         for n, words in uses.items():
             row, table = program.buffers[n], program.buffers[n].table
@@ -367,7 +230,7 @@ class _Frame:
 
     def at(self, executable: _NativeExecutable, slot: Slot) -> int:
         """The address of a slot."""
-        return int(self.bases[slot.buffer]) + executable._byte_offset(slot)
+        return int(self.bases[slot.buffer]) + executable.code.byte_offset(slot)
 
     def set_records(self, name: str, records: list[list[int]]) -> None:
         """Put a table of equally long records into the frame."""
@@ -455,7 +318,7 @@ def _feed_frame(
     for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():
         length = min(length, len(sink.array))
         place = [address(sink.array), sink.array.strides[0], frame.at(executable, slot)]
-        records.append([*place, *_example_part(slot, examples, executable.itemsize)])
+        records.append([*place, *_example_part(slot, examples, executable.code.itemsize)])
     frame.set_records("sinks", records)
     if program.purpose in ("train", "accumulate"):
         frame.set("loss", frame.at(executable, program.outputs[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 
 import torch
 from torch import nn
@@ -27,9 +28,9 @@ class _Eager(Model):
     def prepare(self) -> None:
         """Make data and parameters."""
 
+    @abstractmethod
     def loss(self, n: int) -> torch.Tensor:
         """Of an example."""
-        raise NotImplementedError
 
     def parameter(self, values: object) -> torch.Tensor:
         made = nn.Parameter(torch.tensor(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class _Made(NamedTuple):
     numbers: list[int]
 
 
-class Programs:
+class Programs(ABC):
     """The programs of a model for one purpose on one backend.
 
     Parameters
@@ -44,13 +45,13 @@ class Programs:
         self.model, self.backend, self._roots = model, backend, roots
         self._made: dict[Traced, _Made] = {}
 
+    @abstractmethod
     def _lower(self, traced: Trace, nodes: list[ParameterNode]) -> tuple[Program, list[int]]:
         """The program of a trace over parameters, and their numbers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
         """What the program shares with others."""
-        raise NotImplementedError
 
     def _make(self, traced: Traced) -> _Made:
         if traced not in self._made:

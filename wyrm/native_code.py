@@ -1,0 +1,173 @@
+"""Programs as words: instructions laid out as :mod:`wyrm.native` describes, to be moved to where the buffers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.kernels import KERNELS
+from wyrm.memory import address, aligned
+from wyrm.native_chains import OPCODES, encode_chain, single_steps
+from wyrm.program import Chain, Instruction, Program, Rule, Slot
+
+__all__ = ["Code"]
+
+Array = npt.NDArray[Any]
+#: Kernels whose result, or whose operand of that number, is a gradient's header and not its matrix.
+_HEADERS = {("accumulate_rows", 0), ("accumulate_bag", 0), ("update_gradient", 1), ("square_sum", 1)}
+_HEADERS |= {("merge_gradient", 0), ("merge_gradient", 1)}
+
+
+class _Section:
+    """Words under construction, some of them to be moved to where a buffer is."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.places: list[int] = []
+        self.buffers: list[int] = []
+
+    def relocate(self, buffer: int, offset: int) -> None:
+        """Append an address: ``offset`` bytes into a buffer."""
+        self.places.append(len(self.words))
+        self.buffers.append(buffer)
+        self.words.append(offset)
+
+
+class Code:
+    """The instructions of a program.
+
+    Attributes
+    ----------
+    words
+        All of them, section after section.
+    ends
+        Where each section begins, and the last one ends, in bytes.
+    places, buffers
+        The words that are addresses, and the buffer into which each counts: of a program's n buffers, numbers from n on stand
+        for the dense matrices of gradients, and 2 n for the words themselves.
+    """
+
+    def __init__(self, program: Program, kernel_address: Callable[[Instruction, str], int]) -> None:
+        self.program, self._kernel_address = program, kernel_address
+        self.itemsize = np.dtype(program.dtype).itemsize
+        self._kept: list[Array] = []  # literals and rules, to which instructions point
+        section = _Section()
+        self.ends = [0]
+        for instructions in (program.forward, program.backward, program.update):
+            for instruction in instructions:
+                self._encode(section, instruction)
+            self.ends.append(8 * len(section.words))
+        self.words = np.array(section.words, np.int64)
+        self.places = np.array(section.places, np.intp)
+        self.buffers = np.array(section.buffers, np.intp)
+
+    def _encode(self, section: _Section, instruction: Instruction) -> None:
+        begin = len(section.words)
+        kernel = KERNELS[instruction.kernel]
+        slots = [instruction.out, *instruction.operands]
+        shapes = [(slot.shape, slot.stride) for slot in slots]
+        if kernel.elementwise or kernel.name in ("copy", "row_dot", "fused"):
+            widest = shapes[0] if kernel.name != "row_dot" else max(shapes[1:], key=lambda s: s[0])
+            shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
+        elif kernel.name == "sum":
+            shapes = _broadcast(shapes, shapes[1][0], flatten=False)
+        section.words += [
+            self._kernel_address(instruction, self.program.dtype),
+            0,  # the length, when it is known
+            int(instruction.accumulate),
+            self._attribute(instruction),
+        ]
+        for n, (slot, ((rows, cols), stride)) in enumerate(zip(slots, shapes, strict=True)):
+            header = (kernel.name, n) in _HEADERS
+            section.relocate(slot.buffer if header else self._memory(slot), self.byte_offset(slot))
+            section.words += [rows, cols, stride]
+        if kernel.name == "fused":
+            chain = dict(instruction.attributes)["chain"]
+            if instruction.out.shape == (1, 1):
+                self._encode_single(section, chain, slots)
+            else:
+                section.words += encode_chain(chain)
+        for repeated in instruction.body:
+            self._encode(section, repeated)
+        section.words[begin + 1] = len(section.words) - begin
+
+    def _encode_single(self, section: _Section, chain: Chain, slots: Sequence[Slot]) -> None:
+        """The steps of a chain of one element, and memory for what they compute."""
+        steps = single_steps(chain, slots, self.program.buffers)
+        memory = len(section.words) + 5 * len(steps)
+        for code, *places in steps:
+            section.words.append(code)
+            for place in places:
+                if isinstance(place, Slot):
+                    section.relocate(self._memory(place), self.byte_offset(place))
+                else:
+                    section.relocate(2 * len(self.program.buffers), 8 * (memory + place))
+        section.words += [0] * len(chain.steps)
+
+    def _memory(self, slot: Slot) -> int:
+        """The buffer that a slot's elements are in: of a gradient its dense matrix, not the header."""
+        dense = self.program.buffers[slot.buffer].kind == "gradient"
+        return slot.buffer + len(self.program.buffers) * dense
+
+    def byte_offset(self, slot: Slot) -> int:
+        """Where a slot begins in its buffer."""
+        return slot.offset * (8 if self.program.buffers[slot.buffer].kind == "index" else self.itemsize)
+
+    def _attribute(self, instruction: Instruction) -> int:
+        attributes = dict(instruction.attributes)
+        if "rule" in attributes:
+            return self._encode_rule(attributes["rule"])
+        if instruction.kernel == "draw":
+            return self._encode_draw(instruction)
+        if "chain" in attributes:
+            return 1 + len(instruction.operands)
+        if "mean" in attributes:
+            return int(attributes["mean"])
+        return int(attributes.get("transpose_a", False)) + 2 * int(attributes.get("transpose_b", False))
+
+    def _encode_rule(self, rule: Rule) -> int:
+        literals = self._keep(np.array(rule.literals, self.program.dtype))
+        per_row = sum(1 << n for n, state in enumerate(rule.states) if state.per == "row")
+        words = [
+            len(rule.states),
+            len(rule.scalars),
+            len(rule.literals),
+            len(rule.steps),
+            rule.registers,
+            literals,
+            per_row,
+            int(rule.by_element),
+            0 if rule.catch_up is None else self._encode_rule(rule.catch_up),
+        ]
+        words += rule.results
+        for step in rule.steps:
+            operands = (*step.operands, 0, 0)[:3]
+            words += [OPCODES[step.kernel], step.out, *operands]
+        return self._keep(np.array(words, np.int64))
+
+    def _encode_draw(self, instruction: Instruction) -> int:
+        options = dict(instruction.attributes)
+        operands = 1 + len(instruction.operands)
+        table = 3 if options["weighted"] else 0
+        bag = 3 + options["weighted"] if options["excluding"] else 0
+        until = operands - 1 if operands - 1 > max(2, table, bag) else 0
+        return self._keep(np.array([options["rows"], options["tries"], operands, table, bag, until], np.int64))
+
+    def _keep(self, values: Array) -> int:
+        array = aligned(values.shape, values.dtype)
+        array[...] = values
+        self._kept.append(array)
+        return address(array)
+
+
+def _broadcast(
+    shapes: list[tuple[tuple[int, int], int]], full: tuple[int, int], flatten: bool
+) -> list[tuple[tuple[int, int], int]]:
+    """(shape, stride) of each operand as native kernels want them; see the module's docstring."""
+    rows, cols = full
+    if flatten and all(shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes):
+        return [(shape if shape == (1, 1) else (1, rows * cols), rows * cols) for shape, stride in shapes]
+    return [(shape, 0 if shape[0] == 1 and rows != 1 else stride) for shape, stride in shapes]
