@@ -1,9 +1,10 @@
 """A recommender from what users have chosen: factorization with side features, trained by BPR or WARP.
 
-The hybrid model of Kula (2015): a user is the sum of the embeddings of their features, an item likewise, and each has one feature
-that is its own; the score of a pair is the product of the two, plus the item's bias. (A user's bias would be in both scores of
-every comparison, and change nothing.) Users come as bags. Items are looked up by number, so that negatives can be drawn in native
-code; their further features are rows of a fixed table, which few features, such as genres, are short enough for.
+The hybrid model of Kula (2015): a user is the sum of the embeddings of their features, an item likewise, and each has one
+feature that is its own; the score of a pair is the product of the two, plus the item's bias. (A user's bias would be in both
+scores of every comparison, and change nothing.) Users come as bags. Items are looked up by number, so that negatives can be
+drawn in native code; their further features are rows of a fixed table, which few features, such as genres, are short enough
+for.
 
     python factorization_recommender.py [--loss warp|bpr] [--data ratings.csv] [--at-least 4]
 
@@ -100,6 +101,7 @@ class Recommender:
         return wyrm.Bags(users, np.arange(len(users) + 1))
 
     def fit(self, num_epochs: int, **options) -> wyrm.History:
+        """Train; the options are those of :func:`wyrm.fit`."""
         users, items = self.choices.train.T
         order = np.lexsort((items, users))
         by_user = np.split(items[order].astype(np.int32), np.cumsum(np.bincount(users, minlength=self.choices.shape[0]))[:-1])

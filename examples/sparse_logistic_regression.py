@@ -1,13 +1,13 @@
 """Clicks as they come: logistic regression over sparse features by FTRL-Proximal, or a factorization machine.
 
-An example has one value in each of several fields (site, device, advertisement, ...), each a row of one table. They come as a stream
-of chunks, of which only one is in memory, and each is seen once. The mean loss of an epoch, each example's before its own update,
-is the progressive validation loss: it needs no held-out data.
+An example has one value in each of several fields (site, device, advertisement, ...), each a row of one table. They come as a
+stream of chunks, of which only one is in memory, and each is seen once. The mean loss of an epoch, each example's before its
+own update, is the progressive validation loss: it needs no held-out data.
 
     python sparse_logistic_regression.py [--model fm] [--data clicks.csv]
 
-The file has a column for each field, with any text in it, and the column clicked, 0 or 1; texts are hashed to rows. Without a file,
-examples are generated whose true probabilities are known, and with them the least possible loss.
+The file has a column for each field, with any text in it, and the column clicked, 0 or 1; texts are hashed to rows. Without a
+file, examples are generated whose true probabilities are known, and with them the least possible loss.
 """
 
 import argparse
@@ -30,7 +30,7 @@ class Generated:
 
     fields = 6
 
-    def __init__(self, values: int = 200, pairs: bool = False, chunks: int = 20, size: int = 5000, seed: int = 0) -> None:
+    def __init__(self, values: int = 50, pairs: bool = False, chunks: int = 20, size: int = 5000, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.rows, self.chunks, self.size, self.seed = self.fields * values, chunks, size, seed
         self.weights = rng.normal(0, 0.7, self.rows)
@@ -72,7 +72,7 @@ class FromFile:
 class Clicks:
     """Logistic regression and, with ``dimensions``, a factorization machine of order two (Rendle, ICDM 2010)."""
 
-    def __init__(self, rows: int, fields: int, dimensions: int = 0, rate: float = 0.1, l1: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, rows: int, fields: int, dimensions: int = 0, rate: float = 0.2, l1: float = 0.0, seed: int = 0) -> None:
         self.features, self.clicked = wyrm.IndexInputNode(fields, name="features"), wyrm.InputNode((1, 1), name="clicked")
         self.weights = wyrm.ParameterNode(np.zeros((rows, 1)), name="weights")
         bias = wyrm.ParameterNode(np.zeros((1, 1)), name="bias")
@@ -84,7 +84,7 @@ class Clicks:
             found = factors.index(self.features)
             # The products of all pairs, in time that is linear in the number of fields.
             self.logit = self.logit + (found.sum(axis=0).square() - found.square().sum(axis=0)).scalar_sum() * 0.5
-            self.optimizers.append(wyrm.optim.Adagrad(rate / 2, [factors]))
+            self.optimizers.append(wyrm.optim.Adagrad(rate, [factors]))
         self.loss = losses.binary_cross_entropy(self.logit, self.clicked)
 
     def fit(self, chunks, **options) -> float:
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, help="a CSV file with the column clicked and one for each field")
     parser.add_argument("--model", choices=["linear", "fm"], default="linear")
     parser.add_argument("--dimensions", type=int, default=8, help="of the factorization machine")
-    parser.add_argument("--rate", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--l1", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -107,4 +107,5 @@ if __name__ == "__main__":
     print(f"progressive validation loss {model.fit(data):.4f}")
     if isinstance(data, Generated):
         print(f"the least possible          {np.mean(data.least):.4f}")
-    print(f"{np.mean(model.weights.value != 0):.1%} of the weights are not 0")
+    if given.l1:
+        print(f"{np.mean(model.weights.value != 0):.1%} of the weights are not 0")
