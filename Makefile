@@ -11,11 +11,12 @@ ONLY ?=
 PEERS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test conformance reports bench check format docs clean
+.PHONY: help install demo examples test conformance reports bench check format docs clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
 	@echo "make demo RATINGS=x.csv   the same on ratings of your own: columns user_id, item_id, rating"
+	@echo "make examples             run all examples, on data that they generate, and print what they find as one table"
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
 	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
@@ -47,6 +48,9 @@ $(VENV)/installed: $(SOURCES)
 
 demo: install
 	@cd examples && PYTHONPATH= ../$(BIN)/python -m demo --output ../out $(if $(RATINGS),--ratings "$(abspath $(RATINGS))")
+
+examples: install
+	@PYTHONPATH= $(BIN)/python examples/run_all.py
 
 test: install
 	@$(BIN)/python -m pytest -n auto

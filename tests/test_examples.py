@@ -1,8 +1,13 @@
-"""The examples do what they say, on every backend."""
+"""The examples do what they say: the first ones on every backend, the others, which take more steps, on the default one."""
 
 import digits_of_pi
+import factorization_recommender
+import hogwild_threads
+import numpy as np
 import own_optimizer
 import pytest
+import skip_gram
+import sparse_logistic_regression
 from linear_regression import regression
 
 import wyrm
@@ -21,3 +26,78 @@ def test_an_optimizer_of_ones_own(backend):
     node = wyrm.ParameterNode(1.0)
     with pytest.raises(wyrm.OptionError, match="momentum"):
         own_optimizer.Lion(0.1, [node], momentum=0.5)
+
+
+@pytest.mark.parametrize("loss", ["warp", "bpr"])
+def test_factorization(loss):
+    choices = factorization_recommender.generated(users=200, items=150, each=20)
+    model = factorization_recommender.Recommender(choices, loss)
+    model.fit(15, seed=1)
+    rankings = model.scores(), factorization_recommender.popular(choices), choices.truth
+    found, popular, best = (np.array(factorization_recommender.ranked(scores, choices)) for scores in rankings)
+    assert (found > popular + 0.5 * (best - popular)).all(), (found, popular, best)
+
+
+def test_measures_of_rankings():
+    """Against their definitions, user by user."""
+    choices = factorization_recommender.generated(users=30, items=40, each=10)
+    scores = np.random.default_rng(2).permutation(1200).reshape(30, 40) + 5000.0 * (choices.truth > 1)
+    precisions, areas = [], []
+    for user in np.unique(choices.test[:, 0]):
+        known, relevant = (set(pairs[pairs[:, 0] == user, 1].tolist()) for pairs in (choices.train, choices.test))
+        others = [item for item in range(40) if item not in known]
+        best = sorted(others, key=lambda item: -scores[user, item])[:4]
+        precisions.append(len(relevant & set(best)) / 4)
+        areas.append(np.mean([scores[user, r] > scores[user, o] for r in relevant for o in others if o not in relevant]))
+    expected = np.mean(precisions), np.mean(areas)
+    assert factorization_recommender.ranked(scores, choices, k=4) == pytest.approx(expected)
+
+
+def test_ratings_from_a_file(tmp_path):
+    path = tmp_path / "ratings.csv"
+    rows = [f"u{n % 7},i{n % 11},{1 + n % 5},0" for n in range(300)]
+    path.write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
+    choices = factorization_recommender.from_file(path, 4.0, seed=0)
+    assert choices.shape == (7, 11)
+    pairs = np.concatenate([choices.train, choices.test])
+    assert len(pairs) == len({(row.split(",")[0], row.split(",")[1]) for row in rows if float(row.split(",")[2]) >= 4})
+    factorization_recommender.Recommender(choices).fit(1)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_clicks(pairs):
+    """What a stream leaves to be learned; where pairs matter, the factorization machine knows what the linear model cannot."""
+    found = {}
+    for dimensions in (0, 4):
+        data = sparse_logistic_regression.Generated(values=20, pairs=pairs, chunks=10)
+        model = sparse_logistic_regression.Clicks(data.rows, data.fields, dimensions)
+        found[dimensions] = model.fit(data, seed=1) - np.mean(data.least)
+    assert min(found.values()) > -0.005
+    assert found[0] < 0.02 or pairs
+    assert found[4] < 0.5 * found[0] or not pairs
+
+
+def test_clicks_from_a_file(tmp_path):
+    path = tmp_path / "clicks.csv"
+    path.write_text("site,clicked,device\n" + "a,1,x\nb,0,x\nb,0,y\n" * 200)
+    data = sparse_logistic_regression.FromFile(path, rows=1000, size=64)
+    model = sparse_logistic_regression.Clicks(data.rows, data.fields)
+    assert model.fit(data) < 0.3
+    assert np.count_nonzero(model.weights.value) == 4
+
+
+def test_skip_gram():
+    text, topics = skip_gram.generated(topics=4, words=10, sentences=800)
+    model = skip_gram.SkipGram(text, dimensions=16, buckets=4096)
+    assert skip_gram.agreement(model, topics) < 0.6  # by chance, a quarter
+    losses = model.fit(3, seed=1)
+    assert losses[2] < losses[0]
+    assert skip_gram.agreement(model, topics) > 0.95
+    word = model.words[0]
+    assert model.nearest(word[:-1] + "_", k=1) == [word]  # seen never, but most of its n-grams
+
+
+def test_hogwild_threads():
+    errors = hogwild_threads.train(threads=3, number=12_000)
+    assert len(errors) == 12_000
+    assert np.mean(errors[-1000:]) < 3 * hogwild_threads.NOISE**2 < np.mean(errors[:1000])
