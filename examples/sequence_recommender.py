@@ -1,9 +1,9 @@
 """Recommend the next item to a user by the order of what they chose before.
 
-Two models of Kula's sbr: the state of a user is an LSTM's, or an exponentially weighted moving average (EWMA), over the embeddings of
-the items chosen so far; the score of an item is its embedding times the state, plus a bias. Three losses compare the item that was
-chosen next with one that is drawn at random; WARP draws up to five times, until one is ranked too high. Each user's sequence is cut
-into pieces of at most ``--length`` items, each of which is an example. Adagrad makes the steps.
+The models and losses are those of the Rust crate sbr. A user's state is an LSTM's, or an exponentially weighted moving average
+(EWMA), over the embeddings of the items chosen so far; an item's score is its embedding times the state, plus a bias. Three
+losses compare the item that was chosen next with one that is drawn at random; WARP draws up to five times, until one is ranked
+too high. Each user's sequence is cut into pieces of at most ``--length`` items, which are the examples of Adagrad.
 
     python sequence_recommender.py --model lstm --loss warp              # sequences whose best ranking is known
     python sequence_recommender.py --data ratings.csv --length 32        # columns user_id, item_id, timestamp
@@ -21,7 +21,7 @@ DIM = 32
 #: As sbr has them; its BPR is the sigmoid itself, where ``nn.losses.bpr`` is the logarithm.
 LOSSES = {
     "hinge": lambda positive, negative, drawn: nn.losses.hinge(positive - negative),
-    "bpr": lambda positive, negative, drawn: (negative - positive).sigmoid(),
+    "bpr": lambda positive, negative, drawn: (negative - positive).sigmoid().scalar_sum(),
     "warp": lambda positive, negative, drawn: nn.losses.warp(positive, negative, drawn, tries=5, by_rank=False),
 }
 
@@ -36,9 +36,8 @@ class Recommender:
         self.biases = wyrm.ParameterNode(np.zeros((num_items, 1)), name="biases")
         self.layer = nn.EWMA(DIM, rng=rng) if model == "ewma" else nn.lstm.Parameters(DIM, DIM, rng=rng).build()
 
-    def states(self, items):
-        """The user's state after each item."""
-        chosen = [self.items.index(item) for item in items]
+    def states(self, chosen):
+        """The user's state after each item, from the items' embeddings."""
         if isinstance(self.layer, nn.EWMA):  # the average begins with the first item
             states = [chosen[0]]
             for item in chosen[1:]:
@@ -46,19 +45,21 @@ class Recommender:
             return states
         return self.layer.forward(chosen)
 
-    def score(self, state, item):
-        """How highly an item is ranked, by a user's state."""
-        return state.vector_dot(self.items.index(item)) + self.biases.index(item)
-
     def fit(self, sequences, loss: str = "hinge", num_epochs: int = 10, **options) -> wyrm.History:
         """Train; options are those of :func:`wyrm.fit`."""
 
         def total(items):
+            chosen = [self.items.index(item) for item in items]
+            steps = self.states(chosen[:-1]), chosen[1:], [self.biases.index(item) for item in items[1:]]
+            if loss != "warp":  # all steps side by side, as rows; WARP draws for each by itself
+                steps = [[wyrm.stack(nodes)] for nodes in steps]
             losses = []
-            for state, following in zip(self.states(items[:-1]), items[1:], strict=True):
-                drawn = wyrm.SampledIndexNode(self.items.shape[0])
-                losses.append(LOSSES[loss](self.score(state, following), self.score(state, drawn), drawn))
-            return sum(losses[1:], losses[0])
+            for state, following, bias in zip(*steps, strict=True):
+                drawn = wyrm.SampledIndexNode(self.items.shape[0], count=state.shape[0])
+                positive = state.vector_dot(following) + bias
+                negative = state.vector_dot(self.items.index(drawn)) + self.biases.index(drawn)
+                losses.append(LOSSES[loss](positive, negative, drawn))
+            return wyrm.stack(losses).scalar_sum()
 
         parameters = [self.items, self.biases, *self.layer.parameters()]
         optimizer = wyrm.optim.Adagrad(0.16, parameters, l2=4e-4)
@@ -68,7 +69,9 @@ class Recommender:
     def scores(self, sequences, backend: str | None = None):
         """The score of each item for each of several sequences; minus infinity for what a sequence holds."""
         feed = {"items": wyrm.Ragged.of([s[-self.length :] for s in sequences])}
-        states = wyrm.evaluate(lambda items: self.states(items)[-1], feed, backend=backend)[:, 0]
+        states = wyrm.evaluate(
+            lambda items: self.states([self.items.index(item) for item in items])[-1], feed, backend=backend
+        )[:, 0]
         scores = states @ self.items.value.T + self.biases.value.T
         for row, sequence in zip(scores, sequences, strict=True):
             row[sequence] = -np.inf

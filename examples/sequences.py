@@ -8,8 +8,8 @@ import numpy as np
 def generated(num_users: int, num_items: int = 100, length: int = 15, certain: float = 0.8, seed: int = 0):
     """A walk over the items for each user, and the mean reciprocal rank that the last items allow at best.
 
-    Items stand in a circle of random order. With the probability ``certain`` a walk goes on to the next one in the circle, unless
-    it has been there; else to any item where it has not been. Nobody can do better than to rank the next one first.
+    Items stand in a circle of random order. With the probability ``certain`` a walk goes on to the next one in the circle,
+    unless it has been there; else to any item where it has not been. Nobody can do better than to rank the next one first.
     """
     rng = np.random.default_rng(seed)
     circle = rng.permutation(num_items)
