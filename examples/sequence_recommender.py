@@ -66,12 +66,10 @@ class Recommender:
         feed = {"items": wyrm.Ragged.of([piece for s in sequences for piece in pieces(s, self.length)])}
         return wyrm.fit(total, feed, optimizer, num_epochs=num_epochs, seed=self.seed, **options)
 
-    def scores(self, sequences, backend: str | None = None):
+    def scores(self, sequences):
         """The score of each item for each of several sequences; minus infinity for what a sequence holds."""
         feed = {"items": wyrm.Ragged.of([s[-self.length :] for s in sequences])}
-        states = wyrm.evaluate(
-            lambda items: self.states([self.items.index(item) for item in items])[-1], feed, backend=backend
-        )[:, 0]
+        states = wyrm.evaluate(lambda items: self.states([self.items.index(item) for item in items])[-1], feed)[:, 0]
         scores = states @ self.items.value.T + self.biases.value.T
         for row, sequence in zip(scores, sequences, strict=True):
             row[sequence] = -np.inf
@@ -81,9 +79,9 @@ class Recommender:
         """The k items of the highest scores, among those that are not in the sequence."""
         return self.scores([sequence])[0].argsort()[::-1][:k]
 
-    def mrr(self, sequences, backend: str | None = None) -> float:
+    def mrr(self, sequences) -> float:
         """The mean reciprocal rank of each sequence's last item, by the items before it."""
-        scores = self.scores([s[:-1] for s in sequences], backend)
+        scores = self.scores([s[:-1] for s in sequences])
         last = scores[np.arange(len(scores)), [s[-1] for s in sequences]]
         return float((1 / (scores >= last[:, None]).sum(axis=1)).mean())
 
@@ -124,12 +122,14 @@ def main() -> None:
         train, test = data.split(sequences, 0.2, options.seed)
     test = [s for s in test if len(s) > 1]
 
+    if options.backend:
+        wyrm.use_backend(options.backend)
     model = Recommender(len(item_ids), options.model, options.length, options.seed)
     threads = {"num_threads": options.threads, "schedule": "hogwild"} if options.threads > 1 else {"num_threads": 1}
-    history = model.fit(train, options.loss, options.epochs, backend=options.backend, **threads)
+    history = model.fit(train, options.loss, options.epochs, **threads)
     seconds = sum(epoch.seconds for epoch in history.epochs)
     print(f"{history.backend}: {seconds:.2f} s of training, {history.startup_seconds:.2f} s to trace and compile before")
-    print(f"mean reciprocal rank: {model.mrr(test, options.backend):.4f}" + (f" of {best:.4f} at best" if best else ""))
+    print(f"mean reciprocal rank: {model.mrr(test):.4f}" + (f" of {best:.4f} at best" if best else ""))
     print("for the first test user:", *(item_ids[n] for n in model.recommend(test[0])))
 
 
