@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
@@ -102,6 +103,16 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         for node in operands_first([self], lambda node: node._parents, done):
             done[node] = None
         return list(done)
+
+    def _depends_on(self, other: Node) -> bool:
+        """Whether another node is among those behind this one: looked for from here on, since mostly it is near."""
+        seen: dict[Node, None] = {self: None}
+        waiting: deque[Node] = deque(seen)
+        while waiting and other not in seen:
+            new = dict.fromkeys(parent for parent in waiting.popleft()._parents if parent not in seen)
+            seen |= new
+            waiting.extend(new)
+        return other in seen
 
     def _kind(self) -> str:
         return self._structure.op.name

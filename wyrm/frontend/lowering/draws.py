@@ -59,10 +59,14 @@ def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[V
     """Note each draw's body in it; returns the draw in which each value is computed, for those of which that is so."""
     home: dict[Value, Value] = {}
     needed: dict[Value, set[Value]] = {}
+    readers: dict[Value, list[Value]] = {}
+    for value in values:
+        for operand in _read(value):
+            readers.setdefault(operand, []).append(value)
     for draw, effects in behind.items():
         until = k.draws[draw]
         needed[draw] = set() if until is None else _needed(values, until)
-        body = needed[draw] & _dependent(values, draw)
+        body = needed[draw] & _dependent(readers, draw)
         read = {operand for value in body for operand in value.operands}
         body.update(effect for effect in effects if effect.onto in read)
         draw.body = tuple(value for value in values if value in body)
@@ -89,14 +93,15 @@ def _needed(values: Sequence[Value], until: Value) -> set[Value]:
     return needed
 
 
-def _dependent(values: Sequence[Value], draw: Value) -> set[Value]:
+def _dependent(readers: dict[Value, list[Value]], draw: Value) -> set[Value]:
     """The calls that depend on what was drawn, or on how often."""
-    found = {draw, draw.operands[1]}
-    dependent = set(found)
-    for value in values:
-        if not dependent.isdisjoint(_read(value)):
-            dependent.add(value)
-    return dependent - found
+    waiting = [draw, draw.operands[1]]
+    dependent = set(waiting)
+    while waiting:
+        new = [value for value in readers.get(waiting.pop(), ()) if value not in dependent]
+        dependent.update(new)
+        waiting += new
+    return dependent - {draw, draw.operands[1]}
 
 
 def _read(value: Value) -> Iterable[Value]:

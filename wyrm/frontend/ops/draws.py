@@ -101,7 +101,7 @@ class Draws(Operand):
             raise OptionError(f"redraw of {sample._label()}: expected tries from 1 to {MOST_TRIES}, got {tries!r}")
         attributes = (("tries", int(tries)),)
         # a structure that is known has passed this before: graphs that are rebuilt need not be walked
-        if (REDRAW, node._structure, sample._structure, attributes) not in STORE and sample not in node._ancestors():
+        if (REDRAW, node._structure, sample._structure, attributes) not in STORE and not node._depends_on(sample):
             raise OptionError(f"redraw: {node._label()} does not depend on {sample._label()}, so drawing again changes nothing")
         result: Node = node._general(REDRAW, (sample,), attributes)
         sample._end_draws(result, node)
