@@ -79,6 +79,16 @@ def test_clicks(pairs):
     assert found[4] < 0.5 * found[0] or not pairs
 
 
+def test_factorization_machine(rng):
+    """Against the sum over pairs."""
+    model = sparse_logistic_regression.Clicks(30, 4, dimensions=3)
+    values = {node.name: node.value for node in model.loss.parameters()}
+    rows = rng.integers(0, 30, (5, 4))
+    products = [[values["factors"][a] @ values["factors"][b] for n, a in enumerate(r) for b in r[:n]] for r in rows]
+    found = wyrm.evaluate(model.logit, {model.features: rows})[:, 0, 0]
+    np.testing.assert_allclose(found, np.sum(products, axis=1), rtol=1e-4, atol=1e-6)
+
+
 def test_clicks_from_a_file(tmp_path):
     path = tmp_path / "clicks.csv"
     path.write_text("site,clicked,device\n" + "a,1,x\nb,0,x\nb,0,y\n" * 200)
@@ -92,6 +102,9 @@ def test_skip_gram():
     text, topics = skip_gram.generated(topics=4, words=10, sentences=800)
     model = skip_gram.SkipGram(text, dimensions=16, buckets=4096)
     assert skip_gram.agreement(model, topics) < 0.6  # by chance, a quarter
+    word = model.words[3]
+    assert model.parts_of(word)[0] == 3
+    assert len(model.parts_of(word)) == 1 + 6 + 5 + 4 + 3  # words of six letters, and a mark at each end
     losses = model.fit(3, seed=1)
     assert losses[2] < losses[0]
     assert skip_gram.agreement(model, topics) > 0.95
