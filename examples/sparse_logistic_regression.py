@@ -83,7 +83,7 @@ class Clicks:
             factors = wyrm.ParameterNode(np.random.default_rng(seed).normal(0, 0.1, (rows, dimensions)), name="factors")
             found = factors.index(self.features)
             # The products of all pairs, in time that is linear in the number of fields.
-            self.logit = self.logit + (found.sum(axis=0).square() - found.sum(axis=0)).scalar_sum() * 0.5
+            self.logit = self.logit + (found.sum(axis=0).square() - found.square().sum(axis=0)).scalar_sum() * 0.5
             self.optimizers.append(wyrm.optim.Adagrad(rate, [factors]))
         self.loss = losses.binary_cross_entropy(self.logit, self.clicked)
 

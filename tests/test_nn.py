@@ -63,7 +63,7 @@ def test_gru(backend, rng):
     for output, x in zip(layer.forward(inputs), values, strict=True):
         hidden = gru_step(layer, hidden, x)
         output.forward()
-        np.testing.assert_allclose(output.value, hidden, rtol=1e-12)
+        np.testing.assert_allclose(output.value, hidden, rtol=1e-12, atol=1e-14)
 
 
 def test_ewma(backend, rng):
