@@ -248,12 +248,13 @@ def test_auto_without_a_seed_measures(backend):
     loss, optimizer = table.index(index) * 1.0, SGD(1.0, [table])
     history = wyrm.fit(loss, {index: np.arange(100)}, optimizer, num_threads=2)
     assert history.schedule == "sequential" and "too little work" in history.reason
-    epochs = 0
-    while "was chosen" not in history.reason and epochs < 40:
-        history = wyrm.fit(loss, {index: np.arange(1_000_000)}, optimizer, num_threads=2, num_epochs=4)
-        epochs += 4
+    epochs, num_epochs = 0, 2
+    while "was chosen" not in history.reason and num_epochs < 1000:
+        num_epochs *= 2  # a fast machine has to be given more work before a choice is worth its while
+        history = wyrm.fit(loss, {index: np.arange(1_000_000)}, optimizer, num_threads=2, num_epochs=num_epochs)
+        epochs += num_epochs
     assert "one thread 1.00, conflict_free on 2 threads" in history.reason and "hogwild" in history.reason
-    assert sum(history.examples_per_thread) == 4_000_000
+    assert sum(history.examples_per_thread) == 1_000_000 * num_epochs
     np.testing.assert_array_equal(table.value[:100, 0], -1.0 - epochs)
     np.testing.assert_array_equal(table.value[100:, 0], -epochs)
 
