@@ -59,8 +59,11 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     ValueError
         Where two lengths differ and neither is 1.
     """
-    rows, cols = shapes[0]
-    for other_rows, other_cols in shapes[1:]:
+    rows, cols = result = shapes[0]
+    for shape in shapes:
+        if shape == result:
+            continue
+        other_rows, other_cols = shape
         if rows != other_rows:
             if rows != 1 and other_rows != 1:
                 raise ValueError("shapes do not broadcast: " + " and ".join(map(str, shapes)))
@@ -69,7 +72,8 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
             if cols != 1 and other_cols != 1:
                 raise ValueError("shapes do not broadcast: " + " and ".join(map(str, shapes)))
             cols = other_cols if cols == 1 else cols
-    return rows, cols
+        result = rows, cols
+    return result
 
 
 def _matmul_shape(a: Shape, b: Shape, *, transpose_a: bool = False, transpose_b: bool = False) -> Shape:

@@ -13,7 +13,7 @@ What a backend author needs to know stands here, in :mod:`wyrm.backend` and in :
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from wyrm.kernels import Shape
 
@@ -42,8 +42,7 @@ BufferKind = Literal["real", "index", "bag", "value", "gradient", "state", "scal
 # --- Slots and instructions -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A piece of memory that a program runs over, 64-byte aligned, allocated by the frontend.
 
     ``real`` is the program's own memory for values, in its dtype, and ``index`` for indices, in int64: a workspace has
@@ -59,8 +58,7 @@ class Buffer:
     table: Buffer | None = None
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """A matrix inside a buffer: element (i, j) is ``buffer[offset + i * stride + j]``.
 
     A slot of a ``gradient`` buffer stands for the whole gradient of a parameter, dense or row-sparse.
@@ -72,8 +70,7 @@ class Slot:
     stride: int
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One kernel applied to slots. Where ``accumulate`` is true, the result is added to what ``out`` holds.
 
     ``body`` has the instructions that a ``draw`` runs after each number drawn.
@@ -93,8 +90,7 @@ class Instruction:
         return (self.out, *self.operands[: 0 if chain is None else len(chain.results) - 1])
 
 
-@dataclass(frozen=True)
-class InputSlot:
+class InputSlot(NamedTuple):
     """Where an input's value is to be before a program runs forward.
 
     ``dense``: real numbers, into the ``real`` buffer. ``index``: row numbers, into the ``index`` buffer, each at least 0
@@ -111,8 +107,7 @@ class InputSlot:
     lag: int = 0
 
 
-@dataclass(frozen=True)
-class ParameterSlot:
+class ParameterSlot(NamedTuple):
     """A parameter of a program and how the program contributes to its gradient.
 
     ``gradient`` says what the backward pass does to the parameter's gradient buffer: nothing (``None``),

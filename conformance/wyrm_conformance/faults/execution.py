@@ -226,7 +226,7 @@ _storing = Steps._storing
 
 def _overwriting(self: Any, instruction: Any, compute: Any) -> Any:
     if self.kernels is not ReferenceBackend.kernels:
-        instruction = replace(instruction, accumulate=False)
+        instruction = instruction._replace(accumulate=False)
     return _storing(self, instruction, compute)
 
 

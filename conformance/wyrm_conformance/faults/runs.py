@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,7 +93,7 @@ def _tries(change: Callable[[int], int]) -> Callable[..., Any]:
             return _step(self, instruction)
         attributes = dict(instruction.attributes)
         attributes["tries"] = change(attributes["tries"])
-        return _step(self, replace(instruction, attributes=tuple(attributes.items())))
+        return _step(self, instruction._replace(attributes=tuple(attributes.items())))
 
     return wrong
 
@@ -106,7 +105,7 @@ patch_fault("one draw too many", "draws/again", "draws/runner", target=Steps, _d
 def _once(self: Any, instruction: Any) -> Any:
     if self.kernels is ReferenceBackend.kernels:
         return _step(self, instruction)
-    body, run = [self.step(i) for i in instruction.body], _step(self, replace(instruction, body=()))
+    body, run = [self.step(i) for i in instruction.body], _step(self, instruction._replace(body=()))
 
     def wrong() -> None:
         run()

@@ -46,11 +46,10 @@ def differentiate(
             continue
         g = k.total(parts.pop(number))
         operands = [values[n] for n in record.operands]
+        attributes = dict(record.attributes)
         for operand, vjp in zip(record.operands, record.op.vjps_of(len(operands)), strict=True):
             if vjp is not None and records[operand].needs_gradient:
-                part = vjp(k, g, values[number], *operands, **dict(record.attributes))
-                if part.kernel != "rows":
-                    part = k.reduce(part, records[operand].shape)
+                part = k.reduce(vjp(k, g, values[number], *operands, **attributes), records[operand].shape)
                 part.uses += 1
                 parts.setdefault(operand, []).append(part)
     return leaves

@@ -7,6 +7,7 @@ broadcasting makes superfluous. Optional kernels that the backend lacks are expa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Any
@@ -96,9 +97,10 @@ class Emitter:
         self._ranks: dict[Value, Value] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
-        """The call of a kernel, as a method."""
+        """The call of a kernel, as a method, which is made when it is first asked for."""
         if name not in KERNELS:
             raise AttributeError(name)
+        setattr(Emitter, name, lambda k, *operands, **attributes: k.call(name, *operands, **attributes))
         return partial(self.call, name)
 
     def call(self, name: str, *operands: Value, shape: Shape | None = None, **attributes: Any) -> Value:
@@ -109,8 +111,8 @@ class Emitter:
             return expanded
         if shape is None:
             assert kernel.shape is not None, name
-            shape = kernel.shape(*(operand.shape for operand in operands), **attributes)
-        if kernel.elementwise:
+            shape = kernel.shape(*[operand.shape for operand in operands], **attributes)
+        if kernel.elementwise and any([operand.kernel == "copy" for operand in operands]):
             operands = _without_copies(operands, shape)
         return self._record(Value(name, operands, attributes, shape))
 
@@ -158,6 +160,8 @@ class Emitter:
 
     def reduce(self, a: Value, shape: Shape) -> Value:
         """``a`` brought to a shape: summed along axes of length 1 there, repeated along axes of length 1 here."""
+        if a.shape == shape:
+            return a
         summed = (1 if shape[0] == 1 else a.shape[0], 1 if shape[1] == 1 else a.shape[1])
         if summed != a.shape:
             a = self.call("sum", a, shape=summed)
@@ -280,20 +284,22 @@ class Emitter:
 
     def total(self, parts: list[Value]) -> Value:
         """The sum of contributions to one gradient, all of one shape."""
-        if len(parts) > 1:
-            products = [part for part in parts if _is_temporary(part) and _reads_columns(part)]
-            if len(products) > 1:
-                parts = [part for part in parts if part not in products] + [self._one_product(products)]
-            elif _are_a_whole(parts):
-                return self.blocks([p.operands[0] for p in parts], [_corner(p) for p in parts], parts[0].shape)
+        if len(parts) == 1 and parts[0].kernel != "rows":
+            return parts[0]
+        products = [part for part in parts if _is_temporary(part) and _reads_columns(part)]
+        if len(products) > 1:
+            one = self._one_product(products)
+            parts = [*(part for part in parts if not (_is_temporary(part) and _reads_columns(part))), one]
+        elif _are_a_whole(parts):
+            return self.blocks([p.operands[0] for p in parts], [_corner(p) for p in parts], parts[0].shape)
         total: Value | None = None
         own = [part for part in parts if _is_temporary(part)]
+        others = [part for part in parts if part.kernel != "rows" and not _is_temporary(part)]
         for part in own:
             part.onto, total = total, part
         free = bool(own)  # whether the total may be changed in place
-        for part in parts:
-            if part.kernel != "rows" and part not in own:
-                total, free = (part, False) if total is None else (self.call("add", total, part), True)
+        for part in others:
+            total, free = (part, False) if total is None else (self.call("add", total, part), True)
         for part in parts:
             if part.kernel == "rows":
                 if total is not None and not free:
@@ -322,7 +328,7 @@ class Emitter:
             and len(set(bases)) == len(bases)
         ):
             return self.slice(self._stacked(bases), (0, rows), (base, base + cols))
-        begins = [sum(part.shape[0] for part in parts[:n]) for n in range(len(parts))]
+        begins = itertools.accumulate([part.shape[0] for part in parts[:-1]], initial=0)
         return self.blocks(parts, [(begin, 0) for begin in begins], (rows, cols))
 
     def accumulate(self, target: Value | None, part: Value) -> Value:

@@ -42,6 +42,7 @@ class Layout:
         self._itemsizes = [np.dtype(dtype).itemsize, 8]
         self._gaps: list[tuple[int, int]] = []
         self._slots: dict[Value, Slot] = {}
+        self._owners: dict[Value, Value] = {}
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
@@ -64,26 +65,33 @@ class Layout:
 
     def _owner(self, value: Value) -> Value:
         """The value whose memory a value stands in."""
-        while True:
+        owner = self._owners.get(value)
+        if owner is None:
             if value.onto is not None:
-                value = value.onto
+                owner = self._owner(value.onto)
             elif value.kernel in ("view", "slice"):
-                value = value.operands[0]
+                owner = self._owner(value.operands[0])
             elif value in self.inside:
-                value = self.inside[value][0]
+                owner = self._owner(self.inside[value][0])
             else:
-                return value
+                owner = value
+            self._owners[value] = owner
+        return owner
 
     def _last_uses(self, order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
         last: dict[Value, int] = {}
         ends: dict[Value, int] = {}  # of the body that a value stands in
         for position, value in enumerate(order):
-            ends |= dict.fromkeys(value.body, position + len(value.body))
+            if value.body:
+                ends.update(dict.fromkeys(value.body, position + len(value.body)))
+            end = ends.get(value)
             for used in (*results(value), *value.operands):
                 owner = self._owner(used)
-                outside = value in ends and ends.get(owner) != ends[value]
-                last[owner] = max(last.get(owner, 0), ends[value] if outside else position)
+                if end is None or ends.get(owner) == end:
+                    last[owner] = max(last.get(owner, 0), position)
+                else:
+                    last[owner] = max(last.get(owner, 0), end)
         for value in kept:
             last[self._owner(value)] = len(order)
         return last
@@ -159,8 +167,7 @@ class Layout:
 
 def results(value: Value) -> tuple[Value, ...]:
     """What a value stands for in memory: itself, or the results of a chain."""
-    several: tuple[Value, ...] = value.attributes.get("results", (value,))
-    return several
+    return value.attributes["results"] if value.kernel == "fused" else (value,)
 
 
 def part(slot: Slot, row: int, col: int, shape: Shape) -> Slot:

@@ -8,7 +8,7 @@ element (i, j) of the one needs element (i, j) of the other: one instruction can
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from wyrm.frontend.lowering.emitter import Value
@@ -44,135 +44,143 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
     guarded
         Whether one instruction may compute the loss and then, if it is finite, change parameters.
     """
-    dependences = _Dependences(loss, guarded)
+    elementwise = {value for value in values if is_elementwise(value)}
+    dependences = _Dependences(elementwise, loss, guarded)
     stages: dict[Value, int] = {}
     for value in values:
-        stages[value] = max((stages[d] + distance for d, distance in dependences.of(value).items()), default=0)
-    _delay(values, stages, dependences.found)
-    members: dict[Any, list[Value]] = {}
-    homes: dict[Value, Any] = {}
+        stages[value] = max([stages[d] + distance for d, distance in dependences.of(value).items()], default=0)
+    _delay(values, elementwise, stages, dependences.found)
+    members: list[list[Value]] = []
+    numbers: dict[Any, int] = {}
+    homes: dict[Value, int] = {}
     for value in values:
-        home = (stages[value], value.shape) if is_elementwise(value) else value
-        homes[value] = home
-        members.setdefault(home, []).append(value)
-    before: dict[Any, set[Any]] = {home: set() for home in members}
+        number = numbers.setdefault((stages[value], value.shape) if value in elementwise else value, len(members))
+        if number == len(members):
+            members.append([])
+        members[number].append(value)
+        homes[value] = number
+    before: list[set[int]] = [set() for _ in members]
     for value in values:
-        before[homes[value]].update(homes[d] for d in dependences.found[value])
-    return [members[home] for home in _ordered(members, before)]
+        before[homes[value]].update([homes[d] for d in dependences.found[value]])
+    return [members[number] for number in _ordered(before)]
 
 
-def _delay(values: Sequence[Value], stages: dict[Value, int], found: dict[Value, dict[Value, int]]) -> None:
+def _delay(
+    values: Sequence[Value], elementwise: Collection[Value], stages: dict[Value, int], found: dict[Value, dict[Value, int]]
+) -> None:
     """Put calls off until those of their shape that need them, so that what is between them is not stored."""
     latest: dict[Value, int] = {}
     homes: dict[Value, set[tuple[int, Shape]]] = {}
     for value in reversed(values):
         stage = latest.get(value, stages[value])
-        if is_elementwise(value) and (stage, value.shape) in homes.get(value, ()):
+        fits = value in elementwise
+        if fits and value in homes and (stage, value.shape) in homes[value]:
             stages[value] = stage
+        home = stages[value], value.shape
         for other, distance in found[value].items():
-            latest[other] = min(latest.get(other, len(values)), stages[value] - distance)
-            if not distance and is_elementwise(value):
-                homes.setdefault(other, set()).add((stages[value], value.shape))
+            bound = home[0] - distance
+            if latest.get(other, bound) >= bound:
+                latest[other] = bound
+            if fits and not distance:
+                homes.setdefault(other, set()).add(home)
 
 
-def _ordered(homes: Iterable[Any], before: dict[Any, set[Any]]) -> list[Any]:
-    """The order as it was as far as dependences allow."""
-    homes = list(homes)
-    rank = {home: n for n, home in enumerate(homes)}
-    after: dict[Any, list[Any]] = {home: [] for home in homes}
-    waiting = {}
-    for home in homes:
-        needed = before[home] - {home}
-        waiting[home] = len(needed)
+def _ordered(before: Sequence[set[int]]) -> list[int]:
+    """The order of groups: as it was as far as dependences allow."""
+    after: list[list[int]] = [[] for _ in before]
+    waiting = []
+    for number, needed in enumerate(before):
+        needed.discard(number)
+        waiting.append(len(needed))
         for other in needed:
-            after[other].append(home)
-    ready = [rank[home] for home in homes if not waiting[home]]
+            after[other].append(number)
+    ready = [number for number, count in enumerate(waiting) if not count]
     order = []
     while ready:
-        home = homes[heapq.heappop(ready)]
-        order.append(home)
-        for other in after[home]:
+        number = heapq.heappop(ready)
+        order.append(number)
+        for other in after[number]:
             waiting[other] -= 1
             if not waiting[other]:
-                heapq.heappush(ready, rank[other])
-    assert len(order) == len(homes)
+                heapq.heappush(ready, other)
+    assert len(order) == len(before)
     return order
 
 
 class _Dependences:
     """On which earlier calls each depends, and by how much it has to come after them."""
 
-    def __init__(self, loss: Value | None, guarded: bool) -> None:
-        self.loss, self.guarded = loss, guarded
+    def __init__(self, elementwise: Collection[Value], loss: Value | None, guarded: bool) -> None:
+        self.elementwise, self.loss, self.guarded = elementwise, loss, guarded
         #: 0: it may be in the same instruction, or views it; 1: it may not.
         self.found: dict[Value, dict[Value, int]] = {}
+        self._memories: dict[Value, Any] = {}
         self._writer: dict[Any, Value] = {}
         self._readers: dict[Any, list[tuple[Value, bool]]] = {}
 
     def of(self, value: Value) -> dict[Value, int]:
         """The calls that a call depends on; it has to come after them in the order of recording."""
-        self.found[value] = {}
+        found: dict[Value, int] = {}
         if value.kernel in ("view", "slice"):
             if value.operands[0] in self.found:
-                self._add(value, value.operands[0], 0)
-            return self.found[value]
+                found[value.operands[0]] = 0
+            self.found[value] = found
+            return found
         if self.loss in self.found and changes_parameters(value):
             assert self.loss is not None
-            self._add(value, self.loss, self._distance(value, self.loss, self.guarded and value.kernel not in EFFECTS))
-        for operand in (*value.operands, *([] if value.onto is None else [value.onto])):
-            self._read(value, operand)
-        for memory in _written(value):
+            found[self.loss] = self._distance(value, self.loss, self.guarded and value.kernel not in EFFECTS)
+        for operand in value.operands:
+            self._read(value, operand, found)
+        if value.onto is not None:
+            self._read(value, value.onto, found)
+        for memory in self._written(value):
             if memory in self._writer:
-                self._add(value, self._writer[memory], 1)
+                found[self._writer[memory]] = 1
             for reader, whole in self._readers.pop(memory, ()):
-                self._add(value, reader, self._distance(value, reader, whole))
+                if reader is not value:
+                    found[reader] = self._distance(value, reader, whole) or found.get(reader, 0)
             self._writer[memory] = value
-        return self.found[value]
+        self.found[value] = found
+        return found
 
-    def _read(self, value: Value, operand: Value) -> None:
-        memory = _memory(operand)
+    def _read(self, value: Value, operand: Value, found: dict[Value, int]) -> None:
+        memory = self._memory(operand)
         viewed = operand
         while viewed.kernel in ("view", "slice"):
             if viewed in self.found:
-                self._add(value, viewed, 0)
+                found.setdefault(viewed, 0)
             viewed = viewed.operands[0]
         if viewed in self.found:
-            self._add(value, viewed, self._distance(value, viewed, viewed is operand))
+            found[viewed] = self._distance(value, viewed, viewed is operand) or found.get(viewed, 0)
         elif memory in self._writer:
-            self._add(value, self._writer[memory], 1)
+            found[self._writer[memory]] = 1
         whole = viewed is operand and operand.shape == value.shape
         self._readers.setdefault(memory, []).append((value, whole))
 
-    @staticmethod
-    def _distance(value: Value, other: Value, near: bool) -> int:
-        return int(not (near and is_elementwise(value) and is_elementwise(other) and value.shape == other.shape))
+    def _distance(self, value: Value, other: Value, near: bool) -> int:
+        return int(not (near and value in self.elementwise and other in self.elementwise and value.shape == other.shape))
 
-    def _add(self, value: Value, other: Value, distance: int) -> None:
-        if other is not value:
-            found = self.found[value]
-            found[other] = max(found.get(other, 0), distance)
+    def _memory(self, value: Value) -> Any:
+        """What stands for the memory that a value is in: its place, or the first value that was there."""
+        memory = self._memories.get(value)
+        if memory is None:
+            if value.place:
+                memory = value.place[3] if value.place[0] == "row" else value.place
+            elif value.onto is not None:
+                memory = self._memory(value.onto)
+            elif value.kernel in ("view", "slice"):
+                memory = self._memory(value.operands[0])
+            else:
+                memory = value
+            self._memories[value] = memory
+        return memory
 
-
-def _memory(value: Value) -> Any:
-    """What stands for the memory that a value is in: its place, or the first value that was there."""
-    while True:
-        if value.place:
-            return value.place[3] if value.place[0] == "row" else value.place
-        if value.onto is not None:
-            value = value.onto
-        elif value.kernel in ("view", "slice"):
-            value = value.operands[0]
-        else:
-            return value
-
-
-def _written(value: Value) -> set[Any]:
-    """The memory that a call changes."""
-    if value.kernel in ("", "view", "slice"):
-        return set()
-    written = {_memory(value)}
-    if value.kernel == "draw":
-        written.add(_memory(value.operands[1]))  # the number of draws
-    if value.kernel in EFFECTS or value.kernel == "square_sum":
-        written.update(m for m in map(_memory, value.operands) if isinstance(m, tuple) and m[0] in _KEPT and m[0] != "value")
-    return written
+    def _written(self, value: Value) -> set[Any]:
+        """The memory that a call changes."""
+        written = {self._memory(value)}
+        if value.kernel == "draw":
+            written.add(self._memory(value.operands[1]))  # the number of draws
+        if value.kernel in EFFECTS or value.kernel == "square_sum":
+            operands = map(self._memory, value.operands)
+            written.update(m for m in operands if isinstance(m, tuple) and m[0] in _KEPT and m[0] != "value")
+        return written
