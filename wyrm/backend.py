@@ -237,9 +237,9 @@ class Backend(ABC):
                 f"backend {self.name!r} does not compute in {program.dtype}; it declares {known}. "
                 f"Use these dtypes for the graph's parameters, or another backend"
             )
-        for instruction in program.instructions:
-            kernel = KERNELS.get(instruction.kernel)
+        for name in dict.fromkeys([instruction.kernel for instruction in program.instructions]):
+            kernel = KERNELS.get(name)
             if kernel is None:
-                raise BackendError(f"the program uses {instruction.kernel!r}, which is not in the kernel table")
+                raise BackendError(f"the program uses {name!r}, which is not in the kernel table")
             if kernel.optional and kernel.name not in self.capabilities.kernels:
                 raise CapabilityError(f"backend {self.name!r} does not declare the optional kernel {kernel.name!r}")

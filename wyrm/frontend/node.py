@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
@@ -100,7 +101,7 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
     def _ancestors(self) -> list[Node]:
         """The node and all behind it, operands before results."""
         done: dict[Node, None] = {}
-        for node in operands_first([self], lambda node: node._parents, done):
+        for node in operands_first([self], attrgetter("_parents"), done):
             done[node] = None
         return list(done)
 

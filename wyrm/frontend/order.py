@@ -28,7 +28,7 @@ def operands_first(roots: Iterable[T], operands: Callable[[T], Sequence[T]], don
             continue
         waiting = [operand for operand in operands(thing) if operand not in done]
         if waiting:
-            stack.extend(reversed(waiting))
+            stack += waiting[::-1]
         else:
             stack.pop()
             yield thing

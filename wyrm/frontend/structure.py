@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from wyrm.errors import DTypeError, ShapeError
@@ -149,7 +150,7 @@ def renumbered(structure: Structure, numbers: Mapping[int, int], done: dict[Stru
     done
         What has been renumbered so already; added to.
     """
-    for s in operands_first([structure], lambda s: s.parents, done):
+    for s in operands_first([structure], attrgetter("parents"), done):
         if isinstance(s.op, Op):
             done[s] = intern_op(s.op, tuple(done[parent] for parent in s.parents), s.attributes)
         elif s.op is PARAMETER:

@@ -14,6 +14,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from wyrm.frontend.bags import BagInputNode
 from wyrm.frontend.graph import traced_graph
 from wyrm.frontend.inputs import ConstantNode, IndexInputNode, InputNode
 from wyrm.frontend.node import Node
+from wyrm.frontend.op import INPUTS
 from wyrm.frontend.random import RandomNode
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Source
@@ -60,13 +62,18 @@ class Traced:
 
     def __init__(self, roots: Sequence[Node], fed: Mapping[Node, tuple[Any, int]], examples: int) -> None:
         self.roots, self.examples = list(roots), examples
-        #: For each input, the column and the position that it is loaded from.
-        self._fed = {seen_from(self.roots[0], node): place for node, place in fed.items()}
-        self._owners: dict[Structure, Node] = {}
-        for root in self.roots:
-            for node in root._ancestors():
-                if isinstance(node, (*_FED, ConstantNode, RandomNode)):
-                    self._owners[seen_from(self.roots[0], node)] = node
+        self._places = fed
+
+    @cached_property
+    def _fed(self) -> dict[Structure, tuple[Any, int]]:
+        """For each input, the column and the position that it is loaded from."""
+        return {seen_from(self.roots[0], node): place for node, place in self._places.items()}
+
+    @cached_property
+    def _owners(self) -> dict[Structure, Node]:
+        """The node of each input."""
+        nodes = (node for root in self.roots for node in root._ancestors() if node._structure.op in INPUTS)
+        return {seen_from(self.roots[0], node): node for node in nodes}
 
     @property
     def structures(self) -> list[Structure]:

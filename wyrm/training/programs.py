@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from wyrm.backend import Backend, Executable
@@ -86,7 +88,8 @@ class Programs(ABC):
         OutOfRangeError
             Where an index lies outside its table, naming the example.
         """
-        return [self._part(data, *part, seed, schedules, sinks) for part in arrangement.parts]
+        with _uncollected():
+            return [self._part(data, *part, seed, schedules, sinks) for part in arrangement.parts]
 
     def _part(
         self, data: Data, structure: int, examples: int, seed: int, schedules: Schedules | None, sinks: Sequence[Sink]
@@ -150,6 +153,18 @@ class EvaluatingPrograms(Programs):
         """Bring up to date the rows that optimizers have left behind."""
         for storage in self._nodes:
             storage.catch_up()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pause Python's garbage collector: graphs and programs are many objects, all of which live on, and its time grows with them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _storage(structure: Structure) -> int:

@@ -35,6 +35,8 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
         if k.limits.get(draw, rows) < rows:
             raise OutOfRangeError(f"numbers below {rows} are drawn for a table of {k.limits[draw]} rows")
     effects = [value for value in values if value.kernel.startswith("catch_up")]
+    if not effects and not any(k.draws[draw] for draw in draws):
+        return list(values)
     behind = {draw: [effect for effect in effects if draw in effect.operands] for draw in draws}
     home = _find_bodies(k, values, behind)
 

@@ -50,7 +50,7 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
             result.append(Instruction("fused", stored, tuple(slots), (("chain", value.attributes["chain"]),)))
             continue
         out: Slot = layout.slot(value)
-        operands = tuple(layout.slot(operand) for operand in value.operands)
+        operands = tuple([layout.slot(operand) for operand in value.operands])
         accumulate = value.onto is not None and value.kernel not in EFFECTS
         if value.kernel == "blocks":
             for operand, (row, col) in zip(operands, value.attributes["places"], strict=True):
@@ -64,6 +64,6 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
             result.append(Instruction("copy", inside, operands[:1], (), accumulate))
         else:
             repeated.update(value.body)
-            body = instructions(layout, value.body)
+            body = instructions(layout, value.body) if value.body else ()
             result.append(Instruction(value.kernel, out, operands, tuple(value.attributes.items()), accumulate, body))
     return tuple(result)

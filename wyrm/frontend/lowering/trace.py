@@ -7,6 +7,7 @@ traces are what programs are cached by.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from wyrm.frontend.op import PARAMETER, Leaf, Op
@@ -65,7 +66,7 @@ def trace(
     records: list[Record] = []
     structures: list[Structure] = []
     dtypes: set[str] = set()
-    for structure in operands_first(roots, lambda s: s.parents, numbers):
+    for structure in operands_first(roots, attrgetter("parents"), numbers):
         if structure.op is PARAMETER:
             known = parameters.setdefault(identity(structure), len(records))
             if known < len(records):
@@ -73,7 +74,7 @@ def trace(
                 continue
         numbers[structure] = len(records)
         attributes = structure.attributes if isinstance(structure.op, Op) else ()
-        operands = tuple(numbers[parent] for parent in structure.parents)
+        operands = tuple([numbers[parent] for parent in structure.parents])
         records.append(Record(structure.op, operands, attributes, structure.shape, structure.needs_gradient))
         structures.append(structure)
         if structure.dtype != "int64":
