@@ -7,7 +7,7 @@ are caught up with right behind the draw, in its body if they are read there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from wyrm.errors import OptionError, OutOfRangeError
@@ -35,14 +35,14 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
         if k.limits.get(draw, rows) < rows:
             raise OutOfRangeError(f"numbers below {rows} are drawn for a table of {k.limits[draw]} rows")
     effects = [value for value in values if value.kernel.startswith("catch_up")]
-    if not effects and not any(k.draws[draw] for draw in draws):
+    if not effects and all(k.draws[draw] is None for draw in draws):
         return list(values)
     behind = {draw: [effect for effect in effects if draw in effect.operands] for draw in draws}
     home = _find_bodies(k, values, behind)
 
     def needs(value: Value) -> list[Value]:
         """What has to come before a call; before a draw, what its body needs."""
-        read = [operand for call in (value, *value.body) for operand in _read(call)]
+        read = [operand for call in (value, *value.body) for operand in call.read]
         return [home.get(operand, operand) for operand in read if home.get(operand) is not value]
 
     order: list[Value] = []
@@ -63,7 +63,7 @@ def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[V
     needed: dict[Value, set[Value]] = {}
     readers: dict[Value, list[Value]] = {}
     for value in values:
-        for operand in _read(value):
+        for operand in value.read:
             readers.setdefault(operand, []).append(value)
     for draw, effects in behind.items():
         until = k.draws[draw]
@@ -91,7 +91,7 @@ def _needed(values: Sequence[Value], until: Value) -> set[Value]:
     needed = {until}
     for value in reversed(values):
         if value in needed:
-            needed.update(_read(value))
+            needed.update(value.read)
     return needed
 
 
@@ -105,6 +105,3 @@ def _dependent(readers: dict[Value, list[Value]], draw: Value) -> set[Value]:
         waiting += new
     return dependent - {draw, draw.operands[1]}
 
-
-def _read(value: Value) -> Iterable[Value]:
-    return value.operands if value.onto is None else (*value.operands, value.onto)

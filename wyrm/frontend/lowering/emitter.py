@@ -55,12 +55,17 @@ class Value:
     ) -> None:
         self.kernel = kernel
         self.operands = operands
-        self.attributes = attributes or {}
+        self.attributes = {} if attributes is None else attributes
         self.shape = shape
         self.place = place
         self.onto: Value | None = None
         self.uses = 0
         self.body: tuple[Value, ...] = ()
+
+    @property
+    def read(self) -> tuple[Value, ...]:
+        """What has to be there before it can be computed."""
+        return self.operands if self.onto is None else (*self.operands, self.onto)
 
     def __repr__(self) -> str:
         return f"Value({self.kernel or self.place}, {self.shape})"
@@ -357,9 +362,9 @@ def part_options(part: Value) -> dict[str, Any]:
 
 
 def _number(value: Value) -> float | None:
-    while _is_just("copy", value):
+    while value.kernel == "copy" and value.onto is None:
         value = value.operands[0]
-    number: float | None = value.place[1] if value.place[:1] == ("literal",) else None
+    number: float | None = value.place[1] if not value.kernel and value.place[:1] == ("literal",) else None
     return number
 
 

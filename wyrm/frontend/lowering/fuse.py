@@ -45,7 +45,7 @@ def _readers(values: Sequence[Value]) -> dict[Value, list[Value]]:
     """The calls that read each value."""
     readers: dict[Value, list[Value]] = {}
     for value in values:
-        for operand in (*value.operands, *([] if value.onto is None else [value.onto])):
+        for operand in value.read:
             readers.setdefault(operand, []).append(value)
     return readers
 
@@ -67,6 +67,8 @@ def _call(group: list[Value], readers: dict[Value, list[Value]], needed: Collect
 class _Node:
     """A step of a chain while it is made."""
 
+    __slots__ = ("kernel", "operands", "uses")
+
     def __init__(self, kernel: str, operands: tuple[int | _Node, ...]) -> None:
         self.kernel, self.operands, self.uses = kernel, operands, 0
 
@@ -77,14 +79,18 @@ def _chained(group: Sequence[Value], results: Sequence[Value], guard: Value | No
     computed: dict[Value, int | _Node] = {}
 
     def register(value: Value) -> int | _Node:
-        if value in computed:
-            return computed[value]
-        return operands.setdefault(value.place if not value.kernel else value, (len(operands), value))[0]
+        found = computed.get(value)
+        if found is None:
+            found, _ = operands.setdefault(value if value.kernel else value.place, (len(operands), value))
+        return found
 
     known: dict[tuple[object, ...], _Node] = {}
 
     def step(kernel: str, *read: int | _Node) -> _Node:
-        return known.setdefault((kernel, *read), _Node(kernel, read))
+        key = kernel, *read
+        if key not in known:
+            known[key] = _Node(kernel, read)
+        return known[key]
 
     for value in group:
         ordered = value.operands
@@ -108,7 +114,7 @@ def _chained(group: Sequence[Value], results: Sequence[Value], guard: Value | No
     def number(operand: int | _Node) -> int:
         return numbers[operand] if isinstance(operand, _Node) else operand
 
-    steps = tuple((node.kernel, tuple(map(number, node.operands))) for node in nodes)
+    steps = tuple([(node.kernel, tuple([number(operand) for operand in node.operands])) for node in nodes])
     stored = tuple(number(computed[result]) for result in results)
     read_loss = None if guard is None else number(computed[guard])
     return [value for _, value in operands.values()], Chain(len(operands), steps, stored, read_loss)

@@ -32,9 +32,7 @@ def live(values: Sequence[Value], needed: Iterable[Value]) -> set[Value]:
     found = set(needed)
     for value in reversed(values):
         if value in found:
-            found.update(value.operands)
-            if value.onto is not None:
-                found.add(value.onto)
+            found.update(value.read)
     return found
 
 

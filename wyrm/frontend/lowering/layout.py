@@ -42,12 +42,12 @@ class Layout:
         self._itemsizes = [np.dtype(dtype).itemsize, 8]
         self._gaps: list[tuple[int, int]] = []
         self._slots: dict[Value, Slot] = {}
-        self._owners: dict[Value, Value] = {}
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
         #: Values that are computed inside blocks, and from which row on.
         self.inside = _inside(order)
+        self._owners = _Owners(self.inside)
         last = self._last_uses(order, kept)
         for value in kept:
             if not value.kernel:
@@ -63,21 +63,6 @@ class Layout:
                 if slot is not None and slot.buffer == 0 and dead.kernel:
                     self._release(slot.offset, slot.shape[0] * slot.shape[1])
 
-    def _owner(self, value: Value) -> Value:
-        """The value whose memory a value stands in."""
-        owner = self._owners.get(value)
-        if owner is None:
-            if value.onto is not None:
-                owner = self._owner(value.onto)
-            elif value.kernel in ("view", "slice"):
-                owner = self._owner(value.operands[0])
-            elif value in self.inside:
-                owner = self._owner(self.inside[value][0])
-            else:
-                owner = value
-            self._owners[value] = owner
-        return owner
-
     def _last_uses(self, order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
         last: dict[Value, int] = {}
@@ -87,13 +72,12 @@ class Layout:
                 ends.update(dict.fromkeys(value.body, position + len(value.body)))
             end = ends.get(value)
             for used in (*results(value), *value.operands):
-                owner = self._owner(used)
-                if end is None or ends.get(owner) == end:
-                    last[owner] = max(last.get(owner, 0), position)
-                else:
-                    last[owner] = max(last.get(owner, 0), end)
+                owner = self._owners[used]
+                reached = position if end is None or ends.get(owner) == end else end
+                if last.get(owner, 0) <= reached:
+                    last[owner] = reached
         for value in kept:
-            last[self._owner(value)] = len(order)
+            last[self._owners[value]] = len(order)
         return last
 
     def slot(self, value: Value) -> Slot:
@@ -163,6 +147,25 @@ class Layout:
             self._gaps.remove(gap)
             start, end = min(start, gap[0]), max(end, gap[0] + gap[1])
         self._gaps.append((start, end - start))
+
+
+class _Owners(dict[Value, Value]):
+    """The value whose memory each value stands in; ``inside`` are those that are computed inside blocks."""
+
+    def __init__(self, inside: dict[Value, tuple[Value, int]]) -> None:
+        self.inside = inside
+
+    def __missing__(self, value: Value) -> Value:
+        if value.onto is not None:
+            owner = self[value.onto]
+        elif value.kernel in ("view", "slice"):
+            owner = self[value.operands[0]]
+        elif value in self.inside:
+            owner = self[self.inside[value][0]]
+        else:
+            owner = value
+        self[value] = owner
+        return owner
 
 
 def results(value: Value) -> tuple[Value, ...]:

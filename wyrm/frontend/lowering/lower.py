@@ -204,7 +204,7 @@ class _Lowering:
         read = {*results, *self.effects}
         for section in sections:
             own = set(section)
-            read.update(o for v in section for o in (*v.operands, v.onto) if o is not None and o not in own)
+            read.update([o for v in section for o in v.read if o not in own])
         return [fused(section, read) for section in sections]
 
     def _gather(self, p: int, parts: Sequence[Value]) -> None:

@@ -16,14 +16,17 @@ def rewritten(values: Sequence[Value], needed: Collection[Value]) -> list[Value]
     """The calls, some of them in another form; ``needed`` are the values that are read after them."""
     uses: dict[Value, int] = {}
     for value in values:
-        for operand in (*value.operands, *([] if value.onto is None else [value.onto])):
+        for operand in value.read:
             uses[operand] = uses.get(operand, 0) + 1
     single = {v for v in values if uses.get(v) == 1 and v not in needed and v.onto is None and not v.place}
     result: list[Value] = []
     factors: dict[tuple[Value, Value], Value] = {}
     minus: dict[Value, Value] = {}
     for value in values:
-        result += _product_in_place(value, single, minus) or _numbers_first(value, single, factors)
+        if value.kernel == "subtract":
+            result += _product_in_place(value, single, minus)
+        elif value.kernel == "multiply":
+            result += _numbers_first(value, single, factors)
         result.append(value)
     used: set[Value | None] = set()
     kept = []
@@ -41,7 +44,7 @@ def _is_number(value: Value) -> bool:
 
 def _numbers_first(value: Value, single: Collection[Value], factors: dict[tuple[Value, Value], Value]) -> list[Value]:
     """Make ``s * (t * matrix)`` ``(s * t) * matrix``; returns the call of s * t, if it is new."""
-    if value.kernel != "multiply" or _is_number(value) or sum(map(_is_number, value.operands)) != 1:
+    if _is_number(value) or sum(map(_is_number, value.operands)) != 1:
         return []
     number, product = value.operands if _is_number(value.operands[0]) else reversed(value.operands)
     if product.kernel != "multiply" or product not in single or sum(map(_is_number, product.operands)) != 1:
@@ -57,12 +60,7 @@ def _numbers_first(value: Value, single: Collection[Value], factors: dict[tuple[
 
 def _product_in_place(value: Value, single: Collection[Value], negated: dict[Value, Value]) -> list[Value]:
     """Make ``w = w - s * (a @ b)`` ``w += (-s * a) @ b``, the smaller of the two scaled; returns the calls before it."""
-    if (
-        value.kernel != "subtract"
-        or not value.place
-        or value.operands[0].place != value.place
-        or value.operands[1] not in single
-    ):
+    if not value.place or value.operands[0].place != value.place or value.operands[1] not in single:
         return []
     target, product = value.operands
     if product.kernel != "multiply" or not _is_number(product.operands[0]) or product.operands[1] not in single:

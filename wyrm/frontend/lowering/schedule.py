@@ -19,6 +19,11 @@ __all__ = ["changes_parameters", "groups", "is_elementwise"]
 
 #: What belongs to a parameter and is changed in place.
 _KEPT = ("value", "state", "gradient", "clock")
+#: What sees the memory of its operand otherwise.
+_VIEWS = ("view", "slice")
+#: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction, or views
+#: it; 1: it may not.
+_Dependences = dict[Value, dict[Value, int]]
 
 
 def is_elementwise(value: Value) -> bool:
@@ -45,28 +50,28 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
         Whether one instruction may compute the loss and then, if it is finite, change parameters.
     """
     elementwise = {value for value in values if is_elementwise(value)}
-    dependences = _Dependences(elementwise, loss, guarded)
+    dependences = _dependences(values, elementwise, loss, guarded)
     stages: dict[Value, int] = {}
     for value in values:
-        stages[value] = max([stages[d] + distance for d, distance in dependences.of(value).items()], default=0)
-    _delay(values, elementwise, stages, dependences.found)
+        stages[value] = max([stages[d] + distance for d, distance in dependences[value].items()], default=0)
+    _delay(values, elementwise, stages, dependences)
     members: list[list[Value]] = []
     numbers: dict[Any, int] = {}
     homes: dict[Value, int] = {}
+    before: list[set[int]] = []
     for value in values:
         number = numbers.setdefault((stages[value], value.shape) if value in elementwise else value, len(members))
         if number == len(members):
             members.append([])
+            before.append(set())
         members[number].append(value)
         homes[value] = number
-    before: list[set[int]] = [set() for _ in members]
-    for value in values:
-        before[homes[value]].update([homes[d] for d in dependences.found[value]])
+        before[number].update([homes[d] for d in dependences[value]])
     return [members[number] for number in _ordered(before)]
 
 
 def _delay(
-    values: Sequence[Value], elementwise: Collection[Value], stages: dict[Value, int], found: dict[Value, dict[Value, int]]
+    values: Sequence[Value], elementwise: Collection[Value], stages: dict[Value, int], dependences: _Dependences
 ) -> None:
     """Put calls off until those of their shape that need them, so that what is between them is not stored."""
     latest: dict[Value, int] = {}
@@ -77,7 +82,7 @@ def _delay(
         if fits and value in homes and (stage, value.shape) in homes[value]:
             stages[value] = stage
         home = stages[value], value.shape
-        for other, distance in found[value].items():
+        for other, distance in dependences[value].items():
             bound = home[0] - distance
             if latest.get(other, bound) >= bound:
                 latest[other] = bound
@@ -107,80 +112,77 @@ def _ordered(before: Sequence[set[int]]) -> list[int]:
     return order
 
 
-class _Dependences:
-    """On which earlier calls each depends, and by how much it has to come after them."""
+def _dependences(
+    values: Sequence[Value], elementwise: Collection[Value], loss: Value | None, guarded: bool
+) -> _Dependences:
+    """On which earlier calls each depends."""
+    found: _Dependences = {}
+    memories = _Memories()
+    writers: dict[Any, Value] = {}
+    readers: dict[Any, list[tuple[Value, bool]]] = {}  # since it was written, each with whether it reads all of the memory
+    for value in values:
+        needed: dict[Value, int] = {}
+        if value.kernel in _VIEWS:
+            if value.operands[0] in found:
+                needed[value.operands[0]] = 0
+            found[value] = needed
+            continue
+        shape, fits = value.shape, value in elementwise
+        if loss in found and changes_parameters(value):
+            assert loss is not None
+            near = guarded and fits and loss in elementwise and loss.shape == shape
+            needed[loss] = int(not near)
+        for operand in value.read:
+            viewed = operand
+            while viewed.kernel in _VIEWS:
+                if viewed in found:
+                    needed.setdefault(viewed, 0)
+                viewed = viewed.operands[0]
+            memory = memories[operand]
+            near = fits and viewed is operand and operand.shape == shape
+            if viewed in found:
+                if not (near and viewed in elementwise):
+                    needed[viewed] = 1
+                else:
+                    needed.setdefault(viewed, 0)
+            elif memory in writers:
+                needed[writers[memory]] = 1
+            readers.setdefault(memory, []).append((value, near))
+        for memory in _written(value, memories):
+            if memory in writers:
+                needed[writers[memory]] = 1
+            for reader, near in readers.pop(memory, ()):
+                if not (near and fits and reader.shape == shape):
+                    needed[reader] = 1
+                else:
+                    needed.setdefault(reader, 0)
+            writers[memory] = value
+        needed.pop(value, None)
+        found[value] = needed
+    return found
 
-    def __init__(self, elementwise: Collection[Value], loss: Value | None, guarded: bool) -> None:
-        self.elementwise, self.loss, self.guarded = elementwise, loss, guarded
-        #: 0: it may be in the same instruction, or views it; 1: it may not.
-        self.found: dict[Value, dict[Value, int]] = {}
-        self._memories: dict[Value, Any] = {}
-        self._writer: dict[Any, Value] = {}
-        self._readers: dict[Any, list[tuple[Value, bool]]] = {}
 
-    def of(self, value: Value) -> dict[Value, int]:
-        """The calls that a call depends on; it has to come after them in the order of recording."""
-        found: dict[Value, int] = {}
-        if value.kernel in ("view", "slice"):
-            if value.operands[0] in self.found:
-                found[value.operands[0]] = 0
-            self.found[value] = found
-            return found
-        if self.loss in self.found and changes_parameters(value):
-            assert self.loss is not None
-            found[self.loss] = self._distance(value, self.loss, self.guarded and value.kernel not in EFFECTS)
-        for operand in value.operands:
-            self._read(value, operand, found)
-        if value.onto is not None:
-            self._read(value, value.onto, found)
-        for memory in self._written(value):
-            if memory in self._writer:
-                found[self._writer[memory]] = 1
-            for reader, whole in self._readers.pop(memory, ()):
-                if reader is not value:
-                    found[reader] = self._distance(value, reader, whole) or found.get(reader, 0)
-            self._writer[memory] = value
-        self.found[value] = found
-        return found
+class _Memories(dict[Value, Any]):
+    """What stands for the memory that each value is in: its place, or the first value that was there."""
 
-    def _read(self, value: Value, operand: Value, found: dict[Value, int]) -> None:
-        memory = self._memory(operand)
-        viewed = operand
-        while viewed.kernel in ("view", "slice"):
-            if viewed in self.found:
-                found.setdefault(viewed, 0)
-            viewed = viewed.operands[0]
-        if viewed in self.found:
-            found[viewed] = self._distance(value, viewed, viewed is operand) or found.get(viewed, 0)
-        elif memory in self._writer:
-            found[self._writer[memory]] = 1
-        whole = viewed is operand and operand.shape == value.shape
-        self._readers.setdefault(memory, []).append((value, whole))
-
-    def _distance(self, value: Value, other: Value, near: bool) -> int:
-        return int(not (near and value in self.elementwise and other in self.elementwise and value.shape == other.shape))
-
-    def _memory(self, value: Value) -> Any:
-        """What stands for the memory that a value is in: its place, or the first value that was there."""
-        memory = self._memories.get(value)
-        if memory is None:
-            if value.place:
-                memory = value.place[3] if value.place[0] == "row" else value.place
-            elif value.onto is not None:
-                memory = self._memory(value.onto)
-            elif value.kernel in ("view", "slice"):
-                memory = self._memory(value.operands[0])
-            else:
-                memory = value
-            self._memories[value] = memory
+    def __missing__(self, value: Value) -> Any:
+        if value.place:
+            memory: Any = value.place[3] if value.place[0] == "row" else value.place
+        elif value.onto is not None:
+            memory = self[value.onto]
+        elif value.kernel in _VIEWS:
+            memory = self[value.operands[0]]
+        else:
+            memory = value
+        self[value] = memory
         return memory
 
-    def _written(self, value: Value) -> set[Any]:
-        """The memory that a call changes."""
-        written = {self._memory(value)}
-        if value.kernel == "draw":
-            written.add(self._memory(value.operands[1]))  # the number of draws
-        if value.kernel in EFFECTS or value.kernel == "square_sum":
-            operands = map(self._memory, value.operands)
-            written.update(m for m in operands if isinstance(m, tuple) and m[0] in _KEPT and m[0] != "value")
-        return written
+
+def _written(value: Value, memories: _Memories) -> Collection[Any]:
+    """The memory that a call changes."""
+    if value.kernel == "draw":
+        return memories[value], memories[value.operands[1]]  # the numbers, and how many draws it took
+    if value.kernel not in EFFECTS and value.kernel != "square_sum":
+        return (memories[value],)
+    operands = [memories[operand] for operand in value.operands]
+    return {memories[value], *(m for m in operands if isinstance(m, tuple) and m[0] in _KEPT and m[0] != "value")}
