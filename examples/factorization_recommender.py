@@ -68,13 +68,16 @@ class Recommender:
         rng = np.random.default_rng(seed)
         num_users, num_items = choices.shape
         self.choices = choices
-        self.users = wyrm.ParameterNode(rng.normal(0, 0.5 / dimensions, (num_users, dimensions)), name="users")
-        self.items = wyrm.ParameterNode(rng.normal(0, 0.5 / dimensions, (num_items, dimensions)), name="items")
+
+        def embedding(rows: int, name: str) -> wyrm.ParameterNode:
+            return wyrm.ParameterNode(nn.uniform(rows, dimensions, -0.5 / dimensions, 0.5 / dimensions, rng), name=name)
+
+        self.users, self.items = embedding(num_users, "users"), embedding(num_items, "items")
         self.biases = wyrm.ParameterNode(np.zeros((num_items, 1)), name="biases")
         self.has = self.tags = None
         if choices.tags is not None:
             self.has = wyrm.ParameterNode(choices.tags, name="features by item", trainable=False)
-            self.tags = wyrm.ParameterNode(rng.normal(0, 0.5 / dimensions, (choices.tags.shape[1], dimensions)), name="tags")
+            self.tags = embedding(choices.tags.shape[1], "tags")
 
         self.user, self.item = wyrm.BagInputNode(name="user's features"), wyrm.IndexInputNode(name="item")
         self.seen = wyrm.BagInputNode(name="what the user has chosen")
@@ -87,7 +90,7 @@ class Recommender:
             self.loss = nn.losses.warp(*scores, negative, tries=10)
         else:
             self.loss = nn.losses.bpr(*scores)
-        self.optimizer = wyrm.optim.Adagrad(rate, self.loss.parameters(), l2=l2)
+        self.optimizer = wyrm.optim.Adagrad(rate, self.loss.parameters(), initial_accumulator_value=1.0, l2=l2)
 
     def item_of(self, index):
         """The representation and the bias of an item."""

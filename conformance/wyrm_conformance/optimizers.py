@@ -28,10 +28,10 @@ class Formula:
         self.rate = 0.1
         self.states: dict[str, Array] = {}
 
-    def state(self, name: str, cols: int | None = None) -> Array:
-        """A state, which begins with zeros."""
+    def state(self, name: str, cols: int | None = None, first: float = 0.0) -> Array:
+        """A state, and what it begins with."""
         shape = len(self.w), self.w.shape[1] if cols is None else cols
-        return self.states.setdefault(name, np.zeros(shape))
+        return self.states.setdefault(name, np.full(shape, first))
 
     def step(self, gradient: Array, touched: Array) -> None:
         """A step by a gradient that is zero but in the rows that are touched."""
@@ -68,9 +68,11 @@ class SGD(Formula):
 class Adagrad(Formula):
     """With an accumulator for each element."""
 
+    defaults: ClassVar[dict[str, float]] = {"initial_accumulator_value": 0.0}
+
     def move(self, g: Array, touched: Array) -> None:
         """A step."""
-        total = self.state("sum")
+        total = self.state("sum", first=self.o["initial_accumulator_value"])
         total[touched] += self.squares(g)[touched]
         rate = self.rate / (np.sqrt(total[touched]) + 1e-10)
         self.w[touched] -= rate * g[touched]
@@ -144,7 +146,8 @@ CASES: dict[str, Case] = {
     ),
     "adagrad": Case(optim.Adagrad, Adagrad, {}),
     "adagrad, l1": Case(optim.Adagrad, Adagrad, {"l1": 0.2, "l2": 0.1, "weight_decay": 0.1, "clip_value": 1.0}),
-    "rowwise-adagrad": Case(optim.RowwiseAdagrad, RowwiseAdagrad, {"l2": 0.1}),
+    "adagrad, from 1": Case(optim.Adagrad, Adagrad, {"initial_accumulator_value": 1.0}),
+    "rowwise-adagrad": Case(optim.RowwiseAdagrad, RowwiseAdagrad, {"l2": 0.1, "initial_accumulator_value": 0.5}),
     "adam": Case(optim.Adam, Adam, {}),
     "adam, everything": Case(optim.Adam, Adam, {"l2": 0.1, "weight_decay": 0.2, "clip_norm": 1.0, "clip_value": 0.5}),
     "adamw": Case(optim.AdamW, AdamW, {}),
