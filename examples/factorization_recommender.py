@@ -100,16 +100,16 @@ class Recommender:
         return row, self.biases.index(index)
 
     def features(self, users: np.ndarray) -> wyrm.Bags:
-        """A bag for each user: here only the feature that is their own. Further ones are further rows of the table."""
-        return wyrm.Bags(users, np.arange(len(users) + 1))
+        """The bags of users: here only the feature that is their own. Further ones are further rows of the table."""
+        numbers = np.arange(self.choices.shape[0] + 1)
+        return wyrm.Bags(numbers[:-1], numbers).take(users)
 
     def fit(self, num_epochs: int, **options) -> wyrm.History:
         """Train; the options are those of :func:`wyrm.fit`."""
         users, items = self.choices.train.T
-        order = np.lexsort((items, users))
-        by_user = np.split(items[order].astype(np.int32), np.cumsum(np.bincount(users, minlength=self.choices.shape[0]))[:-1])
-        seen = wyrm.Bags.from_lists([by_user[user] for user in users])
-        feed = {self.user: self.features(users), self.item: items, self.seen: seen}
+        chosen = items[np.argsort(users, kind="stable")].astype(np.int32)
+        seen = wyrm.Bags(chosen, np.cumsum([0, *np.bincount(users, minlength=self.choices.shape[0])]))
+        feed = {self.user: self.features(users), self.item: items, self.seen: seen.take(users)}
         return wyrm.fit(self.loss, feed, self.optimizer, num_epochs=num_epochs, **options)
 
     def scores(self, backend: str | None = None) -> np.ndarray:

@@ -317,7 +317,7 @@ def check_bag_statuses(context: Context) -> None:
     passes = context.backend.compile(program).bind(one.memory, [0])
 
     def bags(indices: list[int]) -> int:
-        one.leaves.set_bags(0, BagSource(np.array(indices, np.int64), np.array([0, len(indices)])))
+        one.leaves.set_bags(0, BagSource(np.array(indices, np.int64), np.array([0]), np.array([len(indices)])))
         return passes.forward(one.leaves)
 
     _statuses(context, "30 indices, room for 16", bags([1] * 30), Report.BAG_FULL, one.memory, {1: 0, 3: 30})
