@@ -92,10 +92,11 @@ Array = npt.NDArray[Any]
 INPUT_KINDS = ("dense", "index", "bag", "random")
 #: The number of words that describe an input.
 INPUT = 9
-#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``losses`` the
-#: running sum of losses, a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report;
-#: ``leaves`` that of the leaves, for a pass. For runs: how many ``examples`` each takes, and what every example
-#: (``length``) and every position (``positions``) is below.
+#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``skip`` that of
+#: the number that has to be positive for a run to go on after its forward section, or 0; ``losses`` the running sum of losses,
+#: a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report; ``leaves`` that of the
+#: leaves, for a pass. For runs: how many ``examples`` each takes, and what every example (``length``) and every position
+#: (``positions``) is below.
 FRAME = (
     "forward",
     "forward_end",
@@ -114,6 +115,7 @@ FRAME = (
     "real",
     "seed",
     "loss",
+    "skip",
     "losses",
     "report",
     "leaves",
@@ -325,6 +327,7 @@ def _feed_frame(
     frame.set_records("sinks", records)
     if program.purpose in ("train", "accumulate"):
         frame.set("loss", frame.at(executable, program.outputs[0]))
+        frame.set("skip", 0 if program.skip is None else frame.at(executable, program.skip))
         instructions = (*program.forward, *program.backward, *program.update)
         chain = dict(instructions[0].attributes).get("chain") if len(instructions) == 1 else None
         if chain is not None and chain.guard is not None:

@@ -165,6 +165,7 @@ typedef struct {
     int64_t real; // FLOAT32 or FLOAT64
     void *seed;
     const void *loss;
+    const void *skip; // where this is not positive, what follows the forward section changes nothing; may be null
     double losses;
     int64_t *report;
     int64_t leaves;     // the address that passes' sources count from
