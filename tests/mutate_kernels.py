@@ -4,9 +4,10 @@
     nice python tests/mutate_kernels.py numba --mutants 50
 
 Each mutant changes one token of one kernel source, in a copy of the package; of the C backend, what the change reaches in one
-instruction set is compiled anew. The checks are run in a process of its own, forked from one that has everything else loaded, up to
-the first that fails: first those that killed mutants of the same source, then the quickest. A crash or a hang kills, too. What
-survives is printed in the end: each is equivalent, or wants a new check. Not part of the tests: some seconds for each mutant.
+instruction set is compiled anew. The checks are run in a process of the mutant's own, forked from one that has everything else
+loaded, up to the first that fails: those that killed mutants of the same source before, then the quickest. A crash or a hang
+kills, too. What survives is printed in the end: each is equivalent, or wants a new check. Not part of the tests: some seconds
+for each mutant.
 """
 
 from __future__ import annotations

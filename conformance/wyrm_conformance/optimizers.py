@@ -252,7 +252,7 @@ def unseen_step(w: Array, trace: Array, level: Array, g: Array) -> tuple[Array, 
 def check_unseen(context: Context) -> None:
     """Dense and by rows, in ten steps of one example each."""
     for dtype in context.dtypes:
-        for cols in (1, 3, 8, 17, 33):
+        for cols in (1, 3, 8, 17, 33, 64, 128):
             table, matrix = context.rng.uniform(-1, 1, (5, cols)), context.rng.uniform(-1, 1, (2, cols))
             rows = context.rng.permutation(np.repeat(np.arange(4), 3))[:10]
             x, z = context.rng.uniform(-1, 1, (10, 1, cols)), context.rng.uniform(-1, 1, (10, 2, cols))
