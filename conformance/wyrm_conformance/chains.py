@@ -106,9 +106,9 @@ def _formula(kernel: str, operands: Sequence[Array]) -> Array:
         return wide[0]
     if kernel in ("multiply_add", "multiply_subtract"):
         a, b, c = wide
-        return c + a * b if kernel == "multiply_add" else c - a * b
-    result: Array = ELEMENTWISE[kernel](*wide)
-    return result
+        product: Array = a * b if kernel == "multiply_add" else -a * b
+        return c + product
+    return ELEMENTWISE[kernel](*wide)
 
 
 def run_chain(
