@@ -49,6 +49,7 @@ are positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_D
   bytes on. Mode 1: those for the position p in the order, ``stride * p`` bytes on. Mode 2: those for every run.
 - The count is that of one example in mode 0 of a run.
 - Bags: the source is the header of a bag source, the destination that of a bag buffer, the count the bags of an example.
+  Where the stride is 0, only draws read them, which look where they come from: they are not copied.
 - Random: the source is seed and stream. The step is, in a pass, the word at the address in ``stride`` (0: the step is 0), in
   a run ``first_step`` plus the first example.
 
@@ -263,13 +264,15 @@ class _Origin(NamedTuple):
 def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[_Origin]) -> None:
     """Put the records of the inputs, and the claims of the program, into the frame."""
     program = executable.program
+    looked_up = {slot.buffer for i in program.instructions if i.kernel != "draw" for slot in i.operands}
     records = []
     for expected, origin in zip(program.inputs, origins, strict=True):
         rows, cols = expected.slot.shape
         kind = INPUT_KINDS.index("dense" if expected.kind == "schedule" else expected.kind)
         code = SOURCE_DTYPES.index(origin.dtype)
         destination, count = frame.at(executable, expected.slot), rows * cols // origin.parts
-        place = [origin.source, origin.stride, count, destination]
+        stride = int(expected.slot.buffer in looked_up) if expected.kind == "bag" else origin.stride
+        place = [origin.source, stride, count, destination]
         records.append([kind, code, *place, expected.limit, origin.mode, origin.starts])
     frame.set_records("inputs", records)
     claims = []

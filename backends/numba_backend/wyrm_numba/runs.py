@@ -96,6 +96,7 @@ def prefetch_for_run(record, example, position):
     """Ask for the cache line that an example's input begins in."""
     if word(record, KIND) == BAG:
         prefetch(word(word(record, SOURCE), 1) + 8 * example * word(record, ELEMENTS))
+        prefetch(word(word(record, SOURCE), 2) + 8 * example * word(record, ELEMENTS))
     else:
         row = position if word(record, MODE) == BY_POSITION else row_of(record, example)
         prefetch(word(record, SOURCE) + row * word(record, STRIDE))
