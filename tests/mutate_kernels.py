@@ -58,6 +58,8 @@ SWAPS = {
 TOKEN = re.compile(
     r"(?<=\s)(?:[+\-*/]=?|[<>]=?|==|!=|&&|\|\||and|or)(?=\s)|(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])|(?<=\[)\w+(?=\])"
 )
+#: An array's element that there is not ends the process.
+BOUNDS = ["-fsanitize=bounds-strict", "-fsanitize-undefined-trap-on-error"]
 #: How long a mutant may wait, and how many times as much of a processor it may use as the backend as it is.
 SECONDS, TIMES = 400, 4
 
@@ -122,7 +124,7 @@ class CBackend:
         assert all(self.objects.values()), "the sources do not compile as they are"
 
     def _options(self, name: str, kind: str) -> list[str]:
-        flags = [*CBackend.sets[name], "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+        flags = [*CBackend.sets[name], "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", *BOUNDS]
         return [*flags, f"-DWYRM_KERNELS=wyrm_{name}_{kind}", *(["-DWYRM_DOUBLE"] if kind == "double" else [])]
 
     def _preprocessed(self, name: str, kind: str) -> str:

@@ -235,9 +235,9 @@ class Unseen(optim.Optimizer):
         """One step of one row."""
         half, small = k.literal(0.5), k.literal(0.0625)
         trace = k.add(k.multiply(half, state.trace), k.tanh(gradient))
-        level = k.maximum(k.row_mean(k.absolute(gradient)), k.multiply(half, state.level))
+        level = k.add(k.row_mean(k.absolute(gradient)), k.multiply(half, state.level))
         size = k.sqrt(k.add(k.multiply(trace, trace), small))
-        bent = k.divide(k.minimum(trace, k.softplus(gradient)), k.add(size, level))
+        bent = k.divide(k.minimum(trace, k.softplus(gradient)), k.maximum(size, level))
         kept = k.select(k.greater(value, gradient), bent, k.sigmoid(k.negate(value)))
         grown = k.add(k.log(k.add(k.exp(kept), half)), k.power(k.add(k.absolute(value), half), small))
         return k.subtract(value, k.multiply(scalar.learning_rate, k.multiply(grown, half))), {"trace": trace, "level": level}
@@ -246,8 +246,8 @@ class Unseen(optim.Optimizer):
 def unseen_step(w: Array, trace: Array, level: Array, g: Array) -> tuple[Array, Array, Array]:
     """The same in NumPy."""
     trace = 0.5 * trace + np.tanh(g)
-    level = np.maximum(np.abs(g).mean(1, keepdims=True), 0.5 * level)
-    bent = np.minimum(trace, np.logaddexp(g, 0)) / (np.sqrt(trace * trace + 0.0625) + level)
+    level = np.abs(g).mean(1, keepdims=True) + 0.5 * level
+    bent = np.minimum(trace, np.logaddexp(g, 0)) / np.maximum(np.sqrt(trace * trace + 0.0625), level)
     kept = np.where(w > g, bent, 1 / (1 + np.exp(w)))
     grown = np.log(np.exp(kept) + 0.5) + (np.abs(w) + 0.5) ** 0.0625
     return w - 0.1 * grown * 0.5, trace, level
