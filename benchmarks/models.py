@@ -36,8 +36,10 @@ class Model:
 
 def part(values: Any, start: int, stop: int) -> Any:
     """The examples from ``start`` to ``stop`` of what an input is fed."""
-    if isinstance(values, (wyrm.Bags, wyrm.Ragged)):
-        return type(values)(values.values, values.offsets[start : stop + 1])
+    if isinstance(values, wyrm.Bags):
+        return values.take(np.arange(start, stop))
+    if isinstance(values, wyrm.Ragged):
+        return wyrm.Ragged(values.values, values.offsets[start : stop + 1])
     return values[start:stop]
 
 

@@ -68,13 +68,16 @@ class Recommender:
         rng = np.random.default_rng(seed)
         num_users, num_items = choices.shape
         self.choices = choices
-        self.users = wyrm.ParameterNode(rng.normal(0, 0.5 / dimensions, (num_users, dimensions)), name="users")
-        self.items = wyrm.ParameterNode(rng.normal(0, 0.5 / dimensions, (num_items, dimensions)), name="items")
+
+        def embedding(rows: int, name: str) -> wyrm.ParameterNode:
+            return wyrm.ParameterNode(nn.uniform(rows, dimensions, -0.5 / dimensions, 0.5 / dimensions, rng), name=name)
+
+        self.users, self.items = embedding(num_users, "users"), embedding(num_items, "items")
         self.biases = wyrm.ParameterNode(np.zeros((num_items, 1)), name="biases")
         self.has = self.tags = None
         if choices.tags is not None:
             self.has = wyrm.ParameterNode(choices.tags, name="features by item", trainable=False)
-            self.tags = wyrm.ParameterNode(rng.normal(0, 0.5 / dimensions, (choices.tags.shape[1], dimensions)), name="tags")
+            self.tags = embedding(choices.tags.shape[1], "tags")
 
         self.user, self.item = wyrm.BagInputNode(name="user's features"), wyrm.IndexInputNode(name="item")
         self.seen = wyrm.BagInputNode(name="what the user has chosen")
@@ -87,7 +90,7 @@ class Recommender:
             self.loss = nn.losses.warp(*scores, negative, tries=10)
         else:
             self.loss = nn.losses.bpr(*scores)
-        self.optimizer = wyrm.optim.Adagrad(rate, self.loss.parameters(), l2=l2)
+        self.optimizer = wyrm.optim.Adagrad(rate, self.loss.parameters(), initial_accumulator_value=1.0, l2=l2)
 
     def item_of(self, index):
         """The representation and the bias of an item."""
@@ -97,16 +100,16 @@ class Recommender:
         return row, self.biases.index(index)
 
     def features(self, users: np.ndarray) -> wyrm.Bags:
-        """A bag for each user: here only the feature that is their own. Further ones are further rows of the table."""
-        return wyrm.Bags(users, np.arange(len(users) + 1))
+        """The bags of users: here only the feature that is their own. Further ones are further rows of the table."""
+        numbers = np.arange(self.choices.shape[0] + 1)
+        return wyrm.Bags(numbers[:-1], numbers).take(users)
 
     def fit(self, num_epochs: int, **options) -> wyrm.History:
         """Train; the options are those of :func:`wyrm.fit`."""
         users, items = self.choices.train.T
-        order = np.lexsort((items, users))
-        by_user = np.split(items[order].astype(np.int32), np.cumsum(np.bincount(users, minlength=self.choices.shape[0]))[:-1])
-        seen = wyrm.Bags.from_lists([by_user[user] for user in users])
-        feed = {self.user: self.features(users), self.item: items, self.seen: seen}
+        chosen = items[np.argsort(users, kind="stable")].astype(np.int32)
+        seen = wyrm.Bags(chosen, np.cumsum([0, *np.bincount(users, minlength=self.choices.shape[0])]))
+        feed = {self.user: self.features(users), self.item: items, self.seen: seen.take(users)}
         return wyrm.fit(self.loss, feed, self.optimizer, num_epochs=num_epochs, **options)
 
     def scores(self, backend: str | None = None) -> np.ndarray:

@@ -105,7 +105,7 @@ class TwoStructures:
         number = self.choice[example]
         for node, values in self.feeds[number].items():
             if isinstance(node, wyrm.BagInputNode):
-                node.set_value(values.values[values.offsets[example] : values.offsets[example + 1]][None].tolist())
+                node.set_value(values.take([example]))
             else:
                 node.set_value(values[example])
         return self.losses[number]

@@ -234,7 +234,7 @@ def test_memory_of_lstm_cells(kernels):
 def test_memory_of_random_programs(kernels):
     """The values come out right on poisoned memory only if nobody's memory is used again too early."""
     for n in range(100):
-        graph = random_graphs.random_graph(np.random.default_rng(SEED + n))
+        graph = random_graphs.drawn(SEED + n)
         for head in graph.heads:
             check_memory(program_of(head, kernels=kernels))
             if head.needs_gradient:
@@ -245,7 +245,7 @@ def test_memory_of_random_programs(kernels):
 def test_interactive_programs_keep_values_through_the_backward_pass():
     """Every node's value after forward and backward is what it is when it is computed alone."""
     for n in range(60):
-        graph = random_graphs.random_graph(np.random.default_rng(SEED + n))
+        graph = random_graphs.drawn(SEED + n)
         head = graph.heads[0]
         with wyrm.evaluating():  # as evaluate does, to compare with
             head.forward(backend="reference")

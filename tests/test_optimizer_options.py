@@ -139,6 +139,18 @@ def test_fit_with_momentum_and_a_schedule_equals_steps(backend, rng):
     np.testing.assert_allclose(values[0], values[1], rtol=1e-10, atol=1e-12)
 
 
+def test_what_sums_of_adagrad_begin_with(backend):
+    """An option, by group; it is no part of what a step needs to know."""
+    a, b = (wyrm.ParameterNode(np.ones((2, 3))) for _ in range(2))
+    optimizer = Adagrad(0.5, [a, Group([b], initial_accumulator_value=0.0)], initial_accumulator_value=3.0)
+    assert [group.options for group in optimizer.groups] == 2 * [{"learning_rate": 0.5, "eps": pytest.approx(1e-10)}]
+    (a + b).scalar_sum().backward(1.0)
+    optimizer.step()
+    np.testing.assert_allclose(a.value, 1 - 0.5 / 2)
+    np.testing.assert_allclose(b.value, 1 - 0.5)
+    assert (optimizer.state_dict()["0.adagrad.sum"] == 4).all()
+
+
 @pytest.mark.parametrize("optimizer_class", [SGD, Adagrad, RowwiseAdagrad, Adam, AdamW, FTRL])
 def test_state_is_saved_and_restored(backend, rng, optimizer_class):
     """Training that is cut in two, by way of dictionaries of arrays, ends where it does in one go."""
@@ -190,6 +202,7 @@ class Misspelt(SGD):
         (lambda w: Adam(0.1, [w], betas=(0.9, 1.0)), wyrm.OptionError, "beta2"),
         (lambda w: Adam(0.1, [w], betas=0.9), wyrm.OptionError, "betas"),
         (lambda w: Adagrad(-0.1, [w]), wyrm.OptionError, "learning_rate"),
+        (lambda w: Adagrad(0.1, [w], initial_accumulator_value=-1.0), wyrm.OptionError, "initial_accumulator_value"),
         (lambda w: FTRL(0.1, [w], l1=-1.0), wyrm.OptionError, "l1"),
         (lambda w: SGD(0.1, [w], clip_norm="1"), wyrm.DTypeError, "clip_norm"),
         (lambda w: SGD(0.1, [Group([w], nesterov=True)]), wyrm.OptionError, "nesterov.*it may have.*momentum"),

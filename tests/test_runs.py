@@ -147,7 +147,7 @@ def test_room_is_made_for_long_bags(backend):
     optimizer = wyrm.optim.SGD(0.1, [reference], clip_norm=1.0)
     for _ in range(2):
         for e in range(60):
-            bag.set_value([bags.values[bags.offsets[e] : bags.offsets[e + 1]].tolist()])
+            bag.set_value([bags.take([e]).to_lists()[0]])
             loss.forward()
             loss.backward(1.0)
             if e % 30 == 29:
@@ -181,7 +181,8 @@ def test_a_run_of_several_examples_equals_single_ones(backend, dtype, rng):
     indices = rng.integers(0, 9, (n, 2)).astype("int32" if dtype.endswith("32") else "int64")
     lengths = rng.integers(1, 4, n)
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int64)
-    source = BagSource(rng.integers(0, 9, lengths.sum()), offsets, rng.uniform(1, 2, lengths.sum()).astype("float32"))
+    weights = rng.uniform(1, 2, lengths.sum()).astype("float32")
+    source = BagSource(rng.integers(0, 9, lengths.sum()), offsets[:-1], offsets[1:], weights)
     found = {}
     for rows in (1, 3):
         *_, hidden = rows_model(rows, (table, weight))

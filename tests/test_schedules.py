@@ -1,14 +1,11 @@
 """Schedules: the same bits where they are promised, every example once, refusals with their reasons, interruption."""
 
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from functools import partial
 
 import numpy as np
 import pytest
+from interrupt_training import BAR, interrupt
 
 import wyrm
 from wyrm.optim import SGD, Adagrad
@@ -328,29 +325,6 @@ def test_dropout_differs_between_the_epochs_of_batches(backend):
 
 # --- interruption -------------------------------------------------------------------------------------------------
 
-INTERRUPTED = """
-    import signal, sys, threading, time, warnings
-    import numpy as np, wyrm
-    from wyrm.optim import SGD
-    warnings.simplefilter("ignore")
-    backend, schedule, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    rng = np.random.default_rng(0)
-    tables = [wyrm.ParameterNode(np.ones((500, 1024))) for _ in range(2)]
-    i, j = wyrm.IndexInputNode(), wyrm.IndexInputNode()
-    loss = tables[0].index(i).vector_dot(tables[1].index(j)) * 1e-9
-    n = 2_000_000  # an epoch takes longer than a call may, so calls that are too long are seen
-    feed = {i: rng.integers(0, 500, n, np.int32), j: rng.integers(0, 500, n, np.int32)}
-    options = dict(schedule=schedule, num_threads=threads, backend=backend, batch_size=64 if schedule == "synchronized" else 1)
-    small = {node: values[:200] for node, values in feed.items()}
-    wyrm.fit(loss, small, SGD(1e-9, tables), **options)
-    print("ready", flush=True)
-    try:
-        wyrm.fit(loss, feed, SGD(1e-9, tables), num_epochs=10**6, **options)
-    except KeyboardInterrupt as error:
-        finite = all(np.isfinite(t.value).all() for t in tables)
-        print(time.time(), threading.active_count(), finite, len(error.history) < 10**6)
-"""
-
 
 @pytest.mark.parametrize("schedule", ["synchronized", "conflict_free", "hogwild"])
 @pytest.mark.parametrize("threads", [1, 2])
@@ -361,19 +335,9 @@ def test_interruption(backend, schedule, threads):
     """
     if threads > 1 and not several(backend, "synchronized" if schedule == "synchronized" else "hogwild"):
         pytest.skip("one thread")
-    code = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), backend, schedule, str(threads)]
-    latencies = []
-    while len(latencies) < 2 or (len(latencies) < 3 and max(latencies) >= 0.2):
-        with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(0.6)
-            sent = time.time()
-            process.send_signal(signal.SIGINT)
-            answer = process.communicate(timeout=30)[0].split()
-        assert process.returncode == 0
-        assert answer[1:] == ["1", "True", "True"]
-        latencies.append(float(answer[0]) - sent)
-    assert sorted(latencies)[1] < 0.2, latencies
+    results = interrupt(backend, schedule, threads, [0.6] * 3)
+    assert [result["in order"] for result in results] == [True] * 3
+    assert sorted(result["latency"] for result in results)[1] < BAR, results
 
 
 @pytest.mark.parametrize("schedule", ["synchronized", "conflict_free", "hogwild"])

@@ -246,27 +246,27 @@ class Clock:
 
 
 class BagSource:
-    """Bags of indices: bag b has the indices ``values[offsets[b] : offsets[b + 1]]``, and the weights that stand likewise.
+    """Bags of indices: bag b has the indices ``values[begins[b] : ends[b]]``, and the weights that stand likewise.
 
     Attributes
     ----------
     header
-        Five int64 for native code: the addresses of values, offsets (int64) and weights (0: none), and the codes of the
-        dtypes of values and weights, their places in :data:`SOURCE_DTYPES`.
+        Six int64 for native code: the addresses of values, begins and ends (int64), and weights (0: none), and the codes of
+        the dtypes of values and weights, their places in :data:`SOURCE_DTYPES`.
     """
 
-    __slots__ = ("header", "offsets", "values", "weights")
+    __slots__ = ("begins", "ends", "header", "values", "weights")
 
-    def __init__(self, values: Array, offsets: Array, weights: Array | None = None) -> None:
-        self.values, self.offsets, self.weights = values, offsets, weights
-        self.header = aligned(5, np.int64)
-        self.header[:2] = address(values), address(offsets)
-        self.header[3] = SOURCE_DTYPES.index(values.dtype.name)
+    def __init__(self, values: Array, begins: Array, ends: Array, weights: Array | None = None) -> None:
+        self.values, self.begins, self.ends, self.weights = values, begins, ends, weights
+        self.header = aligned(6, np.int64)
+        self.header[:3] = address(values), address(begins), address(ends)
+        self.header[4] = SOURCE_DTYPES.index(values.dtype.name)
         if weights is not None:
-            self.header[2], self.header[4] = address(weights), SOURCE_DTYPES.index(weights.dtype.name)
+            self.header[3], self.header[5] = address(weights), SOURCE_DTYPES.index(weights.dtype.name)
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.begins)
 
 
 class BagBuffer:
@@ -275,19 +275,21 @@ class BagBuffer:
     Attributes
     ----------
     header
-        Six int64 for native code: the number of indices; the capacity; the number of bags; the addresses of the indices
+        Eight int64 for native code: the number of indices; the capacity; the number of bags; the addresses of the indices
         (int64), of the bags' begins and the last one's end (int64), and of the weights (in the program's dtype; all 1 where
-        there are none).
+        there are none); the code of the source's dtype, and the address of where each bag begins and ends there, two
+        addresses a bag.
     """
 
-    __slots__ = ("dtype", "header", "indices", "offsets", "weights")
+    __slots__ = ("dtype", "header", "indices", "offsets", "places", "weights")
 
     def __init__(self, rows: int, dtype: npt.DTypeLike) -> None:
         self.dtype = dtype
-        self.header = aligned(6, np.int64)
+        self.header = aligned(8, np.int64)
         self.offsets = aligned(rows + 1, np.int64)
+        self.places = aligned((rows, 2), np.int64)
         self.header[2] = rows
-        self.header[4] = address(self.offsets)
+        self.header[4], self.header[7] = address(self.offsets), address(self.places)
         self.reserve(16)
 
     def reserve(self, count: int) -> None:

@@ -49,6 +49,7 @@ are positions in :data:`INPUT_KINDS`, dtype codes in :data:`wyrm.memory.SOURCE_D
   bytes on. Mode 1: those for the position p in the order, ``stride * p`` bytes on. Mode 2: those for every run.
 - The count is that of one example in mode 0 of a run.
 - Bags: the source is the header of a bag source, the destination that of a bag buffer, the count the bags of an example.
+  Where the stride is 0, only draws read them, which look where they come from: they are not copied.
 - Random: the source is seed and stream. The step is, in a pass, the word at the address in ``stride`` (0: the step is 0), in
   a run ``first_step`` plus the first example.
 
@@ -91,10 +92,11 @@ Array = npt.NDArray[Any]
 INPUT_KINDS = ("dense", "index", "bag", "random")
 #: The number of words that describe an input.
 INPUT = 9
-#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``losses`` the
-#: running sum of losses, a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report;
-#: ``leaves`` that of the leaves, for a pass. For runs: how many ``examples`` each takes, and what every example
-#: (``length``) and every position (``positions``) is below.
+#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``skip`` that of
+#: the number that has to be positive for a run to go on after its forward section, or 0; ``losses`` the running sum of losses,
+#: a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report; ``leaves`` that of the
+#: leaves, for a pass. For runs: how many ``examples`` each takes, and what every example (``length``) and every position
+#: (``positions``) is below.
 FRAME = (
     "forward",
     "forward_end",
@@ -113,6 +115,7 @@ FRAME = (
     "real",
     "seed",
     "loss",
+    "skip",
     "losses",
     "report",
     "leaves",
@@ -263,13 +266,15 @@ class _Origin(NamedTuple):
 def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[_Origin]) -> None:
     """Put the records of the inputs, and the claims of the program, into the frame."""
     program = executable.program
+    looked_up = {slot.buffer for i in program.instructions if i.kernel != "draw" for slot in i.operands}
     records = []
     for expected, origin in zip(program.inputs, origins, strict=True):
         rows, cols = expected.slot.shape
         kind = INPUT_KINDS.index("dense" if expected.kind == "schedule" else expected.kind)
         code = SOURCE_DTYPES.index(origin.dtype)
         destination, count = frame.at(executable, expected.slot), rows * cols // origin.parts
-        place = [origin.source, origin.stride, count, destination]
+        stride = int(expected.slot.buffer in looked_up) if expected.kind == "bag" else origin.stride
+        place = [origin.source, stride, count, destination]
         records.append([kind, code, *place, expected.limit, origin.mode, origin.starts])
     frame.set_records("inputs", records)
     claims = []
@@ -322,6 +327,7 @@ def _feed_frame(
     frame.set_records("sinks", records)
     if program.purpose in ("train", "accumulate"):
         frame.set("loss", frame.at(executable, program.outputs[0]))
+        frame.set("skip", 0 if program.skip is None else frame.at(executable, program.skip))
         instructions = (*program.forward, *program.backward, *program.update)
         chain = dict(instructions[0].attributes).get("chain") if len(instructions) == 1 else None
         if chain is not None and chain.guard is not None:

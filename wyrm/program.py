@@ -147,6 +147,9 @@ class Program:
         The values of the roots: the loss of a training program, the results of an evaluating one.
     values
         The slot of each node of the traced structure whose value is kept, by its number in the trace.
+    skip
+        Of a training program: a number, computed by ``forward``, such that ``backward`` and ``update`` change no parameter
+        and no state where it is not positive. A backend may pass over them then.
     """
 
     purpose: Purpose
@@ -163,6 +166,7 @@ class Program:
     update: tuple[Instruction, ...] = ()
     outputs: tuple[Slot, ...] = ()
     values: dict[int, Slot] = field(default_factory=dict)
+    skip: Slot | None = None
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -175,7 +179,8 @@ class Program:
         lines = [f"program for {self.purpose}, {self.dtype}, {self.real_length} reals, {self.index_length} indices"]
         lines += [f"  input {n}: {i.kind} {self._text(i.slot)}" for n, i in enumerate(self.inputs)]
         for title in ("forward", "backward", "update"):
-            lines += [f"{title}:"] if getattr(self, title) else []
+            unless = f" where {self._text(self.skip)} > 0" if self.skip and title != "forward" else ""
+            lines += [f"{title}{unless}:"] if getattr(self, title) else []
             for i in getattr(self, title):
                 lines += [f"  {self._line(i)}", *(f"    {self._line(repeated)}" for repeated in i.body)]
         return "\n".join(lines)

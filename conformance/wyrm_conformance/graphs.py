@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import wyrm
 from wyrm.optim import SGD
 from wyrm_conformance.check import Array, Context, check
 
-__all__ = ["Graph", "random_graph"]
+__all__ = ["Graph", "passes", "random_graph", "trained"]
 
 LENGTHS = (1, 1, 2, 3, 5, 8, 9)
 #: How many graphs a check looks at.
@@ -50,6 +50,12 @@ BINARY: dict[str, Callable[[wyrm.Node, wyrm.Node], wyrm.Node]] = {
     "stack beside": lambda a, b: wyrm.stack([a, b, a], axis=1),
     "lstm_cell": lambda a, b: wyrm.stack([a, b, b, a], axis=1).lstm_cell(a),
 }
+#: Functions with kinks: gradients beside one depend on the last bit of what comes in.
+KINKED: dict[str, Callable[[wyrm.Node, wyrm.Node], wyrm.Node]] = {
+    "relu": lambda a, b: (a + 0.01).relu(),
+    "maximum": lambda a, b: a.maximum(b + 0.013),
+    "where": lambda a, b: wyrm.where(np.eye(3, 2)[:1], a, b) if a.shape[1] == 2 else a + b,
+}
 CHOICES = [*UNARY, *BINARY, "add", "multiply", "dot", "index", "bag", "pick", "dropout", "constant", "detach"]
 
 
@@ -62,8 +68,8 @@ class Graph(NamedTuple):
     inputs: dict[Any, Any]
 
 
-def random_graph(rng: np.random.Generator, dtype: str, max_ops: int = 12) -> Graph:
-    """A graph from a generator; the same state gives the same graph."""
+def random_graph(rng: np.random.Generator, dtype: str = "float64", max_ops: int = 12, kinks: bool = False) -> Graph:
+    """A graph from a generator; the same state gives the same graph. ``kinks``: whether its ops may have some."""
     width, tables = int(rng.choice(LENGTHS[2:])), int(rng.integers(3, 7))
     shapes = ((tables, width), (width, width), (1, width), (1, 1))
     parameters = [wyrm.ParameterNode(rng.uniform(-1, 1, shape), dtype=dtype) for shape in shapes]
@@ -77,7 +83,7 @@ def random_graph(rng: np.random.Generator, dtype: str, max_ops: int = 12) -> Gra
     nodes.append(x)
     for _ in range(int(rng.integers(2, max_ops))):
         try:
-            nodes.append(_random_op(rng, nodes, inputs))
+            nodes.append(_random_op(rng, nodes, inputs, [*CHOICES, *KINKED] if kinks else CHOICES))
         except wyrm.ShapeError:
             continue
     made = [node for node in nodes[len(parameters) :] if node.needs_gradient]
@@ -91,14 +97,14 @@ def _index(rng: np.random.Generator, inputs: dict[Any, Any], count: int, limit: 
     return index
 
 
-def _random_op(rng: np.random.Generator, nodes: list[wyrm.Node], inputs: dict[Any, Any]) -> wyrm.Node:
+def _random_op(rng: np.random.Generator, nodes: list[wyrm.Node], inputs: dict[Any, Any], choices: Sequence[str]) -> wyrm.Node:
     # Later nodes more often: deep graphs.
     a, b = (nodes[int(len(nodes) * rng.beta(2, 1))] for _ in range(2))
-    choice = str(rng.choice(CHOICES))
+    choice = str(rng.choice(choices))
     if choice in UNARY:
         return UNARY[choice](a)
-    if choice in BINARY:
-        return BINARY[choice](a, b)
+    if choice in BINARY or choice in KINKED:
+        return (BINARY | KINKED)[choice](a, b)
     if choice == "constant":
         return a * rng.uniform(-1, 1, a.shape) + float(rng.uniform(-1, 1))
     if choice == "detach":
@@ -114,7 +120,7 @@ def _random_op(rng: np.random.Generator, nodes: list[wyrm.Node], inputs: dict[An
     return a.index(_index(rng, inputs, 3, a.shape[0]))
 
 
-def _passes(graph: Graph, backend: Any) -> list[Array]:
+def passes(graph: Graph, backend: Any) -> list[Array]:
     """The heads' values and the parameters' gradients."""
     for head in graph.heads:
         head.forward(backend=backend)
@@ -135,10 +141,10 @@ def check_random_graphs(context: Context) -> None:
     for _ in range(GRAPHS):
         seed = int(context.rng.integers(2**31))
         with context.oracle() as reference:
-            expected = _passes(random_graph(np.random.default_rng(seed), "float64"), reference)
+            expected = passes(random_graph(np.random.default_rng(seed), "float64"), reference)
         for dtype in context.dtypes:
             context.case(f"random_graph(np.random.default_rng({seed}), {dtype!r}) of wyrm_conformance.graphs, on the reference")
-            actual = _passes(random_graph(np.random.default_rng(seed), dtype), context.backend)
+            actual = passes(random_graph(np.random.default_rng(seed), dtype), context.backend)
             tolerance = 1e-10 if dtype == "float64" else 1e-3
             for n, (a, e) in enumerate(zip(actual, expected, strict=True)):
                 context.compare(f"value or gradient {n} of graph {seed} in {dtype}", a, e, tolerance)
@@ -151,17 +157,17 @@ def check_training(context: Context) -> None:
     for _ in range(GRAPHS // 2):
         seed = int(context.rng.integers(2**31))
         with context.oracle() as reference:
-            expected = _trained(seed, "float64", reference, by_steps=True)
+            expected = trained(seed, "float64", reference, by_steps=True)
         context.case(f"random_graph(np.random.default_rng({seed}), {dtype!r}): its steps on the reference in float64")
-        actual = _trained(seed, dtype, context.backend, by_steps=False)
+        actual = trained(seed, dtype, context.backend, by_steps=False)
         for a, e in zip(actual, expected, strict=True):
             context.compare(f"a parameter of graph {seed}", a, e, 1e-10 if dtype == "float64" else 1e-3)
 
 
-def _trained(seed: int, dtype: str, backend: Any, by_steps: bool) -> list[Array]:
+def trained(seed: int, dtype: str, backend: Any, by_steps: bool, kinks: bool = False) -> list[Array]:
     """The parameters after an epoch; none where there is nothing to train or to feed."""
     rng = np.random.default_rng(seed)
-    graph = random_graph(rng, dtype)
+    graph = random_graph(rng, dtype, kinks=kinks)
     loss = graph.heads[0].scalar_sum() * 1e-2
     used = set(loss._ancestors())
     feed: dict[Any, Any] = {}

@@ -6,18 +6,19 @@ nothing beside the result may be touched.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from wyrm.kernels import KERNELS
-from wyrm.memory import Leaves, Memory
-from wyrm.program import Attributes, Buffer, Instruction, Program, Shape, Slot
+from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory
+from wyrm.program import Attributes, Buffer, Instruction, ParameterSlot, Program, Shape, Slot
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.formulas import BOUNDS, COLUMNS, ELEMENTWISE, ROUNDINGS, SHAPED, WIDE
 
-__all__ = ["INTERESTING", "SIZES", "apply"]
+__all__ = ["INTERESTING", "SIZES", "apply", "arguments", "matrix", "poison"]
 
 #: Lengths around the widths of vector registers, and none.
 SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130)
@@ -31,46 +32,82 @@ INTERESTING = (
 def apply(
     context: Context,
     kernel: str,
-    operands: list[Array],
-    shape: Shape,
+    operands: Sequence[Any],
+    out: Shape | GradientBuffer,
     dtype: str,
     accumulate: bool = False,
     attributes: Attributes = (),
     gap: int = 2,
 ) -> Array:
-    """One instruction on operands; the result. ``gap``: the elements between rows; onto ones where it accumulates."""
-    offset, slots = 3, []
-    for rows, cols in (shape, *(operand.shape for operand in operands)):
-        slots.append(Slot(0, offset, (rows, cols), cols + gap))
-        offset += rows * (cols + gap) + 5
+    """One instruction on operands; the result.
+
+    Parameters
+    ----------
+    operands
+        Matrices, of real numbers or of indices; bags; gradients.
+    out
+        The result's shape, or the gradient that is the result.
+    accumulate
+        Onto ones.
+    gap
+        The elements between rows.
+    """
+    offset, slots = 3, list[Slot]()
+    buffers, arrays = [Buffer("real"), Buffer("index")], list[Any]()
+    indices = np.full(40, -1)
+    for operand in (out, *operands):
+        if isinstance(operand, (BagBuffer, GradientBuffer)):
+            shape = operand.shape if isinstance(operand, GradientBuffer) else (len(operand.offsets) - 1, 1)
+            buffers.append(Buffer("gradient" if isinstance(operand, GradientBuffer) else "bag", len(arrays)))
+            arrays.append(operand)
+            slots.append(Slot(len(buffers) - 1, 0, shape, shape[1]))
+        elif isinstance(operand, np.ndarray) and operand.dtype == np.int64:
+            slots.append(Slot(1, 5, operand.shape, 1))
+            indices[5 : 5 + len(operand)] = operand[:, 0]
+        else:
+            rows, cols = operand.shape if isinstance(operand, np.ndarray) else operand
+            slots.append(Slot(0, offset, (rows, cols), cols + gap))
+            offset += rows * (cols + gap) + 5
+    instruction = Instruction(kernel, slots[0], tuple(slots[1:]), attributes, accumulate)
+    parameters = tuple(ParameterSlot(array.shape) for array in arrays if isinstance(array, GradientBuffer))
     program = Program(
         "interactive",
         dtype,
-        (Buffer("real"), Buffer("index")),
+        tuple(buffers),
         real_length=offset,
-        forward=(Instruction(kernel, slots[0], tuple(slots[1:]), attributes, accumulate),),
+        index_length=len(indices),
+        parameters=parameters,
+        forward=(instruction,),
     )
-    memory = Memory(program, Memory.own(program))
+    memory = Memory(program, [*Memory.own(program), *arrays])
     real: Array = memory.buffers[0]
-    real[:] = np.nan
-    views = [_view(real, slot) for slot in slots]
-    for view, operand in zip(views[1:], operands, strict=True):
-        view[...] = operand
+    poison(real)
+    memory.buffers[1][:] = indices
+    for slot, operand in zip(slots[1:], operands, strict=True):
+        if not slot.buffer:
+            matrix(real, slot)[...] = operand
     if accumulate:
-        views[0][...] = 1
+        matrix(real, slots[0])[...] = 1
     before = real.copy()
     status = context.backend.compile(program).bind(memory).forward(Leaves(1))
     context.require(f"{kernel} returns status 0, not {status}", status == 0)
-    result: Array = views[0].copy()
-    views[0][...] = np.nan  # whatever it became; the rest must be what it was
-    _view(before, slots[0])[...] = np.nan
+    result: Array = np.zeros(0) if slots[0].buffer else matrix(real, slots[0]).copy()
+    for array in () if slots[0].buffer else (real, before):  # whatever it became; the rest must be what it was
+        matrix(array, slots[0])[...] = np.nan
     bits = np.dtype(f"u{real.itemsize}")
     touched = np.flatnonzero(real.view(bits) != before.view(bits))
-    context.require(f"{kernel} of {shape} wrote beside its result, at element {touched[:1]} of the buffer", not len(touched))
+    context.require(f"{kernel} wrote beside its result, at element {touched[:1]} of the buffer", not len(touched))
     return result
 
 
-def _view(real: Array, slot: Slot) -> Array:
+def poison(real: Array) -> None:
+    """Fill memory with NaN, no two of which have the same bits: what is moved about in vain shows."""
+    bits = real.view(f"u{real.itemsize}")
+    bits[...] = np.array(np.nan, real.dtype).view(bits.dtype) + 1 + np.arange(len(real), dtype=bits.dtype)
+
+
+def matrix(real: Array, slot: Slot) -> Array:
+    """The matrix that a slot names in a buffer."""
     flat = real[slot.offset :]
     view: Array = np.lib.stride_tricks.as_strided(flat, slot.shape, (slot.stride * flat.itemsize, flat.itemsize))
     return view

@@ -21,18 +21,23 @@ def resident_bytes() -> int:
 def growth(work: Callable[[], None], warm: int, times: int) -> tuple[int, int]:
     """By how many bytes Python's and the process's memory grow while something is done, after it has been done a while.
 
-    The least of two measurements: a table of the interpreter's may be made anew during one, such as that of interned strings.
+    Measured in two halves, of which the one that grew less counts twice: a table of the interpreter's may be made anew during
+    one, such as that of interned strings.
     """
     tracemalloc.start()
-    for _ in range(warm):
-        work()
-    found = []
-    for _ in range(2):
-        gc.collect()
-        before, resident = tracemalloc.get_traced_memory()[0], resident_bytes()
-        for _ in range(times):
+    try:
+        for _ in range(warm):
             work()
-        gc.collect()
-        found.append((tracemalloc.get_traced_memory()[0] - before, resident_bytes() - resident))
-    tracemalloc.stop()
-    return min(grown for grown, _ in found), min(resident for _, resident in found)
+        halves = [_grown(work, times // 2) for _ in range(2)]
+    finally:
+        tracemalloc.stop()
+    return 2 * min(grown for grown, _ in halves), 2 * min(resident for _, resident in halves)
+
+
+def _grown(work: Callable[[], None], times: int) -> tuple[int, int]:
+    gc.collect()
+    before, resident = tracemalloc.get_traced_memory()[0], resident_bytes()
+    for _ in range(times):
+        work()
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] - before, resident_bytes() - resident

@@ -12,6 +12,7 @@ from typing import Any
 import wyrm
 from wyrm.backend import Backend, Declaration, Exemption
 from wyrm_conformance import (
+    chains,
     contract,
     draws,
     gradients,
@@ -23,6 +24,7 @@ from wyrm_conformance import (
     schedules,
     sequences,
     sparse,
+    tables,
     training,
 )
 from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure, declares
@@ -36,6 +38,8 @@ __all__ = ["FAMILIES", "Result", "find_backend", "levels_reached", "run", "selec
 FAMILIES = (
     contract,
     kernels,
+    chains,
+    tables,
     gradients,
     graphs,
     layers,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, ShapeError
+from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.graph import current_graph
 from wyrm.frontend.inputs import Looker, checked_count
 from wyrm.frontend.op import BAG
@@ -23,6 +23,8 @@ Array = npt.NDArray[Any]
 
 class Bags:
     """Bags of row numbers: bag b has ``values[offsets[b] : offsets[b + 1]]``, and the weights that stand likewise.
+
+    ``begins`` and ``ends`` say where each bag stands in ``values``.
 
     This is also how the rows of a ``scipy.sparse`` CSR matrix are stored; :meth:`of` takes one as it is.
 
@@ -48,19 +50,20 @@ class Bags:
     [[3, 1], [], [4, 1, 5]]
     """
 
-    __slots__ = ("offsets", "values", "weights")
+    __slots__ = ("begins", "ends", "values", "weights")
 
     def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> None:
         self.values = _indices(values, "bags: values")
-        self.offsets = as_indices(offsets, "bags: offsets")
+        places = as_indices(offsets, "bags: offsets")
         self.weights = None if weights is None else _weights(weights)
-        if self.values.ndim != 1 or self.offsets.ndim != 1 or len(self.offsets) == 0:
+        if self.values.ndim != 1 or places.ndim != 1 or len(places) == 0:
             raise ShapeError(
                 f"bags: expected vectors of values and of at least one offset, got shapes {self.values.shape} and "
-                f"{self.offsets.shape}"
+                f"{places.shape}"
             )
-        ends = self.offsets[0], self.offsets[-1]
-        if ends[0] < 0 or ends[1] > len(self.values) or (np.diff(self.offsets) < 0).any():
+        self.begins, self.ends = places[:-1], places[1:]
+        ends = places[0], places[-1]
+        if ends[0] < 0 or ends[1] > len(self.values) or (self.ends < self.begins).any():
             raise ShapeError(
                 f"bags: offsets must not fall, and must be within 0 and {len(self.values)}, the number of values; "
                 f"they go from {ends[0]} to {ends[1]}"
@@ -100,16 +103,52 @@ class Bags:
             return cls.from_lists(lists)
         raise DTypeError(f"{label}: expected Bags, a CSR matrix or a sequence of lists of row numbers, got {data!r}")
 
+    def take(self, numbers: npt.ArrayLike) -> Bags:
+        """The bags of these numbers, in this order, any of them as often as it is named; what is in them is not copied.
+
+        So examples share bags: what is known of a user, or not to be drawn for one, is stored once for each user.
+
+        Raises
+        ------
+        DTypeError, ShapeError, OutOfRangeError
+            Where the numbers are no vector of whole numbers, or one is not that of a bag.
+
+        Examples
+        --------
+        >>> import wyrm
+        >>> of_users = wyrm.Bags.from_lists([[3, 1], [4]])
+        >>> of_users.take([1, 0, 1]).to_lists()
+        [[4], [3, 1], [4]]
+        """
+        places = as_indices(numbers, "bags: numbers")
+        if places.ndim != 1:
+            raise ShapeError(f"bags: expected a vector of numbers of bags, got shape {places.shape}")
+        wrong = (places < 0) | (places >= len(self))
+        if wrong.any():
+            n = int(wrong.argmax())
+            raise OutOfRangeError(f"bags: place {n} names bag {places[n]}; expected at least 0 and below {len(self)}")
+        taken = Bags.__new__(Bags)
+        taken.values, taken.weights = self.values, self.weights
+        taken.begins, taken.ends = self.begins[places], self.ends[places]
+        return taken
+
+    def copy(self) -> Bags:
+        """The same bags, which share nothing with these, one after the other."""
+        lengths = self.ends - self.begins
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.begins - offsets[:-1], lengths)
+        return Bags(self.values[places], offsets, None if self.weights is None else self.weights[places])
+
     def to_lists(self) -> list[list[int]]:
         """The row numbers of each bag."""
-        return [self.values[a:b].tolist() for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+        return [self.values[a:b].tolist() for a, b in zip(self.begins, self.ends, strict=True)]
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.begins)
 
     def __repr__(self) -> str:
         weighted = "" if self.weights is None else ", weighted"
-        return f"Bags({len(self)} bags, {int(self.offsets[-1] - self.offsets[0])} values{weighted})"
+        return f"Bags({len(self)} bags, {int((self.ends - self.begins).sum())} values{weighted})"
 
 
 def _indices(values: Any, label: str) -> Array:
@@ -182,14 +221,12 @@ class BagInputNode(Looker):
         bags = Bags.of([value] if flat else value, self._label())
         if len(bags) != rows:
             raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")
-        begin, end = int(bags.offsets[0]), int(bags.offsets[-1])
-        weights = None if bags.weights is None else bags.weights[begin:end].copy()
-        own = Bags(bags.values[begin:end].copy(), bags.offsets - begin, weights)
+        own = bags.copy()
         self._check_range(own.values, self._limit, self._table)
         graph = self._graph
         assert graph is not None
         self._bags = own
-        self._source = BagSource(own.values, own.offsets, own.weights)
+        self._source = BagSource(own.values, own.begins, own.ends, own.weights)
         graph.leaves.set_bags(self._number, self._source)
         graph.unset.discard(self._number)
 

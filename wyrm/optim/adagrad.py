@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.optim.group import Group
@@ -26,6 +26,9 @@ class Adagrad(Optimizer):
         As for :class:`wyrm.optim.SGD`.
     eps
         Keeps the quotient finite.
+    initial_accumulator_value
+        What each sum begins with. The larger, the closer to a constant learning rate the first steps are; without, the very
+        first goes as far as the learning rate, however small the gradient.
     l1
         The factor of the penalty ``l1 * |w|``, as a proximal step with each element's own learning rate.
 
@@ -44,6 +47,7 @@ class Adagrad(Optimizer):
     states = (State("sum"),)
     always = frozenset({"learning_rate", "eps"})
     optional = frozenset({"l1"})
+    beginnings: ClassVar[Mapping[str, str]] = {"initial_accumulator_value": "sum"}
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Adagrad(Optimizer):
         parameters: Iterable[ParameterNode | Group],
         *,
         eps: float = 1e-10,
+        initial_accumulator_value: float = 0.0,
         l2: float = 0.0,
         weight_decay: float = 0.0,
         l1: float = 0.0,
@@ -61,6 +66,7 @@ class Adagrad(Optimizer):
             learning_rate,
             parameters,
             eps=eps,
+            initial_accumulator_value=initial_accumulator_value,
             l2=l2,
             weight_decay=weight_decay,
             l1=l1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -68,6 +69,8 @@ class Optimizer:
     optional: ClassVar[frozenset[str]] = frozenset()
     #: Options that have to be below 1.
     fractions: ClassVar[frozenset[str]] = frozenset()
+    #: Options that say what a state begins with, and which state.
+    beginnings: ClassVar[Mapping[str, str]] = {}
 
     @staticmethod
     def update(
@@ -130,7 +133,7 @@ class Optimizer:
         schedule = options["learning_rate"] if callable(options["learning_rate"]) else None
         numbers: dict[str, float] = {}
         for name, value in self.numbers(options).items():
-            if name not in self.always | self.optional | _COMMON:
+            if name not in self.always | self.optional | _COMMON | set(self.beginnings):
                 raise OptionError(f"{owner}: there is no option {name!r}")
             if name == "learning_rate" and schedule is not None:
                 value = float(np.asarray(schedule(np.zeros(1, np.int64))).reshape(-1)[0])
@@ -139,7 +142,10 @@ class Optimizer:
             numbers[name] = checked_number(owner, name, value)
             if name in self.fractions and numbers[name] >= 1:
                 raise OptionError(f"{owner}: expected {name} to be below 1, got {value}")
-        return RunningGroup(group.parameters, self.rule(frozenset(numbers)), numbers, schedule)
+        first = {state: numbers.pop(option, 0.0) for option, state in self.beginnings.items()}
+        rule = self.rule(frozenset(numbers))
+        states = tuple(replace(state, initial=first.get(state.name, state.initial)) for state in rule.states)
+        return RunningGroup(group.parameters, replace(rule, states=states), numbers, schedule)
 
     @classmethod
     def numbers(cls, options: Mapping[str, Any]) -> dict[str, Any]:

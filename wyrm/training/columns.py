@@ -172,23 +172,26 @@ class BagColumn(Column):
     def source(self, position: int = 0) -> Source:
         """Where runners read it."""
         bags = self.bags
-        starts = bags.offsets[:-1].reshape(-1, self.shape[0])
-        return Source(starts, bags=BagSource(bags.values, bags.offsets, bags.weights))
+        begins = bags.begins.reshape(-1, self.shape[0])
+        return Source(begins, bags=BagSource(bags.values, bags.begins, bags.ends, bags.weights))
 
     def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
         """As for other columns."""
-        offsets, each = self.bags.offsets, self.shape[0]
-        used = self._used()[:, 0]
-        wrong = np.flatnonzero((used < 0) | (used >= limit)) + offsets[0]
-        bags = np.searchsorted(offsets, wrong, "right") - 1
-        found = np.ones(len(wrong), bool) if examples is None else np.isin(bags // each, examples)
+        bags, each = self.bags, self.shape[0]
+        wrong = np.flatnonzero((bags.values < 0) | (bags.values >= limit))
+        first = np.append(wrong, len(bags.values))[np.searchsorted(wrong, bags.begins)]  # the next one where each bag begins
+        found = first < bags.ends
+        if examples is not None:
+            found &= np.isin(np.arange(len(bags)) // each, examples)
         if found.any():
-            place, bag = int(wrong[found][0]), int(bags[found][0])
-            where = f"bag {bag % each}, place {place - offsets[bag]}"
-            raise OutOfRangeError(_outside(self.label, bag // each, where, int(self.bags.values[place]), limit))
+            bag = int(found.argmax())
+            place = int(first[bag])
+            where = f"bag {bag % each}, place {place - bags.begins[bag]}"
+            raise OutOfRangeError(_outside(self.label, bag // each, where, int(bags.values[place]), limit))
 
     def _used(self) -> Array:
-        return self.rows[self.bags.offsets[0] : self.bags.offsets[-1]]
+        bags = self.bags
+        return self.rows[bags.begins.min() : bags.ends.max()] if len(bags) else self.rows[:0]
 
 
 def column_for(node: Node, data: Any) -> Column:

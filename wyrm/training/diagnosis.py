@@ -74,7 +74,8 @@ class _Rerun:
         for buffer in program.buffers[2:]:
             if buffer.kind == "bag":
                 bag = BagBuffer(program.inputs[buffer.number].slot.shape[0], program.dtype)
-                bag.reserve(max(1, _bags(sources[buffer.number], examples, bag).offsets[-1]))
+                taken = _bags(sources[buffer.number], examples, bag)
+                bag.reserve(max(1, int(np.sum(taken.ends - taken.begins))))
                 buffers.append(bag)
             elif buffer.kind == "gradient":
                 gradient = GradientBuffer(program.parameters[buffer.number].shape, program.dtype)
@@ -169,9 +170,7 @@ def _extremes(values: Array) -> str:
 def _bags(source: Source, examples: Sequence[int], bag: BagBuffer) -> BagSource:
     """The bags of examples, as a source of their own."""
     assert source.bags is not None
-    offsets, values, weights = source.bags.offsets, source.bags.values, source.bags.weights
+    found = source.bags
     each = (len(bag.offsets) - 1) // len(examples)
     bags = [b for example in examples for b in range(example * each, (example + 1) * each)]
-    places = np.concatenate([np.arange(offsets[b], offsets[b + 1]) for b in bags])
-    ends = np.cumsum([0, *(offsets[b + 1] - offsets[b] for b in bags)])
-    return BagSource(values[places], ends, None if weights is None else weights[places])
+    return BagSource(found.values, found.begins[bags], found.ends[bags], found.weights)

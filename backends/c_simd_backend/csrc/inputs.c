@@ -53,24 +53,38 @@ static void load_weights(const Frame *frame, const BagSource *source, int64_t be
         for (int64_t i = 0; i < count; i++) ((double *)to)[i] = 1;
 }
 
+// Where the bags of several examples stand in their source; returns how many indices they have.
+static int64_t find_bags(const BagSource *source, Bag *bag, int64_t each, const int64_t *examples, int64_t n) {
+    const int64_t item = source->dtype == INT64 ? 8 : 4;
+    int64_t count = 0, at = 0;
+    bag->dtype = source->dtype;
+    for (int64_t e = 0; e < n; e++)
+        for (int64_t b = examples[e] * each, last = b + each; b < last; b++, at++) {
+            bag->places[at].begin = (const char *)source->values + source->begins[b] * item;
+            bag->places[at].end = (const char *)source->values + source->ends[b] * item;
+            count += source->ends[b] - source->begins[b];
+        }
+    return count;
+}
+
 // The bags of several examples, one after the other.
 static int load_bags(const Frame *frame, const Input *input, const BagSource *source, const int64_t *examples, int64_t n) {
     Bag *bag = input->destination;
     const int64_t each = n == 1 ? bag->bags : input->count, item = frame->real == FLOAT32 ? 4 : 8;
-    int64_t count = 0;
-    for (int64_t e = 0; e < n; e++) count += source->offsets[(examples[e] + 1) * each] - source->offsets[examples[e] * each];
+    const int64_t count = find_bags(source, bag, each, examples, n);
+    if (!input->stride) return 0; // nobody looks up what is in them
     if (count > bag->capacity) return report(frame, BAG_FULL, input - frame->inputs, 0, count);
-    int64_t at = 0;
-    for (int64_t e = 0; e < n; e++) {
-        const int64_t *offsets = source->offsets + examples[e] * each;
-        const int64_t begin = offsets[0], part = offsets[each] - begin;
-        const int status = load_indices(frame, input, source->values, source->dtype, begin, part, bag->indices + at, at);
-        if (status) return status;
-        load_weights(frame, source, begin, part, (char *)bag->weights + at * item);
-        for (int64_t b = 0; b < each; b++) bag->offsets[e * each + b] = at + offsets[b] - begin;
-        at += part;
-    }
-    bag->offsets[n * each] = bag->count = count;
+    int64_t at = 0, number = 0;
+    for (int64_t e = 0; e < n; e++)
+        for (int64_t b = examples[e] * each, last = b + each; b < last; b++) {
+            const int64_t begin = source->begins[b], part = source->ends[b] - begin;
+            const int status = load_indices(frame, input, source->values, source->dtype, begin, part, bag->indices + at, at);
+            if (status) return status;
+            load_weights(frame, source, begin, part, (char *)bag->weights + at * item);
+            bag->offsets[number++] = at;
+            at += part;
+        }
+    bag->offsets[number] = bag->count = count;
     return 0;
 }
 
@@ -123,8 +137,10 @@ int load_for_run(const Frame *frame, const Input *input, const int64_t *examples
 
 void prefetch_for_run(const Input *input, int64_t example, int64_t position) {
     const int64_t row = input->mode == BY_POSITION ? position : row_of(input, example);
-    if (input->kind == BAG)
-        __builtin_prefetch(((const BagSource *)input->source)->offsets + example * input->count);
-    else
+    if (input->kind == BAG) {
+        const BagSource *source = (const BagSource *)input->source;
+        __builtin_prefetch(source->begins + example * input->count);
+        __builtin_prefetch(source->ends + example * input->count);
+    } else
         __builtin_prefetch((const void *)(input->source + row * input->stride));
 }

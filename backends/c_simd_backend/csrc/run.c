@@ -81,6 +81,12 @@ static void drain(const Frame *frame, const Sink *sink, int64_t example, int64_t
     for (int64_t i = 0; i < sink->rows; i++) memcpy(to + i * row, from + i * sink->slot_stride * item, row);
 }
 
+// Whether what follows the forward section may be passed over.
+static int may_skip(const Frame *frame) {
+    if (!frame->skip) return 0;
+    return !(frame->real == FLOAT32 ? *(const float *)frame->skip > 0 : *(const double *)frame->skip > 0);
+}
+
 // One run, by a plan or without; returns a status before anything has changed.
 static int run_once(Frame *frame, const Plan *plan, const int64_t *examples, int64_t position) {
     if (position >= frame->positions) return report(frame, ORDER_OUT_OF_RANGE, 0, 0, position);
@@ -95,12 +101,13 @@ static int run_once(Frame *frame, const Plan *plan, const int64_t *examples, int
         loss = frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
         if (!isfinite(loss)) return report(frame, NOT_FINITE, examples[0], 0, 0);
     }
-    if (frame->claims < frame->claims_end) {
+    const int skip = may_skip(frame);
+    if (!skip && frame->claims < frame->claims_end) {
         const int status = claim_gradients(frame);
         if (status) return status;
     }
     frame->losses += loss;
-    walk(frame->backward, frame->update_end); // the update follows
+    if (!skip) walk(frame->backward, frame->update_end); // the update follows
     for (const Sink *sink = frame->sinks; sink < frame->sinks_end; sink++)
         for (int64_t n = 0; n < frame->examples; n++) drain(frame, sink, examples[n], n);
     return 0;

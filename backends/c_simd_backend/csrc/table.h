@@ -85,10 +85,10 @@ typedef struct {
     int64_t *last;
 } Clock;
 
-// Bags of a data set: bag b has the indices values[offsets[b]] to values[offsets[b + 1] - 1].
+// Bags of a data set: bag b has the indices values[begins[b]] to values[ends[b] - 1].
 typedef struct {
     const void *values;
-    const int64_t *offsets;
+    const int64_t *begins, *ends;
     const void *weights; // may be null
     int64_t dtype, weights_dtype;
 } BagSource;
@@ -98,6 +98,10 @@ typedef struct {
     int64_t count, capacity, bags;
     int64_t *indices, *offsets;
     void *weights;
+    int64_t dtype; // of the source
+    struct {
+        const void *begin, *end;
+    } *places; // of each bag in the source
 } Bag;
 
 // One step of an update rule, over registers.
@@ -128,7 +132,7 @@ typedef struct {
     int64_t kind;
     int64_t dtype;  // of the source
     int64_t source; // pass: offset from the leaves; run: address for example 0
-    int64_t stride; // bytes from one example to the next; random, in a pass: the address of the step
+    int64_t stride; // bytes from one example to the next; random, in a pass: the address of the step; bags: whether they are copied
     int64_t count;  // of elements; of bags: those of one example, where there are several
     void *destination;
     int64_t limit;
@@ -161,6 +165,7 @@ typedef struct {
     int64_t real; // FLOAT32 or FLOAT64
     void *seed;
     const void *loss;
+    const void *skip; // where this is not positive, what follows the forward section changes nothing; may be null
     double losses;
     int64_t *report;
     int64_t leaves;     // the address that passes' sources count from

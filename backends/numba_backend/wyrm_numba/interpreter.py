@@ -4,7 +4,7 @@ from numba import float32, float64, int32, njit
 
 from wyrm.memory import SOURCE_DTYPES, Report
 from wyrm.native import FRAME, INPUT, INPUT_KINDS
-from wyrm_numba.kernels.bags import BAG_CAPACITY, BAG_COUNT, BAGS, INDICES, OFFSETS, WEIGHTS
+from wyrm_numba.kernels.bags import BAG_CAPACITY, BAG_COUNT, BAG_DTYPE, BAGS, INDICES, OFFSETS, PLACES, WEIGHTS
 from wyrm_numba.kernels.rows import COUNT, TOUCHED
 from wyrm_numba.kernels.rows import DENSE as MATRIX
 from wyrm_numba.options import OPTIONS
@@ -21,6 +21,7 @@ from wyrm_numba.words import call, load, real, store, word
     REAL,
     SEED,
     LOSS,
+    SKIP,
     LOSSES,
     REPORT,
     LEAVES,
@@ -40,6 +41,7 @@ from wyrm_numba.words import call, load, real, store, word
         "real",
         "seed",
         "loss",
+        "skip",
         "losses",
         "report",
         "leaves",
@@ -128,33 +130,46 @@ def load_weights(weights, source, dtype, begin, count, zero):
 
 @njit(**OPTIONS)
 def load_bags(frame, record, number, source, examples, n):
-    """Copy the bags of ``n`` examples (where their address is 0, of the first one), one after the other; returns a status."""
+    """Copy the bags of ``n`` examples (where their address is 0, of the first one), one after the other; returns a status.
+
+    Where they stand in their source is all that is noted of bags that only draws read.
+    """
     bag = word(record, DESTINATION)
-    each, offsets, item = word(bag, BAGS) // n, word(source, 1), 4 if word(frame, REAL) == FLOAT32 else 8
-    count = 0
+    each, begins, ends = word(bag, BAGS) // n, word(source, 1), word(source, 2)
+    size = 8 if word(source, 4) == INT64 else 4
+    count = at = 0
+    store(bag, BAG_DTYPE, word(source, 4))
     for e in range(n):
         first = (word(examples, e) if examples != 0 else 0) * each
-        count += word(offsets, first + each) - word(offsets, first)
+        for b in range(first, first + each):
+            store(word(bag, PLACES), 2 * at, word(source, 0) + size * word(begins, b))
+            store(word(bag, PLACES), 2 * at + 1, word(source, 0) + size * word(ends, b))
+            count += word(ends, b) - word(begins, b)
+            at += 1
+    if word(record, STRIDE) == 0:
+        return 0
     if count > word(bag, BAG_CAPACITY):
         return report(frame, BAG_FULL, number, 0, count)
-    at = 0
+    item = 4 if word(frame, REAL) == FLOAT32 else 8
+    at = bags = 0
     for e in range(n):
         first = (word(examples, e) if examples != 0 else 0) * each
-        begin = word(offsets, first)
-        part = word(offsets, first + each) - begin
-        indices = word(bag, INDICES) + 8 * at
-        status = load_indices(frame, record, number, word(source, 0), word(source, 3), begin, part, indices, at)
-        if status != 0:
-            return status
-        weights = word(bag, WEIGHTS) + item * at
-        if item == 4:
-            load_weights(weights, word(source, 2), word(source, 4), begin, part, float32(0))
-        else:
-            load_weights(weights, word(source, 2), word(source, 4), begin, part, float64(0))
-        for b in range(each):
-            store(word(bag, OFFSETS), e * each + b, at + word(offsets, first + b) - begin)
-        at += part
-    store(word(bag, OFFSETS), n * each, at)
+        for b in range(first, first + each):
+            begin = word(begins, b)
+            part = word(ends, b) - begin
+            indices = word(bag, INDICES) + 8 * at
+            status = load_indices(frame, record, number, word(source, 0), word(source, 4), begin, part, indices, at)
+            if status != 0:
+                return status
+            weights = word(bag, WEIGHTS) + item * at
+            if item == 4:
+                load_weights(weights, word(source, 3), word(source, 5), begin, part, float32(0))
+            else:
+                load_weights(weights, word(source, 3), word(source, 5), begin, part, float64(0))
+            store(word(bag, OFFSETS), bags, at)
+            bags += 1
+            at += part
+    store(word(bag, OFFSETS), bags, at)
     store(bag, BAG_COUNT, at)
     return 0
 

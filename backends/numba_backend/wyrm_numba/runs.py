@@ -26,6 +26,7 @@ from wyrm_numba.interpreter import (
     REAL,
     REPORT,
     SINKS,
+    SKIP,
     SOURCE,
     STARTS,
     STRIDE,
@@ -96,9 +97,21 @@ def prefetch_for_run(record, example, position):
     """Ask for the cache line that an example's input begins in."""
     if word(record, KIND) == BAG:
         prefetch(word(word(record, SOURCE), 1) + 8 * example * word(record, ELEMENTS))
+        prefetch(word(word(record, SOURCE), 2) + 8 * example * word(record, ELEMENTS))
     else:
         row = position if word(record, MODE) == BY_POSITION else row_of(record, example)
         prefetch(word(record, SOURCE) + row * word(record, STRIDE))
+
+
+@njit(**OPTIONS)
+def may_skip(frame):
+    """Whether what follows the forward section may be passed over."""
+    address = word(frame, SKIP)
+    if address == 0:
+        return False
+    if word(frame, REAL) == FLOAT32:
+        return not load(address, 0, float32(0)) > 0
+    return not load(address, 0, float64(0)) > 0
 
 
 @njit(**OPTIONS)
@@ -124,12 +137,14 @@ def run_once(frame, examples, position):
             loss = load(loss_address, 0, float64(0))
         if not math.isfinite(loss):
             return report(frame, NOT_FINITE, word(examples, 0), 0, 0)
-    status = claim_gradients(frame)
+    skip = may_skip(frame)
+    status = 0 if skip else claim_gradients(frame)
     if status != 0:
         return status
     store(frame, LOSSES, load(frame, LOSSES, float64(0)) + loss)
-    walk(frame, BACKWARD)
-    walk(frame, UPDATE)
+    if not skip:
+        walk(frame, BACKWARD)
+        walk(frame, UPDATE)
     for sink in range(word(frame, SINKS), word(frame, SINKS + 1), SINK_BYTES):
         for n in range(word(frame, EXAMPLES)):
             drain(frame, sink, word(examples, n), n)

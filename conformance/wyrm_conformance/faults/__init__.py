@@ -1,14 +1,14 @@
 """Faults to test the suite with: each is one realistic defect, with the checks that are meant to catch it.
 
 * :mod:`.subject`: a correct backend to break, and how a fault is planted;
-* :mod:`.kernels`, :mod:`.execution`, :mod:`.rows`, :mod:`.updates`, :mod:`.runs`: faulty backends;
+* :mod:`.kernels`, :mod:`.chains`, :mod:`.execution`, :mod:`.rows`, :mod:`.updates`, :mod:`.runs`: faulty backends;
 * :mod:`.frontend`: defects that can only lie in the frontend, which is patched for the time of the checks.
 """
 
-from wyrm_conformance.faults import execution, frontend, kernels, rows, runs, updates
+from wyrm_conformance.faults import chains, execution, frontend, kernels, rows, runs, updates
 from wyrm_conformance.faults.subject import FAULTS, Fault, correct_backend, forget
 
 __all__ = ["FAMILIES", "FAULTS", "Fault", "correct_backend", "forget"]
 
 #: The modules that register faults.
-FAMILIES = (kernels, execution, rows, updates, runs, frontend)
+FAMILIES = (kernels, chains, execution, rows, updates, runs, frontend)

@@ -233,6 +233,7 @@ def _overwriting(self: Any, instruction: Any, compute: Any) -> Any:
 patch_fault(
     "results overwrite what they should be added to",
     "kernels/copy",
+    "kernels/rows",
     "gradients/random graphs",
     target=Steps,
     _storing=_overwriting,

@@ -56,7 +56,13 @@ def _keyless(self: Any, instruction: Any) -> Any:
     return self._storing(instruction, compute)
 
 
-patch_fault("dropout draws the same numbers for every key", "gradients/dropout_mask", target=Steps, _dropout_mask=_keyless)
+patch_fault(
+    "dropout draws the same numbers for every key",
+    "kernels/dropout_mask",
+    "gradients/dropout_mask",
+    target=Steps,
+    _dropout_mask=_keyless,
+)
 patch_fault(
     "detach does not cut derivatives off",
     "gradients/detach",

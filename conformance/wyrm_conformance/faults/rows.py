@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from wyrm import kernel_steps
 from wyrm.kernel_steps import Steps
 from wyrm.memory import GradientBuffer
 from wyrm_conformance.context import Array
@@ -20,6 +21,7 @@ def _last_row_lost(self: GradientBuffer, numbers: Array, values: Array) -> None:
 
 patch_fault(
     "the last row of a look-up is lost",
+    "kernels/gradients",
     "sparse/rows",
     "sparse/duplicates",
     "sparse/bags",
@@ -89,3 +91,10 @@ def _empty_touches(self: GradientBuffer, rows: int) -> None:
 
 
 patch_fault("a look-up of nothing touches the first row", "sparse/empty", target=GradientBuffer, reserve=_empty_touches)
+_bag = kernel_steps._bag
+patch_fault(
+    "the mean of a bag is its sum",
+    "kernels/bags",
+    target=kernel_steps,
+    _bag=lambda bag, mean: _bag(bag, False),
+)

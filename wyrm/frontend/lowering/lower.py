@@ -24,6 +24,7 @@ from wyrm.frontend.lowering.emitter import Emitter, Value, part_options
 from wyrm.frontend.lowering.fuse import fused, fused_step
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
+from wyrm.frontend.lowering.skip import skippable
 from wyrm.frontend.lowering.trace import Trace
 from wyrm.frontend.lowering.updates import Training, Updates
 from wyrm.frontend.op import BAG, INPUT, INPUTS, PARAMETER, RANDOM, Op
@@ -119,6 +120,7 @@ class _Lowering:
         begins = [0, *ends]
         sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
         sections[0] = arranged(k, sections[0])
+        skip = skippable(k, sections[1] + sections[2]) if self.purpose == "train" else None
         if "fused" in k.optional_kernels:
             sections = self._fused(sections, roots, results)
         layout = Layout(trace.dtype, sections, [*found, *results])
@@ -141,6 +143,7 @@ class _Lowering:
             update,
             tuple(layout.slot(root) for root in roots),
             {n: layout.slot(v) for n, v in enumerate(self.values)} if self.purpose == "interactive" else {},
+            layout.slot(skip) if skip else None,
         )
 
     def _forward(self) -> None:

@@ -193,6 +193,7 @@ INLINE void sums(const Instruction *instruction, int count) {
     const Operand *targets = instruction->operand, *read = targets + count;
     const ChainStep *steps = (const ChainStep *)((const int64_t *)(targets + instruction->attribute) + 2 + count);
     const int64_t n = targets->cols, rows = targets->rows;
+    if (!rows) return;
     vec s[4];
     real *to[4];
     const real *x[4], *z[4];

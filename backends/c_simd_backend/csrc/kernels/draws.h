@@ -6,16 +6,26 @@
 
 enum { ATTEMPTS = 64 };
 
-// Whether a number is among those that must not be drawn; in chunks without exits, which compilers turn into vectors.
-INLINE int is_excluded(const Bag *bag, int64_t row, int64_t number) {
-    const int64_t which = bag->bags == 1 ? 0 : row, end = bag->offsets[which + 1];
-    for (int64_t i = bag->offsets[which]; i < end;) {
-        const int64_t stop = end - i < 32 ? end : i + 32;
-        int found = 0;
-        for (; i < stop; i++) found |= bag->indices[i] == number;
-        if (found) return 1;
+// In chunks without exits, which compilers turn into vectors.
+#define CONTAINS(NAME, TYPE)                                                                                           \
+    INLINE int NAME(const TYPE *from, const TYPE *end, TYPE number) {                                                  \
+        while (from < end) {                                                                                           \
+            const TYPE *stop = end - from < 64 ? end : from + 64;                                                      \
+            TYPE found = 0;                                                                                            \
+            for (; from < stop; from++) found |= *from == number;                                                      \
+            if (found) return 1;                                                                                       \
+        }                                                                                                              \
+        return 0;                                                                                                      \
     }
-    return 0;
+CONTAINS(contains_int, int32_t)
+CONTAINS(contains_long, int64_t)
+#undef CONTAINS
+
+// Whether a number is among those that must not be drawn.
+INLINE int is_excluded(const Bag *bag, int64_t row, int64_t number) {
+    const int64_t which = bag->bags == 1 ? 0 : row;
+    const void *begin = bag->places[which].begin, *end = bag->places[which].end;
+    return bag->dtype == INT64 ? contains_long(begin, end, number) : contains_int(begin, end, (int32_t)number);
 }
 
 // What comes of a draw, below draw->rows; `row` is that of the result.

@@ -4,6 +4,8 @@
 
 #include "shapes.h"
 
+enum { FEW = 6 }; // rows of which each pair is compared
+
 static void kernel_gather(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *table = &instruction->operand[1], *index = &instruction->operand[2];
     const int64_t *rows = index->data;
@@ -55,10 +57,18 @@ static void kernel_accumulate_rows(const Instruction *instruction) {
     }
 }
 
+// Whether the few rows of a gradient's list are different ones.
+INLINE int are_distinct(const Gradient *gradient) {
+    for (int64_t i = 1; i < gradient->count; i++)
+        for (int64_t j = 0; j < i; j++)
+            if (gradient->row_numbers[i] == gradient->row_numbers[j]) return 0;
+    return 1;
+}
+
 // Sums the rows that stand more than once in a gradient's list.
 static void merge_rows(Gradient *gradient) {
     const int64_t count = gradient->count, cols = gradient->cols;
-    if (count < 2) return;
+    if (count <= FEW && are_distinct(gradient)) return;
     int64_t mask = gradient->scratch_mask;
     while (mask >> 1 >= 2 * count) mask >>= 1; // no more of the table than these rows need: it has to be cleared
     int32_t *place = gradient->scratch; // place + 1 in the list of the row that hashes here; 0: none

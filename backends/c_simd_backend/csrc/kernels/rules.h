@@ -1,4 +1,5 @@
-// Update rules: short programs over registers, run on blocks of a row.
+// Update rules: short programs over registers, run on blocks of a row. Two that are common, plain gradient descent and Adagrad,
+// are recognised by what they compute, and have code of their own.
 #ifndef WYRM_RULES_H
 #define WYRM_RULES_H
 
@@ -15,7 +16,8 @@ typedef struct {
     const Rule *rule;
     const RuleStep *steps;
     int is_descent; // the rule is value - rate * gradient
-    real rate;
+    int is_adagrad;
+    real rate, eps;
     Register registers[MAX_REGISTERS];
 } Updater;
 
@@ -40,21 +42,55 @@ static void recognise_descent(Updater *updater, const real *scalars) {
     if (updater->is_descent) updater->rate = scalars[product->a - 2];
 }
 
+// Recognises Adagrad with an accumulator for each element, and nothing besides.
+static void recognise_adagrad(Updater *updater, const real *scalars) {
+    enum { VALUE, GRADIENT, SUM, RATE, EPS, SQUARE, TOTAL, ROOT, BELOW, FACTOR, MOVE, NEW };
+    static const int64_t steps[7][5] = {
+        {OPCODE_multiply, SQUARE, GRADIENT, GRADIENT}, {OPCODE_add, TOTAL, SUM, SQUARE},     {OPCODE_sqrt, ROOT, TOTAL},
+        {OPCODE_add, BELOW, ROOT, EPS},                {OPCODE_divide, FACTOR, RATE, BELOW}, {OPCODE_multiply, MOVE, FACTOR, GRADIENT},
+        {OPCODE_subtract, NEW, VALUE, MOVE}};
+    const Rule *rule = updater->rule;
+    updater->is_adagrad = rule->steps == 7 && rule->states == 1 && !rule->states_per_row && rule->scalars == 2 &&
+                          !rule->literals && rule->results[0] == NEW && rule->results[1] == TOTAL &&
+                          !memcmp(updater->steps, steps, sizeof steps);
+    if (updater->is_adagrad) updater->rate = scalars[0], updater->eps = scalars[1];
+}
+
+INLINE vec adagrad_step(vec value, vec gradient, vec *sum, real rate, real eps) {
+    *sum += gradient * gradient;
+    return value - rate / (square_root(*sum) + eps) * gradient;
+}
+
+static void apply_adagrad(real *value, const real *gradient, real *sum, real rate, real eps, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        vec total = load(sum + j);
+        store(value + j, adagrad_step(load(value + j), load(gradient + j), &total, rate, eps));
+        store(sum + j, total);
+    }
+    if (j < n) {
+        vec total = load_part(sum + j, n - j);
+        store_part(value + j, adagrad_step(load_part(value + j, n - j), load_part(gradient + j, n - j), &total, rate, eps), n - j);
+        store_part(sum + j, total, n - j);
+    }
+}
+
 static void prepare(Updater *updater, const Rule *rule, const real *scalars) {
     Register *next = updater->registers + 2 + rule->states;
     updater->rule = rule;
     updater->steps = (const RuleStep *)(rule->results + 1 + rule->states);
-    updater->is_descent = 0;
+    updater->is_descent = updater->is_adagrad = 0;
     for (int64_t i = 0; i < rule->scalars; i++) fill(*next++, scalars[i]);
     for (int64_t i = 0; i < rule->literals; i++) fill(*next++, ((const real *)rule->literal)[i]);
 }
 
-// The same for updates by gradients, where no registers are needed if the rule is plain descent.
+// The same for updates by gradients, where no registers are needed if the rule is known.
 static void prepare_update(Updater *updater, const Rule *rule, const real *scalars) {
     updater->rule = rule;
     updater->steps = (const RuleStep *)(rule->results + 1 + rule->states);
     recognise_descent(updater, scalars);
-    if (!updater->is_descent) prepare(updater, rule, scalars);
+    recognise_adagrad(updater, scalars);
+    if (!updater->is_descent && !updater->is_adagrad) prepare(updater, rule, scalars);
 }
 
 #define STEP(NAME, RESULT)                                                                                             \
@@ -119,6 +155,10 @@ static int64_t compute_means(Updater *updater, const Row *row, int64_t n) {
 static void apply_rule(Updater *updater, const Row *row, int64_t n) {
     if (updater->is_descent) {
         add_scaled(row->stream[0], -updater->rate, row->stream[1], n);
+        return;
+    }
+    if (updater->is_adagrad) {
+        apply_adagrad(row->stream[0], row->stream[1], row->stream[2], updater->rate, updater->eps, n);
         return;
     }
     const Rule *rule = updater->rule;

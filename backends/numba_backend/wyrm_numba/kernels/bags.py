@@ -8,7 +8,7 @@ from wyrm_numba.options import OPTIONS
 from wyrm_numba.words import itemsize, load, real, store, word
 
 # The words of a bag buffer's header.
-BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS = 0, 1, 2, 3, 4, 5
+BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS, BAG_DTYPE, PLACES = range(8)
 
 
 @njit(**OPTIONS)

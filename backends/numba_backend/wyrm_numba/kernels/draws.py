@@ -1,15 +1,17 @@
 """Numbers that are drawn, as :mod:`wyrm.philox` has them, and drawn again until a value is positive."""
 
-from numba import int64, njit, uint32, uint64
+from numba import int32, int64, njit, uint32, uint64
 
+from wyrm.memory import SOURCE_DTYPES
 from wyrm.philox import ATTEMPTS
-from wyrm_numba.kernels.bags import BAGS, INDICES, OFFSETS
+from wyrm_numba.kernels.bags import BAG_DTYPE, BAGS, PLACES
 from wyrm_numba.kernels.random import philox
 from wyrm_numba.options import OPTIONS
 from wyrm_numba.words import call, load, real, store, word
 
 # The words of the record that says how numbers are drawn.
 ROWS, TRIES, OPERANDS, TABLE, BAG, UNTIL = range(6)
+INT64 = SOURCE_DTYPES.index("int64")
 
 
 @njit(**OPTIONS)
@@ -22,9 +24,15 @@ def operand(p, number):
 def is_excluded(bag, row, number):
     """Whether a number is among those that must not be drawn."""
     which = 0 if word(bag, BAGS) == 1 else row
-    for i in range(word(word(bag, OFFSETS), which), word(word(bag, OFFSETS), which + 1)):
-        if word(word(bag, INDICES), i) == number:
-            return True
+    begin, end = word(word(bag, PLACES), 2 * which), word(word(bag, PLACES), 2 * which + 1)
+    if word(bag, BAG_DTYPE) == INT64:
+        for i in range((end - begin) // 8):
+            if word(begin, i) == number:
+                return True
+    else:
+        for i in range((end - begin) // 4):
+            if load(begin, i, int32(0)) == number:
+                return True
     return False
 
 

@@ -1,0 +1,108 @@
+"""Interrupts training at random instants, and says how long it took to end each time.
+
+    python tests/interrupt_training.py --backend NAME --tries 50
+
+A child trains on long epochs, by each schedule that the backend has, on one thread and on two. A signal (SIGINT, as of Ctrl-C)
+reaches it at a random instant, which may be while data are prepared. After each the child must have one thread, finite
+parameters and a history. The bar is a fifth of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+
+import wyrm
+from wyrm.optim import SGD
+
+SCHEDULES = ("hogwild", "synchronized", "conflict_free")
+BAR = 0.2
+
+
+class _Training:
+    """Factorization whose epochs take longer than a native call may, so that calls that are too long are seen."""
+
+    def __init__(self, backend: str, schedule: str, threads: int) -> None:
+        rng = np.random.default_rng(0)
+        self.tables = [wyrm.ParameterNode(np.ones((500, 1024))) for _ in range(2)]
+        i, j = wyrm.IndexInputNode(), wyrm.IndexInputNode()
+        self.loss = self.tables[0].index(i).vector_dot(self.tables[1].index(j)) * 1e-9
+        self.feed = {node: rng.integers(0, 500, 2_000_000, np.int32) for node in (i, j)}
+        self.options = {"schedule": schedule, "num_threads": threads, "backend": backend}
+        self.options["batch_size"] = 64 if schedule == "synchronized" else 1
+        small = {node: values[:200] for node, values in self.feed.items()}
+        wyrm.fit(self.loss, small, SGD(1e-9, self.tables), **self.options)
+
+    def interrupted(self, delay: float) -> dict[str, float | bool]:
+        """Train until a signal comes after ``delay`` seconds: its latency in seconds, and whether all is in order."""
+        sent = []
+
+        def send() -> None:
+            sent.append(time.perf_counter())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        timer = threading.Timer(delay, send)
+        timer.start()
+        try:
+            wyrm.fit(self.loss, self.feed, SGD(1e-9, self.tables), num_epochs=10**6, **self.options)
+        except KeyboardInterrupt as error:
+            latency = time.perf_counter() - sent[0]
+            timer.join()
+            consistent = all(np.isfinite(table.value).all() for table in self.tables)
+            in_order = consistent and threading.active_count() == 1 and len(error.history) < 10**6
+            return {"latency": latency, "in order": bool(in_order)}
+        raise AssertionError("training ended by itself")
+
+
+def interrupt(backend: str, schedule: str, threads: int, delays: list[float]) -> list[dict[str, float | bool]]:
+    """What happened at each interruption after one of ``delays`` seconds of training, in a process of its own."""
+    command = [sys.executable, __file__, "--child", backend, schedule, str(threads), json.dumps(delays)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+
+
+def _child(backend: str, schedule: str, threads: str, delays: str) -> None:
+    warnings.simplefilter("ignore")
+    training = _Training(backend, schedule, int(threads))
+    print(json.dumps([training.interrupted(delay) for delay in json.loads(delays)]))
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default=wyrm.get_backend().name)
+    parser.add_argument("--tries", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    several = wyrm.get_backend(arguments.backend).capabilities.schedules
+    kinds = [(schedule, threads) for schedule in SCHEDULES for threads in (1, 2) if threads == 1 or schedule in several]
+    found = []
+    for number, (schedule, threads) in enumerate(kinds):
+        tries = arguments.tries // len(kinds) + (number < arguments.tries % len(kinds))
+        results = interrupt(arguments.backend, schedule, threads, [rng.uniform(0, 1) for _ in range(tries)])
+        found += results
+        latencies = [result["latency"] for result in results]
+        print(f"{schedule:15} {threads} threads  {tries:3} tries  longest {max(latencies) * 1e3:6.1f} ms", flush=True)
+    latencies = [result["latency"] for result in found]
+    bad = sum(not result["in order"] for result in found)
+    middle, longest = statistics.median(latencies) * 1e3, max(latencies) * 1e3
+    print(f"{arguments.backend}, seed {arguments.seed}: {len(found)} interruptions, {bad} left something in disorder,", end=" ")
+    print(f"median {middle:.1f} ms, longest {longest:.1f} ms")
+    return int(bad > 0 or max(latencies) >= BAR)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _child(*sys.argv[2:])
+    else:
+        sys.exit(_main())
