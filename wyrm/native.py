@@ -217,18 +217,23 @@ class _Frame:
         """Where the addresses of rows belong that are read where they stand."""
         program = executable.program
         numbers = {buffer: n for n, buffer in enumerate(program.buffers)}
-        uses: dict[int, list[int]] = {}
-        for place, n in zip(executable.code.places.tolist(), executable.code.buffers.tolist(), strict=True):
-            if n < len(program.buffers) and program.buffers[n].table is not None:
-                uses.setdefault(n, []).extend((address(code) + 8 * place, int(executable.code.words[place])))
+        rows = [n for n, buffer in enumerate(program.buffers) if buffer.table is not None]
+        if not rows:
+            return []
+        moved = np.flatnonzero(np.isin(executable.code.buffers, rows))
+        moved = moved[np.argsort(executable.code.buffers[moved], kind="stable")]
+        places = executable.code.places[moved]
+        uses = np.stack([address(code) + 8 * places, executable.code.words[places]], axis=1)
+        begin = address(self._table(uses.reshape(-1)))
+        ends = begin + uses.strides[0] * np.searchsorted(executable.code.buffers[moved], rows, side="right")
         records = []
-        for n, words in uses.items():
+        for n, end in zip(rows, ends.tolist(), strict=True):
             row, table = program.buffers[n], program.buffers[n].table
             assert table is not None
             array: Array = self.memory.buffers[numbers[table]]
             index = self.at(executable, program.inputs[row.number].slot)
-            begin = address(self._table(np.array(words, np.int64)))
-            records.append([index, address(array), array.strides[0], begin, begin + 8 * len(words)])
+            records.append([index, address(array), array.strides[0], begin, end])
+            begin = end
         return records
 
     def at(self, executable: _NativeExecutable, slot: Slot) -> int:

@@ -16,9 +16,14 @@ from wyrm.program import Chain, Instruction, Program, Rule, Slot
 __all__ = ["Code"]
 
 Array = npt.NDArray[Any]
-#: Kernels whose result, or whose operand of that number, is a gradient's header and not its matrix.
-_HEADERS = {("accumulate_rows", 0), ("accumulate_bag", 0), ("update_gradient", 1), ("square_sum", 1)}
-_HEADERS |= {("merge_gradient", 0), ("merge_gradient", 1)}
+#: Kernels whose result (0), or whose operand of that number, is a gradient's header and not its matrix.
+_HEADERS = {
+    "accumulate_rows": (0,),
+    "accumulate_bag": (0,),
+    "update_gradient": (1,),
+    "square_sum": (1,),
+    "merge_gradient": (0, 1),
+}
 
 
 class _Section:
@@ -53,6 +58,10 @@ class Code:
     def __init__(self, program: Program, kernel_address: Callable[[Instruction, str], int]) -> None:
         self.program, self._kernel_address = program, kernel_address
         self.itemsize = np.dtype(program.dtype).itemsize
+        kinds = [buffer.kind for buffer in program.buffers]
+        self._itemsizes = [8 if kind == "index" else self.itemsize for kind in kinds]
+        #: The buffer that a slot's elements are in: of a gradient its dense matrix, not the header.
+        self._memories = [n + len(kinds) * (kind == "gradient") for n, kind in enumerate(kinds)]
         self._kept: list[Array] = []  # literals and rules, to which instructions point
         section = _Section()
         self.ends = [0]
@@ -80,10 +89,11 @@ class Code:
             int(instruction.accumulate),
             self._attribute(instruction),
         ]
-        for n, (slot, ((rows, cols), stride)) in enumerate(zip(slots, shapes, strict=True)):
-            header = (kernel.name, n) in _HEADERS
-            section.relocate(slot.buffer if header else self._memory(slot), self.byte_offset(slot))
+        for slot, ((rows, cols), stride) in zip(slots, shapes, strict=True):
+            section.relocate(self._memories[slot.buffer], self.byte_offset(slot))
             section.words += [rows, cols, stride]
+        for n in _HEADERS.get(kernel.name, ()):
+            section.buffers[n - len(slots)] = slots[n].buffer
         if kernel.name == "fused":
             chain = dict(instruction.attributes)["chain"]
             if instruction.out.shape == (1, 1):
@@ -102,21 +112,18 @@ class Code:
             section.words.append(code)
             for place in places:
                 if isinstance(place, Slot):
-                    section.relocate(self._memory(place), self.byte_offset(place))
+                    section.relocate(self._memories[place.buffer], self.byte_offset(place))
                 else:
                     section.relocate(2 * len(self.program.buffers), 8 * (memory + place))
         section.words += [0] * len(chain.steps)
 
-    def _memory(self, slot: Slot) -> int:
-        """The buffer that a slot's elements are in: of a gradient its dense matrix, not the header."""
-        dense = self.program.buffers[slot.buffer].kind == "gradient"
-        return slot.buffer + len(self.program.buffers) * dense
-
     def byte_offset(self, slot: Slot) -> int:
         """Where a slot begins in its buffer."""
-        return slot.offset * (8 if self.program.buffers[slot.buffer].kind == "index" else self.itemsize)
+        return slot.offset * self._itemsizes[slot.buffer]
 
     def _attribute(self, instruction: Instruction) -> int:
+        if not instruction.attributes:
+            return 0
         attributes = dict(instruction.attributes)
         if "rule" in attributes:
             return self._encode_rule(attributes["rule"])
@@ -168,6 +175,6 @@ def _broadcast(
 ) -> list[tuple[tuple[int, int], int]]:
     """(shape, stride) of each operand as native kernels want them; see the module's docstring."""
     rows, cols = full
-    if flatten and all(shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes):
+    if flatten and all([shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes]):
         return [(shape if shape == (1, 1) else (1, rows * cols), rows * cols) for shape, stride in shapes]
     return [(shape, 0 if shape[0] == 1 and rows != 1 else stride) for shape, stride in shapes]

@@ -53,7 +53,10 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
     dependences = _dependences(values, elementwise, loss, guarded)
     stages: dict[Value, int] = {}
     for value in values:
-        stages[value] = max([stages[d] + distance for d, distance in dependences[value].items()], default=0)
+        stage = 0
+        for other, distance in dependences[value].items():
+            stage = max(stage, stages[other] + distance)
+        stages[value] = stage
     _delay(values, elementwise, stages, dependences)
     members: list[list[Value]] = []
     numbers: dict[Any, int] = {}
@@ -66,7 +69,8 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
             before.append(set())
         members[number].append(value)
         homes[value] = number
-        before[number].update([homes[d] for d in dependences[value]])
+        for other in dependences[value]:
+            before[number].add(homes[other])
     return [members[number] for number in _ordered(before)]
 
 
