@@ -109,8 +109,9 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
     found = STORE.get(key)
     if found is not None:
         return found
-    dtypes = {p.dtype for p in parents if p.dtype != "int64"}
-    if not (dtypes or op.indices) or (not op.takes_indices and any(p.dtype == "int64" for p in parents)):
+    found_dtypes = {p.dtype for p in parents}
+    dtypes = found_dtypes - {"int64"}
+    if not (dtypes or op.indices) or ("int64" in found_dtypes and not op.takes_indices):
         raise DTypeError(f"{op.name}: expected real numbers, got row numbers; a table is looked up by them with index")
     if len(dtypes) > 1:
         raise DTypeError(
@@ -118,10 +119,11 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
             f"to all of its inputs and parameters"
         )
     try:
-        shape = op.shape(*(p.shape for p in parents), **dict(attributes))
+        shape = op.shape(*[p.shape for p in parents], **dict(attributes))
     except ValueError as error:
         raise ShapeError(f"{op.name}: {error}") from None
-    needs_gradient = any(p.needs_gradient and vjp is not None for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True))
+    trained = [vjp for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True) if p.needs_gradient]
+    needs_gradient = any([vjp is not None for vjp in trained])
     dtype = "int64" if op.indices else dtypes.pop()
     return _keep(key, Structure(op, parents, attributes, shape, dtype, needs_gradient))
 

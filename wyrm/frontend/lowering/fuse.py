@@ -55,10 +55,9 @@ def _call(group: list[Value], readers: dict[Value, list[Value]], needed: Collect
     if len(group) == 1:
         return group[0]
     inside = set(group)
-    results = [
-        v for v in group if v in needed or changes_parameters(v) or any(reader not in inside for reader in readers.get(v, ()))
-    ]
-    guard = loss if loss in inside and any(map(changes_parameters, group)) else None
+    changing = {v for v in group if changes_parameters(v)}
+    results = [v for v in group if v in needed or v in changing or not inside.issuperset(readers.get(v, ()))]
+    guard = loss if loss in inside and changing else None
     operands, chain = _chained(group, results, guard)
     call = Value("fused", tuple(operands), {"chain": chain, "results": tuple(results)}, group[0].shape)
     return call
