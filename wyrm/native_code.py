@@ -175,6 +175,6 @@ def _broadcast(
 ) -> list[tuple[tuple[int, int], int]]:
     """(shape, stride) of each operand as native kernels want them; see the module's docstring."""
     rows, cols = full
-    if flatten and all([shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes]):
+    if flatten and all(shape == (1, 1) or (shape == full and (stride == cols or rows == 1)) for shape, stride in shapes):
         return [(shape if shape == (1, 1) else (1, rows * cols), rows * cols) for shape, stride in shapes]
     return [(shape, 0 if shape[0] == 1 and rows != 1 else stride) for shape, stride in shapes]

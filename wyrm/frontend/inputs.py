@@ -75,16 +75,23 @@ class Leafed(Node):
         graph = self._graph
         assert graph is not None
         if array.size == 1 and self.shape == (1, 1):
-            if dtype == "int64":
-                graph.indices[self._number] = int(array.flat[0])
-            else:
-                graph.reals[self._number] = float(array.flat[0])
-            self._cell = self._number
+            self._hold(array.item())
         else:
             if self._array is None:
                 self._array = aligned(self.shape, dtype)
                 graph.leaves.set_array(self._number, self._array)
             self._array[...] = array.reshape(self.shape)
+            graph.unset.discard(self._number)
+
+    def _hold(self, number: float) -> None:
+        """Keep a checked number in the graph's cell."""
+        graph = self._graph
+        assert graph is not None
+        if self.dtype == "int64":
+            graph.indices[self._number] = int(number)
+        else:
+            graph.reals[self._number] = number
+        self._cell = self._number
         graph.unset.discard(self._number)
 
     def forward(self, backend: str | Backend | None = None) -> None:
@@ -170,7 +177,8 @@ class InputNode(Leafed):
                 self._graph.reals[self._cell] = value  # type: ignore[union-attr, call-overload]
                 return
             except AttributeError:  # not yet set, or not of one element
-                pass
+                if self.shape == (1, 1):
+                    return self._hold(value)  # type: ignore[arg-type]
         array = as_reals(value, self._label())
         shape = self.shape
         if array.shape != shape and not (array.size == 1 and shape == (1, 1)):
@@ -196,6 +204,8 @@ class Looker(Leafed):
         return self.value.reshape(-1)
 
     def _check_range(self, indices: Array, limit: int, table: str) -> None:
+        if len(indices) == 1 and 0 <= indices[0] < limit:
+            return
         wrong = np.flatnonzero((indices < 0) | (indices >= limit))
         if len(wrong):
             place = int(wrong[0])
@@ -266,7 +276,8 @@ class IndexInputNode(Looker):
                 self._graph.indices[self._cell] = value  # type: ignore[union-attr, call-overload]
                 return
             except AttributeError:  # not yet set, or not one index
-                pass
+                if self.shape == (1, 1):
+                    return self._hold(value)  # type: ignore[arg-type]
         indices = as_indices(value, self._label())
         count = self.shape[0]
         if indices.shape not in ((count,), (count, 1)) and not (indices.ndim == 0 and count == 1):

@@ -260,9 +260,11 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
 
     # -- making nodes
 
-    def _unary(self, op: Op) -> Node:
+    def _unary(self, op: Op, attributes: Attributes = ()) -> Node:
+        a = self._structure
         node = Node()
-        node._structure = STORE.get((op, self._structure)) or intern_op(op, (self._structure,))
+        key = (op, a, attributes) if attributes else (op, a)
+        node._structure = STORE.get(key) or _interned(op, (self,), (a,), attributes)
         node._graph = self._graph or current_graph()
         node._parents = (self,)
         return node
@@ -290,18 +292,19 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
 
     def _general(self, op: Op, others: tuple[Any, ...], attributes: Attributes) -> Node:
         """The node of an op with attributes, with more operands, or with operands of several graphs."""
-        operands = (self, *(other if isinstance(other, Node) else self._constant(other, op) for other in others))
-        graphs = [operand._graph for operand in operands if operand._graph is not None]
-        graph = graphs[0] if graphs else current_graph()
-        if any(other is not graph for other in graphs):
+        operands = (self, *[other if isinstance(other, Node) else self._constant(other, op) for other in others])
+        structures = tuple([operand._structure for operand in operands])
+        graphs = {operand._graph for operand in operands if operand._graph is not None}
+        if len(graphs) > 1:
             # Leaves can be added to a graph that has not been run, without disturbing those who rebuild it.
-            graph = next((g for g in graphs if not g.closed), None) or Graph()
-        structures = tuple(
-            operand._structure if operand._graph is None else graph.bring(operand._structure, operand._graph)
-            for operand in operands
-        )
+            graph = next((o._graph for o in operands if o._graph is not None and not o._graph.closed), None) or Graph()
+            structures = tuple(
+                [s if o._graph is None else graph.bring(s, o._graph) for s, o in zip(structures, operands, strict=True)]
+            )
+        else:
+            graph = graphs.pop() if graphs else current_graph()
         node = Node()
-        node._structure = _interned(op, operands, structures, attributes)
+        node._structure = STORE.get((op, *structures, attributes)) or _interned(op, operands, structures, attributes)
         node._graph = graph
         node._parents = operands
         return node
@@ -322,8 +325,10 @@ NodeLike = Node | float | Array
 
 def apply(op: Op, *operands: Any, attributes: Attributes = ()) -> Node:
     """The node of an op on nodes, numbers and arrays, at least one of which is a node."""
-    first = next((operand for operand in operands if isinstance(operand, Node)), None)
-    if first is None:
+    for first in operands:
+        if isinstance(first, Node):
+            break
+    else:
         raise DTypeError(f"{op.name}: expected at least one node among the operands, got {operands!r}")
     nodes = [operand if isinstance(operand, Node) else first._constant(operand, op) for operand in operands]
     return nodes[0]._general(op, tuple(nodes[1:]), attributes)

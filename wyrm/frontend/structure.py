@@ -123,7 +123,7 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
     except ValueError as error:
         raise ShapeError(f"{op.name}: {error}") from None
     trained = [vjp for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True) if p.needs_gradient]
-    needs_gradient = any([vjp is not None for vjp in trained])
+    needs_gradient = any(vjp is not None for vjp in trained)
     dtype = "int64" if op.indices else dtypes.pop()
     return _keep(key, Structure(op, parents, attributes, shape, dtype, needs_gradient))
 

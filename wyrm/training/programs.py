@@ -157,7 +157,7 @@ class EvaluatingPrograms(Programs):
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Pause Python's garbage collector: graphs and programs are many objects, all of which live on, and its time grows with them."""
+    """Pause the garbage collector: graphs and programs are many objects that live on, to be gone over again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:

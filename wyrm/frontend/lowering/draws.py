@@ -104,4 +104,3 @@ def _dependent(readers: dict[Value, list[Value]], draw: Value) -> set[Value]:
         dependent.update(new)
         waiting += new
     return dependent - {draw, draw.operands[1]}
-

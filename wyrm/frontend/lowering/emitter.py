@@ -117,7 +117,7 @@ class Emitter:
         if shape is None:
             assert kernel.shape is not None, name
             shape = kernel.shape(*[operand.shape for operand in operands], **attributes)
-        if kernel.elementwise and any([operand.kernel == "copy" for operand in operands]):
+        if kernel.elementwise and "copy" in [operand.kernel for operand in operands]:
             operands = _without_copies(operands, shape)
         return self._record(Value(name, operands, attributes, shape))
 

@@ -116,9 +116,7 @@ def _ordered(before: Sequence[set[int]]) -> list[int]:
     return order
 
 
-def _dependences(
-    values: Sequence[Value], elementwise: Collection[Value], loss: Value | None, guarded: bool
-) -> _Dependences:
+def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: Value | None, guarded: bool) -> _Dependences:
     """On which earlier calls each depends."""
     found: _Dependences = {}
     memories = _Memories()

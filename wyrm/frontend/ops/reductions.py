@@ -79,15 +79,15 @@ class Reductions(Operand):
         axis
             0: down each column, of shape (1, columns). 1: along each row, of shape (rows, 1). ``None``: of all.
         """
-        return self._general(SUM, (), (("axis", _axis("sum", axis)),))
+        return self._unary(SUM, (("axis", _axis("sum", axis)),))
 
     def scalar_sum(self) -> Node:
         """The sum of all elements, of shape (1, 1)."""
-        return self._general(SUM, (), (("axis", None),))
+        return self._unary(SUM, (("axis", None),))
 
     def mean(self, axis: int | None = None) -> Node:
         """The mean of all elements, or along an axis, as for :meth:`sum`; NaN of none."""
-        return self._general(MEAN, (), (("axis", _axis("mean", axis)),))
+        return self._unary(MEAN, (("axis", _axis("mean", axis)),))
 
     def logsumexp(self) -> Node:
         """``ln(sum(exp(x)))`` of each row, without overflow, of shape (rows, 1)."""

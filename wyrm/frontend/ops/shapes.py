@@ -93,7 +93,7 @@ class Shapes(Operand):
     def reshape(self, rows: int, cols: int) -> Node:
         """The same elements, row after row, as (rows, cols); one of the two may be -1, for what is left."""
         shape = _whole_shape(self.shape, rows, cols)
-        return self._general(RESHAPE, (), (("shape", shape),))
+        return self._unary(RESHAPE, (("shape", shape),))
 
     def slice(self, rows: Range = slice(None), cols: Range = slice(None)) -> Node:
         """A range of rows and columns, as ``node[rows, cols]``; a single number is a range of one.
@@ -106,7 +106,7 @@ class Shapes(Operand):
             For steps other than 1.
         """
         ranges = _range("rows", rows, self.shape[0]), _range("columns", cols, self.shape[1])
-        return self._general(SLICE, (), (("rows", ranges[0]), ("cols", ranges[1])))
+        return self._unary(SLICE, (("rows", ranges[0]), ("cols", ranges[1])))
 
     def __getitem__(self, key: Range | tuple[Range, Range]) -> Node:
         rows, cols = key if isinstance(key, tuple) else (key, slice(None))
@@ -160,13 +160,13 @@ def _whole_shape(old: Shape, rows: int, cols: int) -> Shape:
 
 def _range(what: str, key: Range, length: int) -> tuple[int, int]:
     """The first of a range and the one after its last."""
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+    if not isinstance(key, slice):
+        if not isinstance(key, (int, np.integer)) or isinstance(key, bool):
+            raise OptionError(f"slice: expected a slice or a number for the {what}, got {key!r}")
         begin = int(key) + (length if key < 0 else 0)
         if not 0 <= begin < length:
             raise OutOfRangeError(f"slice: expected {what} from {-length} to {length - 1}, got {key}")
         return begin, begin + 1
-    if not isinstance(key, slice):
-        raise OptionError(f"slice: expected a slice or a number for the {what}, got {key!r}")
     if key.step not in (None, 1):
         raise OptionError(f"slice: expected steps of 1 for the {what}, got {key.step!r}")
     for end in (key.start, key.stop):
