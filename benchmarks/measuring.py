@@ -100,11 +100,13 @@ def measure(
                     expected = entry.sum_of_losses if expected is None else expected
                     entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.tolerance)
                     if entry.wrong:
-                        raise NotHereError(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
+                        raise NotHereError(
+                            f"{entry.name}: its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}"
+                        )
                     turns.append((_Turn(competitor, settings.seconds), entry))
                 except NotHereError as reason:
                     entry.left_out = str(reason)
-                    say(f"  {entry.name}: left out: {reason}")
+                    say(f"  left out: {reason}")
             for _ in range(settings.rounds):
                 for turn, entry in turns:
                     entry.seconds.append(turn.take())

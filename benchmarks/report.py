@@ -68,7 +68,7 @@ def _lines(results: Results, folder: str, drawn: set[str]) -> Iterator[str]:
     left_out = [entry for entry in results.entries if entry.left_out]
     if left_out:
         yield from ("", "## Left out", "")
-        yield from dict.fromkeys(f"* {entry.workload.upper()}, {entry.label}: {entry.left_out}" for entry in left_out)
+        yield from dict.fromkeys(f"* {entry.workload.upper()}: {entry.left_out}" for entry in left_out)
 
 
 def _machine(results: Results) -> Iterator[str]:

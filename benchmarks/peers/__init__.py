@@ -41,9 +41,13 @@ class Peer(Competitor):
     ) -> None:
         super().__init__(workload, name, threads)
         self.tolerance = tolerance
+        try:
+            called = command()
+        except NotHereError as reason:
+            raise NotHereError(f"{name}: {reason}") from None
         environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": str(_HERE.parent.parent)}
         self._process = subprocess.Popen(
-            command(), env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            called, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     @property
@@ -73,7 +77,7 @@ class Peer(Competitor):
             answer = ""
         if not answer:
             _, errors = process.communicate()
-            raise NotHereError(f"its program ended: {' '.join(errors.strip().splitlines()[-2:])}")
+            raise NotHereError(f"{self.name}: its program ended: {' '.join(errors.strip().splitlines()[-2:])}")
         return answer
 
 

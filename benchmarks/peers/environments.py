@@ -49,5 +49,5 @@ def cargo_program(project: Path, *features: str) -> Path:
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=_ROOT)
     if done.returncode:
-        last = [line for line in done.stderr.strip().splitlines() if line.strip()][-3:]
-        raise NotHereError(f"{' '.join(command[:4])} … failed: {' '.join(last)}")
+        errors = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
+        raise NotHereError(f"it cannot be made: {(errors or ['no reason given'])[0]}")
