@@ -49,5 +49,10 @@ class Competitor(ABC):
     def run(self, start: int, stop: int) -> None:
         """Train on the examples from ``start`` to ``stop``."""
 
+    def repeat(self, times: int) -> None:
+        """Train on all examples, so many times over."""
+        for _ in range(times):
+            self.run(0, self.workload.epoch)
+
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Let go of what is held."""

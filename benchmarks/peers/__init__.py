@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -16,7 +17,9 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.competitor import Competitor, NotHereError
+from benchmarks.interactions import interactions
 from benchmarks.peers.environments import cargo_program, python_with
+from benchmarks.recommenders import RECOMMENDERS
 from benchmarks.workloads import Workload
 
 __all__ = ["Peer", "competitors"]
@@ -28,6 +31,10 @@ _ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "JAX_PLATFORMS": "cpu",
 }
+
+
+#: Seconds after which a program that does not answer is ended.
+_LONGEST = 120.0
 
 
 class Peer(Competitor):
@@ -70,11 +77,15 @@ class Peer(Competitor):
 
     def _ask(self, line: str) -> str:
         process = self._process
+        too_long = threading.Timer(_LONGEST, process.kill)
+        too_long.start()
         try:
             print(line, file=process.stdin, flush=True)
             answer = process.stdout.readline().strip() if process.stdout else ""
         except BrokenPipeError:
             answer = ""
+        finally:
+            too_long.cancel()
         if not answer:
             _, errors = process.communicate()
             raise NotHereError(f"{self.name}: its program ended: {' '.join(errors.strip().splitlines()[-2:])}")
@@ -83,7 +94,7 @@ class Peer(Competitor):
 
 def competitors(workload: Workload, threads: Sequence[int]) -> list[Callable[[], Competitor]]:
     """Makers of what takes part in a workload."""
-    return [*_rust(workload), *_python(workload, threads)]
+    return [*_rust(workload), *_sbr(workload), *_python(workload, threads)]
 
 
 def _rust(workload: Workload) -> list[Callable[[], Competitor]]:
@@ -98,6 +109,17 @@ def _rust(workload: Workload) -> list[Callable[[], Competitor]]:
         lambda: Peer(workload, "Rust crate wyrm, fast-math", lambda: command("fast"), 0.02),
         lambda: Peer(workload, "Rust crate wyrm, OpenBLAS, fast-math", lambda: command("fast", "blas"), 0.02),
     ]
+
+
+def _sbr(workload: Workload) -> list[Callable[[], Competitor]]:
+    kind = RECOMMENDERS.get(workload.key)
+    if kind is None:
+        return []
+
+    def command() -> list[str]:
+        return [str(cargo_program(_HERE / "sbr")), kind.model, kind.loss, str(kind.length), str(_interactions())]
+
+    return [lambda: Peer(workload, "Rust crate sbr", command)]
 
 
 #: Program, name, workloads, tolerance, packages and options of pip.
@@ -144,6 +166,15 @@ def _files(key: str) -> Path:
     for name, array in arrays.items():
         array.tofile(folder / name)
     return folder
+
+
+@cache
+def _interactions() -> Path:
+    """Users and items in the order of time."""
+    values = interactions()
+    path = Path(_temporary().name) / "interactions"
+    np.stack([values.users, values.items], axis=1).astype(np.int32).tofile(path)
+    return path
 
 
 @cache
