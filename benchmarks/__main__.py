@@ -14,10 +14,11 @@ from benchmarks.entrants import backends, entrants
 from benchmarks.instructions import count_instructions
 from benchmarks.machine import describe
 from benchmarks.measuring import Settings, measure
-from benchmarks.pages import digits, write_pages
+from benchmarks.pages import write_pages
 from benchmarks.results import Entry, Results
 from benchmarks.starting import measure_starts
 from benchmarks.sweeps import SWEEPS, run_sweep
+from benchmarks.tables import digits
 from benchmarks.workloads import WORKLOADS
 
 _ROOT = Path(__file__).parent.parent
@@ -132,7 +133,7 @@ def _show(entries: Sequence[Entry], unit: str) -> None:
     measured = [entry for entry in entries if entry.seconds]
     for entry in measured:
         ratio = digits(entry.ratio(measured[0]))
-        print(f"  {entry.label:45} {digits(entry.microseconds):>10} µs a {unit} {ratio:>10} ×", flush=True)
+        print(f"  {entry.label:45} {digits(entry.microseconds):>10} µs per {unit} {ratio:>10} ×", flush=True)
 
 
 if __name__ == "__main__":

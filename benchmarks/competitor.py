@@ -26,11 +26,14 @@ class Competitor(ABC):
         How many it works on.
     whole_epochs
         Whether each call makes something ready, so that whole epochs are timed even if a turn gets long.
+    peer
+        Whether it is a program by others.
     tolerance
         Relative, of the sum of its first losses: float32 rounds otherwise in another order, and threads meet in another order.
     """
 
     whole_epochs = False
+    peer = False
 
     def __init__(self, workload: Workload, name: str, threads: int = 1) -> None:
         self.workload, self.name, self.threads = workload, name, threads

@@ -1,9 +1,9 @@
 """A table of gigabytes: what memory training on it takes, beyond the table itself, and what a step costs.
 
 The table has rows of 32 numbers and is adopted, not copied. Memory is measured in processes of their own: the most that a
-process had, less what it had before there was the table, after steps on a small table of the same width. As many steps are made as
-it takes to touch every page of the table, so that the optimizer's state is there as a whole, too. The cost of a step is compared
-with C by hand over the very same table.
+process had, less what it had before there was the table, after steps on a small table of the same width. As many steps are
+made as it takes to touch every page of the table, so that the optimizer's state is there as a whole, too. The cost of a step is
+compared with C by hand over the very same table.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def competitors(rows: int, backends: Sequence[str]) -> list[Callable[[], Competi
         rng.random(out=table, dtype=np.float32)
         items = rng.random((data.ITEMS, data.DIMENSION), np.float32)
         users = rng.integers(0, rows, count).astype(np.int32)
-        return data.Factorization(users, rng.integers(0, data.ITEMS, count).astype(np.int32), np.full(count, 8, np.float32), table, items)
+        return data.Factorization(
+            users, rng.integers(0, data.ITEMS, count).astype(np.int32), np.full(count, 8, np.float32), table, items
+        )
 
     @cache
     def first_rows() -> tuple[Array, Array]:

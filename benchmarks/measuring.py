@@ -100,7 +100,7 @@ def measure(
                 try:
                     competitor = make()
                     begun.append(competitor)
-                    entry.name, entry.threads = competitor.name, competitor.threads
+                    entry.name, entry.threads, entry.peer = competitor.name, competitor.threads, competitor.peer
                     entry.sum_of_losses = competitor.first_losses()
                     expected = entry.sum_of_losses if expected is None else expected
                     entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.tolerance)

@@ -30,6 +30,7 @@ class Entry:
     workload: str
     name: str = ""
     threads: int = 1
+    peer: bool = False
     left_out: str = ""
     wrong: bool = False
     sum_of_losses: float | None = None

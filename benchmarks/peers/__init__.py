@@ -43,6 +43,8 @@ class Peer(Competitor):
     ``tolerance``: of the sum of its first losses; wide for approximate functions, endless for what does something near.
     """
 
+    peer = True
+
     def __init__(
         self, workload: Workload, name: str, command: Callable[[], list[str]], tolerance: float = 2e-5, threads: int = 1
     ) -> None:
