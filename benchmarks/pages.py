@@ -29,9 +29,9 @@ _LARGE = """\
 A table that is adopted (`copy=False`), not copied. Memory is the most that the process had while it trained, less what it had
 before there was the table, after steps on a small table of the same width."""
 _STARTS = """\
-Processor time in processes that have just begun, imports aside: until the first example is trained; of W4, until all lengths
-are; of recommenders, until everything is traced and compiled. *The first time*: without anything that a backend keeps on the
-disk."""
+Processor time in processes that have just begun. *The first time*: without what a backend keeps on the disk. Once the backend
+is loaded: until the first example is trained; of W4, until all lengths are; of recommenders, until everything is traced and
+compiled."""
 _RECOMMENDERS = """\
 Recommenders of sequences train on {ratings}, ten epochs a call. *Tracing aside*: without what comes before the first epoch."""
 

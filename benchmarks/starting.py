@@ -1,13 +1,15 @@
 """How long it takes to get going: importing Wyrm, and the first step of each workload, in processes that have just begun.
 
 One process that knows NumPy and the data, and nothing of Wyrm, forks for each figure. What backends keep on the disk goes to a
-folder of its own for each workload, so that the first process finds nothing there, and the next ones what that one has left.
+folder of its own for each workload, where the first process finds only what loading the backend leaves, and the next ones what
+that process has left.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -34,18 +36,18 @@ def measure_starts(keys: Sequence[str], backends: Sequence[str]) -> list[Start]:
 
 def _measure(keys: Sequence[str], backends: Sequence[str]) -> None:
     _prepare(keys)
-    print(json.dumps(vars(Start("", "import", "", [_forked(_import, "") for _ in range(3 * _TIMES)]))))
+    _print(Start("", "import", "", _times(_import, "")))
     for backend in backends:
-        loading = Start(backend, "import", "", [])
-        for key in keys:
-            for way in WAYS:
-                if way == "fit" or key not in _WITHOUT_LOOP:
-                    with tempfile.TemporaryDirectory() as cache:
-                        times = [_forked(_FIRST[way], cache, key, backend) for _ in range(_TIMES)]
-                    print(json.dumps(vars(Start(backend, key, way, times))), flush=True)
-        with tempfile.TemporaryDirectory() as cache:
-            loading.seconds = [_forked(_load, cache, backend) for _ in range(_TIMES)]
-        print(json.dumps(vars(loading)), flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            loaded = os.path.join(folder, "loaded")
+            os.mkdir(loaded)
+            _print(Start(backend, "import", "", _times(_load, loaded, backend)))
+            for key in keys:
+                for way in WAYS:
+                    if way == "fit" or key not in _WITHOUT_LOOP:
+                        cache = os.path.join(folder, f"{key} {way}")
+                        shutil.copytree(loaded, cache)  # what loading leaves is there, and nothing of the workload
+                        _print(Start(backend, key, way, _times(_FIRST[way], cache, key, backend)))
 
 
 def _prepare(keys: Sequence[str]) -> None:
@@ -55,6 +57,14 @@ def _prepare(keys: Sequence[str]) -> None:
             make()
     data.first()
     interactions.interactions()
+
+
+def _print(start: Start) -> None:
+    print(json.dumps(vars(start)), flush=True)
+
+
+def _times(measure: Callable[..., float], cache: str, *arguments: str) -> list[float]:
+    return [_forked(measure, cache, *arguments) for _ in range(_TIMES)]
 
 
 def _forked(measure: Callable[..., float], cache: str, *arguments: str) -> float:

@@ -128,11 +128,11 @@ def starts(results: Results) -> Iterator[str]:
 
 def imports(results: Results) -> Iterator[str]:
     """What importing takes."""
-    yield from _header(["importing", "milliseconds"])
+    yield from _header(["milliseconds", "the first time", "again"])
     for start in results.starts:
         if start.what == "import":
-            name = f"the backend {start.backend}, after `import wyrm`" if start.backend else "`import wyrm`, after NumPy"
-            yield f"| {name} | {digits(start.warm)} |"
+            name = f"loading {start.backend}, after `import wyrm`" if start.backend else "`import wyrm`, after NumPy"
+            yield f"| {name} | {digits(start.cold)} | {digits(start.warm)} |"
 
 
 def sweep(results: Results, key: str) -> Iterator[str]:
