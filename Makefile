@@ -8,10 +8,11 @@ BACKENDS := reference c_simd numba
 RATINGS ?=
 SEED ?= 20260101
 ONLY ?=
+ROWS ?=
 PEERS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test conformance reports bench check format docs clean
+.PHONY: help install demo examples test conformance reports bench bench-pages check format docs clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
@@ -22,6 +23,7 @@ help:
 	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
 	@echo "make bench                the benchmarks and their page, docs/benchmarks.md; ONLY=\"w1 w2\" chooses"
 	@echo "make bench PEERS=1        the same with programs by others, which are installed into out/peers"
+	@echo "make bench-pages          the pages alone, from the results that the benchmarks have left"
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
@@ -67,7 +69,11 @@ reports: install
 		$(BIN)/python -m wyrm_conformance compare $(BACKENDS:%=docs/conformance/%.json); } > docs/conformance/README.md
 
 bench: install
-	@$(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(RATINGS),--ratings "$(abspath $(RATINGS))")
+
+bench-pages: install
+	@$(BIN)/python -m benchmarks --again
 
 check: install
 	@$(BIN)/ruff format --check .

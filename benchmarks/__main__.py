@@ -3,82 +3,137 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import interactions, large_table
 from benchmarks.entrants import backends, entrants
 from benchmarks.instructions import count_instructions
 from benchmarks.machine import describe
 from benchmarks.measuring import Settings, measure
-from benchmarks.report import digits, write_report
+from benchmarks.pages import write_pages
 from benchmarks.results import Entry, Results
+from benchmarks.starting import measure_starts
 from benchmarks.sweeps import SWEEPS, run_sweep
+from benchmarks.tables import digits
 from benchmarks.workloads import WORKLOADS
 
 _ROOT = Path(__file__).parent.parent
 #: What is swept and how is not measured as long as the workloads.
 _SWEEP_ROUNDS = 3
+#: What there is besides workloads, in the order in which it is measured.
+_OTHERS = ("large", "starts", "sweeps", "instructions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; returns the exit status: 1 where a competitor computed something else."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", default="", metavar="'w1 w2'", help="these workloads, or sweeps, or instructions")
+    parser.add_argument("--only", default="", metavar="'w1 w2'", help=f"these workloads, or {', '.join(_OTHERS)}")
     parser.add_argument("--backend", action="append", metavar="NAME", help="only this one; may be repeated")
     parser.add_argument("--peers", action="store_true", help="programs by others, too; they are installed into out/peers")
     parser.add_argument("--rounds", type=int, default=Settings.rounds, help="turns of each competitor (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=Settings.seconds, help="length of a turn (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=large_table.ROWS, help="of the large table (default: %(default)s)")
+    parser.add_argument(
+        "--ratings", metavar="CSV", help="what recommenders of sequences train on: columns user_id, item_id, timestamp"
+    )
     parser.add_argument(
         "--page", type=Path, help="where the page goes (default: docs/benchmarks.md, with --only out/benchmarks.md)"
     )
     parser.add_argument("--again", action="store_true", help="do not measure: make the page anew from the results beside it")
     options = parser.parse_args(arguments)
     chosen = options.only.lower().split()
-    known = [*WORKLOADS, "sweeps", "instructions"]
+    known = [*WORKLOADS, *_OTHERS]
     if unknown := [key for key in chosen if key not in known]:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.ratings:
+        os.environ[interactions.VARIABLE] = options.ratings
     page = options.page or _ROOT / ("out" if chosen else "docs") / "benchmarks.md"
     saved = page.with_suffix("") / "results.json"
     if options.again:
         results = Results.load(saved)
     else:
-        results = run(chosen or known, options.backend or backends(), Settings(options.rounds, options.seconds), options.peers)
+        settings = Settings(options.rounds, options.seconds)
+        results = run(chosen or known, options.backend or backends(), settings, options.peers, options.rows)
         results.save(saved)
-    write_report(results, page)
+    write_pages(results, page)
     print(f"Results: {saved}\nPage: {page}")
     return int(results.wrong)
 
 
-def run(chosen: Sequence[str], names: Sequence[str], settings: Settings, with_peers: bool = False) -> Results:
-    """Measure what is chosen, and say how it goes."""
-    results = Results(describe(names), vars(settings))
-    for workload in (WORKLOADS[key] for key in WORKLOADS if key in chosen):
-        print(f"{workload.key.upper()}: {workload.title}", flush=True)
+def run(
+    chosen: Sequence[str],
+    names: Sequence[str],
+    settings: Settings,
+    with_peers: bool = False,
+    rows: int = large_table.ROWS,
+) -> Results:
+    """Measure what is chosen, and say how it goes; what fails is noted, and does not end the others' run."""
+    results = Results(describe(names), {**vars(settings), "ratings": bool(os.environ.get(interactions.VARIABLE))})
+    native = [name for name in names if name != "reference"]
+    workloads = [key for key in WORKLOADS if key in chosen]
+    began = time.perf_counter()
+
+    def stage(title: str, work: Callable[[], object]) -> None:
+        print(title, flush=True)
+        try:
+            work()
+        except Exception as error:
+            results.failures.append(f"{title}: {error}")
+            print(f"  left out: {error}", flush=True)
+        results.settings["took"] = time.perf_counter() - began
+
+    def run_workload(key: str) -> None:
+        workload = WORKLOADS[key]
         entries = measure(workload, entrants(workload, names, with_peers), settings, print)
         results.entries += entries
-        _show([entry for entry in entries if entry.seconds], workload.unit)
-    for sweep in SWEEPS if "sweeps" in chosen else ():
-        print(sweep.title, flush=True)
+        _show(entries, workload.unit)
+
+    def run_large() -> None:
+        results.memory += large_table.measure_memory(rows, native)
+        for one in results.memory:
+            print(f"  {one.backend}, {one.optimizer}, threads: {one.threads}: {one.ratio:.3f} × the table")
+        large = large_table.workload(rows)
+        entries = measure(large, large_table.competitors(rows, native), settings, print)
+        results.entries += entries
+        _show(entries, large.unit)
+
+    def run_starts() -> None:
+        results.starts += measure_starts(workloads or list(WORKLOADS), native)
+        for start in results.starts:
+            print(f"  {start.backend} {start.what} {start.way}: {digits(start.cold)} ms, then {digits(start.warm)}")
+
+    def run_sweeps() -> None:
         fewer = Settings(min(settings.rounds, _SWEEP_ROUNDS), settings.seconds)
-        results.points += run_sweep(sweep, [name for name in names if name != "reference"], fewer, print)
-    if "instructions" in chosen:
-        print("Instructions", flush=True)
-        results.instructions, reason = count_instructions(
-            [key for key in WORKLOADS if key in chosen or chosen == ["instructions"]]
-        )
+        for sweep in SWEEPS:
+            print(f"  {sweep.title}", flush=True)
+            results.points += run_sweep(sweep, native, fewer, print)
+
+    def run_instructions() -> None:
+        results.instructions, reason = count_instructions(workloads or list(WORKLOADS))
         print(*(f"  {one.workload.upper()}: {one.count:,.1f}" for one in results.instructions), sep="\n")
         if reason:
+            results.failures.append(f"Instructions: {reason}")
             print(f"  left out: {reason}")
+
+    for key in workloads:
+        stage(f"{key.upper()}: {WORKLOADS[key].title}", lambda key=key: run_workload(key))
+    others = {"large": ("A large table", run_large), "starts": ("Starting", run_starts)}
+    others |= {"sweeps": ("By size", run_sweeps), "instructions": ("Instructions", run_instructions)}
+    for key in _OTHERS:
+        if key in chosen:
+            stage(*others[key])
     return results
 
 
 def _show(entries: Sequence[Entry], unit: str) -> None:
-    for entry in entries:
-        print(
-            f"  {entry.label:45} {digits(entry.microseconds):>10} µs a {unit} {digits(entry.ratio(entries[0])):>10} ×",
-            flush=True,
-        )
+    measured = [entry for entry in entries if entry.seconds]
+    for entry in measured:
+        ratio = digits(entry.ratio(measured[0]))
+        print(f"  {entry.label:45} {digits(entry.microseconds):>10} µs per {unit} {ratio:>10} ×", flush=True)
 
 
 if __name__ == "__main__":

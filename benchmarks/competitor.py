@@ -26,11 +26,14 @@ class Competitor(ABC):
         How many it works on.
     whole_epochs
         Whether each call makes something ready, so that whole epochs are timed even if a turn gets long.
+    peer
+        Whether it is a program by others.
     tolerance
         Relative, of the sum of its first losses: float32 rounds otherwise in another order, and threads meet in another order.
     """
 
     whole_epochs = False
+    peer = False
 
     def __init__(self, workload: Workload, name: str, threads: int = 1) -> None:
         self.workload, self.name, self.threads = workload, name, threads
@@ -48,6 +51,11 @@ class Competitor(ABC):
     @abstractmethod
     def run(self, start: int, stop: int) -> None:
         """Train on the examples from ``start`` to ``stop``."""
+
+    def repeat(self, times: int) -> None:
+        """Train on all examples, so many times over."""
+        for _ in range(times):
+            self.run(0, self.workload.epoch)
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Let go of what is held."""

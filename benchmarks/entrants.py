@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 import wyrm
-from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops, peers
+from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops, peers, recommenders
 from benchmarks.competitor import Competitor
 from benchmarks.workloads import Workload
 
@@ -26,6 +26,9 @@ def thread_counts() -> list[int]:
 
 def entrants(workload: Workload, names: Sequence[str], with_peers: bool = False) -> list[Callable[[], Competitor]]:
     """Makers of the competitors; the others are compared to the first one."""
+    if workload.key in recommenders.RECOMMENDERS:  # compared to the original, where it takes part
+        originals = peers.competitors(workload, [1]) if with_peers else []
+        return [*originals, *recommenders.competitors(workload, names)]
     return [
         *numpy_loops.competitors(workload),
         *c_loops.competitors(workload, thread_counts()),

@@ -11,7 +11,7 @@ from benchmarks.competitor import Competitor
 from benchmarks.models import LSTM, MODELS, Model, part
 from benchmarks.workloads import Workload
 
-__all__ = ["Driven", "Rebuilt", "competitors"]
+__all__ = ["Driven", "Rebuilt", "competitors", "first_step"]
 
 
 class Driven(Competitor):
@@ -57,6 +57,14 @@ class Driven(Competitor):
             loss.forward()
             loss.backward(1.0)
             optimizer.step()
+
+
+def first_step(model: Model, backend: str) -> None:
+    """On the first example."""
+    _set_all(model, 0)
+    model.loss.forward(backend=backend)
+    model.loss.backward(1.0)
+    model.optimizer.step()
 
 
 class Rebuilt(Competitor):

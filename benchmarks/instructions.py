@@ -39,7 +39,7 @@ def count_instructions(keys: Sequence[str]) -> tuple[list[Instructions], str]:
         variant = wyrm.get_backend(_BACKEND).declaration.variants[_VARIANT]
     except wyrm.WyrmError as error:
         return [], str(error)
-    chosen = [key for key in keys if not WORKLOADS[key].threads]
+    chosen = [key for key in keys if key in MODELS and not WORKLOADS[key].threads]
     with tempfile.TemporaryDirectory() as folder:
         command = [valgrind, "--tool=callgrind", f"--callgrind-out-file={folder}/%p", sys.executable, "-m", __name__, *chosen]
         environment = {**os.environ, **variant, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}

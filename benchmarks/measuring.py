@@ -42,6 +42,7 @@ class _Turn:
     def __init__(self, competitor: Competitor, seconds: float) -> None:
         self.competitor, self.position = competitor, 0
         epoch = competitor.workload.epoch
+        seconds *= competitor.workload.longer
         enough = seconds * (_ENOUGH_OF_CALLS if competitor.whole_epochs else _ENOUGH)
         self._run(1)  # whatever is made ready at the first time
         count, took = 1, min(self._run(1), self._run(1))
@@ -60,8 +61,10 @@ class _Turn:
             self.position = 0
         begin, clock = self.position, competitor.clock
         started = clock()
-        for _ in range(max(1, count // epoch)):
-            competitor.run(begin, begin + min(count, epoch))
+        if count >= epoch:
+            competitor.repeat(count // epoch)
+        else:
+            competitor.run(begin, begin + count)
         took = clock() - started
         self.position = (begin + min(count, epoch)) % epoch
         return max(took, 1e-9)
@@ -84,6 +87,7 @@ def measure(
 ) -> list[Entry]:
     """Check that all competitors compute the same, then let each have its turn, in rounds."""
     turns: list[tuple[_Turn, Entry]] = []
+    begun: list[Competitor] = []
     entries: list[Entry] = []
     expected = workload.checksum
     gc.collect()
@@ -95,20 +99,32 @@ def measure(
                 entries.append(entry)
                 try:
                     competitor = make()
-                    entry.name, entry.threads = competitor.name, competitor.threads
+                    begun.append(competitor)
+                    entry.name, entry.threads, entry.peer = competitor.name, competitor.threads, competitor.peer
                     entry.sum_of_losses = competitor.first_losses()
                     expected = entry.sum_of_losses if expected is None else expected
                     entry.wrong = not agrees(entry.sum_of_losses, expected, competitor.tolerance)
                     if entry.wrong:
                         raise NotHereError(f"its first losses sum to {entry.sum_of_losses:.6g}, not {expected:.6g}")
                     turns.append((_Turn(competitor, settings.seconds), entry))
-                except NotHereError as reason:
-                    entry.left_out = str(reason)
-                    say(f"  {entry.name}: left out: {reason}")
-            for _ in range(settings.rounds):
+                except Exception as reason:  # one that fails does not end the others' run
+                    _leave_out(entry, reason, say)
+            for _ in range(min(settings.rounds, workload.rounds)):
                 for turn, entry in turns:
-                    entry.seconds.append(turn.take())
+                    try:
+                        if not entry.left_out:
+                            entry.seconds.append(turn.take())
+                    except Exception as reason:
+                        _leave_out(entry, reason, say)
         finally:
-            for turn, _ in turns:
-                turn.competitor.close()
+            for competitor in begun:
+                competitor.close()
     return entries
+
+
+def _leave_out(entry: Entry, reason: Exception, say: Callable[[str], Any]) -> None:
+    name = f"{entry.label}: " if entry.name and not str(reason).startswith(entry.name) else ""
+    what = "" if isinstance(reason, NotHereError) else f"{type(reason).__name__}: "
+    entry.left_out = f"{name}{what}{reason}"
+    entry.seconds.clear()
+    say(f"  left out: {entry.left_out}")

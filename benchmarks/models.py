@@ -14,7 +14,7 @@ from benchmarks import data
 from wyrm import nn
 from wyrm.optim import FTRL, SGD, Optimizer
 
-__all__ = ["LSTM", "MODELS", "Model", "chain", "factorization", "lstm", "part", "skip_gram"]
+__all__ = ["LSTM", "MODELS", "Model", "chain", "factorization", "lstm", "part", "perceptron", "skip_gram"]
 
 Array = npt.NDArray[Any]
 
@@ -139,16 +139,21 @@ def _clicks() -> Model:
     return Model(loss, optimizer, {features: wyrm.Bags(values.values, values.offsets), clicked: values.clicked})
 
 
-def _perceptron() -> Model:
+def perceptron(rows: int = 256) -> Model:
+    """Over batches of so many examples, of those of W8."""
     values = data.batches()
-    rows, width = values.x.shape[1:]
+    width = values.x.shape[-1]
     x, y = wyrm.InputNode((rows, width)), wyrm.InputNode((rows, 1))
     hidden_weights, hidden_biases, output_weights, output_biases = map(
         wyrm.ParameterNode, (values.hidden_weights, values.hidden_biases, values.output_weights, values.output_biases)
     )
     hidden = (x.dot(hidden_weights) + hidden_biases).relu()
     loss = (hidden.dot(output_weights) + output_biases - y).square().mean()
-    return Model(loss, SGD(0.05, loss.parameters()), {x: values.x, y: values.y})
+    return Model(
+        loss,
+        SGD(0.05 * rows / 256, loss.parameters()),
+        {x: values.x.reshape(-1, rows, width), y: values.y.reshape(-1, rows, 1)},
+    )
 
 
 #: By workload: makes the model anew.
@@ -161,5 +166,5 @@ MODELS: dict[str, Callable[[], Model]] = {
     "w5-large": lambda: factorization(data.large_factorization()),
     "w6": skip_gram,
     "w7": _clicks,
-    "w8": _perceptron,
+    "w8": perceptron,
 }

@@ -78,7 +78,7 @@ def draw_sweeps(results: Results, path: Path) -> bool:
             own = sorted((point.at, point.entry.microseconds) for point in points if point.entry.label == name)
             style = "--" if "Python" in name else "-"
             axis.plot(*zip(*own, strict=True), style, marker="o", label=name, color=_color(name))
-        axis.set(title=sweep.title, xlabel=sweep.axis, ylabel=f"µs a {sweep.unit}", xscale="log", yscale="log")
+        axis.set(title=sweep.title, xlabel=sweep.axis, ylabel=f"µs per {sweep.unit}", xscale="log", yscale="log")
         axis.title.set_fontsize(9)
         axis.legend(fontsize=7)
     _save(figure, path)

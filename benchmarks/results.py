@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["Entry", "Instructions", "Point", "Results"]
+__all__ = ["Entry", "Instructions", "Memory", "Point", "Results", "Start"]
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Entry:
     workload: str
     name: str = ""
     threads: int = 1
+    peer: bool = False
     left_out: str = ""
     wrong: bool = False
     sum_of_losses: float | None = None
@@ -75,14 +76,77 @@ class Instructions:
 
 
 @dataclass
+class Start:
+    """What it takes a process that has just begun to get something done for the first time.
+
+    Attributes
+    ----------
+    what
+        A workload, or ``import``.
+    way
+        ``fit`` or ``from Python``.
+    seconds
+        In each process: in the first one without anything on the disk that a backend keeps there, then with it.
+    """
+
+    backend: str
+    what: str
+    way: str
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def cold(self) -> float:
+        """With an empty cache on the disk, in milliseconds."""
+        return 1e3 * self.seconds[0]
+
+    @property
+    def warm(self) -> float:
+        """With what the first process left on the disk: the median, in milliseconds."""
+        return 1e3 * median(self.seconds[1:] or self.seconds)
+
+
+@dataclass
+class Memory:
+    """What training on a large table takes.
+
+    Attributes
+    ----------
+    table
+        The table's size, in bytes.
+    growth
+        The most memory that the process had, less what it had before there was the table.
+    """
+
+    backend: str
+    optimizer: str
+    threads: int
+    table: int
+    growth: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times the table's size it takes."""
+        return self.growth / self.table
+
+
+@dataclass
 class Results:
-    """One run of the benchmark."""
+    """One run of the benchmark.
+
+    Attributes
+    ----------
+    failures
+        What could not be measured at all, and why.
+    """
 
     machine: dict[str, Any]
     settings: dict[str, Any]
     entries: list[Entry] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     instructions: list[Instructions] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def of(self, workload: str) -> list[Entry]:
         """The entries of a workload that were measured; the one that others are compared to first."""
@@ -104,5 +168,6 @@ class Results:
         found = json.loads(path.read_text(encoding="utf-8"))
         found["entries"] = [Entry(**entry) for entry in found["entries"]]
         found["points"] = [Point(p["sweep"], p["at"], Entry(**p["entry"])) for p in found["points"]]
-        found["instructions"] = [Instructions(**i) for i in found["instructions"]]
+        for key, kind in (("instructions", Instructions), ("starts", Start), ("memory", Memory)):
+            found[key] = [kind(**values) for values in found[key]]
         return cls(**found)

@@ -1,4 +1,4 @@
-"""Sweeps: what a step costs by the size of a table, by the length of a sequence and by the size of a graph."""
+"""Sweeps: what a step costs by the size of a table, the length of a sequence, the size of a graph and the examples in it."""
 
 from __future__ import annotations
 
@@ -75,11 +75,21 @@ def _graphs(nodes: int, backends: Sequence[str]) -> tuple[Workload, Makers]:
     ]
 
 
+def _rows(rows: int, backends: Sequence[str]) -> tuple[Workload, Makers]:
+    total = data.batches().y.size
+    workload = Workload("rows", f"perceptron, {rows} examples a step", "example", total // rows, 20, examples=rows)
+    return workload, [
+        *(lambda b=b: Fit(workload, b, lambda: models.perceptron(rows)) for b in backends),
+        *(lambda b=b: Driven(workload, b, lambda: models.perceptron(rows)) for b in backends),
+    ]
+
+
 #: In the order of the report.
 SWEEPS = (
     Sweep("table", "Size of a table: factorization, rows of 32", "rows", "step", (10**3, 10**4, 10**5, 10**6), _tables),
     Sweep("length", "Length of the sequences: LSTM", "tokens", "step", (2, 5, 10, 20), _lengths),
     Sweep("graph", "Size of the graph: additions and products of numbers", "nodes", "step", (1, 10, 100, 1000), _graphs),
+    Sweep("rows", "Examples in a step: perceptron 64 → 64 → 1", "examples in a step", "example", (1, 4, 16, 64, 256), _rows),
 )
 
 

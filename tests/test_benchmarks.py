@@ -12,8 +12,9 @@ from benchmarks.__main__ import main, run
 from benchmarks.by_hand import ByHand
 from benchmarks.instructions import own_cost
 from benchmarks.measuring import Settings, agrees, measure
-from benchmarks.report import digits, write_report
+from benchmarks.pages import write_pages
 from benchmarks.results import Entry, Results
+from benchmarks.tables import digits
 from benchmarks.workloads import WORKLOADS
 
 TINY = Settings(rounds=2, seconds=0.002)
@@ -56,7 +57,7 @@ def test_results_survive_as_json_and_make_a_page(results, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["machine"]["cores"] >= 1
     again = Results.load(tmp_path / "results.json")
     assert again == results
-    write_report(again, tmp_path / "page.md")
+    write_pages(again, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert results.machine["processor"] in text
     assert "## W1: linear regression" in text and "reference, fit" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -16,7 +17,9 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.competitor import Competitor, NotHereError
+from benchmarks.interactions import interactions
 from benchmarks.peers.environments import cargo_program, python_with
+from benchmarks.recommenders import RECOMMENDERS
 from benchmarks.workloads import Workload
 
 __all__ = ["Peer", "competitors"]
@@ -30,20 +33,30 @@ _ONE_THREAD = {
 }
 
 
+#: Seconds after which a program that does not answer is ended.
+_LONGEST = 120.0
+
+
 class Peer(Competitor):
     """A program that obeys :mod:`benchmarks.peers.protocol`; ``command`` makes its environment and says how it is called.
 
     ``tolerance``: of the sum of its first losses; wide for approximate functions, endless for what does something near.
     """
 
+    peer = True
+
     def __init__(
         self, workload: Workload, name: str, command: Callable[[], list[str]], tolerance: float = 2e-5, threads: int = 1
     ) -> None:
         super().__init__(workload, name, threads)
         self.tolerance = tolerance
+        try:
+            called = command()
+        except NotHereError as reason:
+            raise NotHereError(f"{name}: {reason}") from None
         environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": str(_HERE.parent.parent)}
         self._process = subprocess.Popen(
-            command(), env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            called, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     @property
@@ -66,20 +79,24 @@ class Peer(Competitor):
 
     def _ask(self, line: str) -> str:
         process = self._process
+        too_long = threading.Timer(_LONGEST, process.kill)
+        too_long.start()
         try:
             print(line, file=process.stdin, flush=True)
             answer = process.stdout.readline().strip() if process.stdout else ""
         except BrokenPipeError:
             answer = ""
+        finally:
+            too_long.cancel()
         if not answer:
             _, errors = process.communicate()
-            raise NotHereError(f"its program ended: {' '.join(errors.strip().splitlines()[-2:])}")
+            raise NotHereError(f"{self.name}: its program ended: {' '.join(errors.strip().splitlines()[-2:])}")
         return answer
 
 
 def competitors(workload: Workload, threads: Sequence[int]) -> list[Callable[[], Competitor]]:
     """Makers of what takes part in a workload."""
-    return [*_rust(workload), *_python(workload, threads)]
+    return [*_rust(workload), *_sbr(workload), *_python(workload, threads)]
 
 
 def _rust(workload: Workload) -> list[Callable[[], Competitor]]:
@@ -94,6 +111,17 @@ def _rust(workload: Workload) -> list[Callable[[], Competitor]]:
         lambda: Peer(workload, "Rust crate wyrm, fast-math", lambda: command("fast"), 0.02),
         lambda: Peer(workload, "Rust crate wyrm, OpenBLAS, fast-math", lambda: command("fast", "blas"), 0.02),
     ]
+
+
+def _sbr(workload: Workload) -> list[Callable[[], Competitor]]:
+    kind = RECOMMENDERS.get(workload.key)
+    if kind is None:
+        return []
+
+    def command() -> list[str]:
+        return [str(cargo_program(_HERE / "sbr")), kind.model, kind.loss, str(kind.length), str(_interactions())]
+
+    return [lambda: Peer(workload, "Rust crate sbr", command)]
 
 
 #: Program, name, workloads, tolerance, packages and options of pip.
@@ -140,6 +168,15 @@ def _files(key: str) -> Path:
     for name, array in arrays.items():
         array.tofile(folder / name)
     return folder
+
+
+@cache
+def _interactions() -> Path:
+    """Users and items in the order of time."""
+    values = interactions()
+    path = Path(_temporary().name) / "interactions"
+    np.stack([values.users, values.items], axis=1).astype(np.int32).tofile(path)
+    return path
 
 
 @cache

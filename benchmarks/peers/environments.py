@@ -15,6 +15,8 @@ from benchmarks.competitor import NotHereError
 __all__ = ["cargo_program", "python_with"]
 
 _ROOT = Path(__file__).parent.parent.parent
+#: Seconds that making one may take.
+_LONGEST = 900.0
 _FOLDER = _ROOT / "out" / "peers"
 
 
@@ -47,7 +49,10 @@ def cargo_program(project: Path, *features: str) -> Path:
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=_ROOT)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=_ROOT, timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        raise NotHereError(f"it cannot be made in {_LONGEST:g} s") from None
     if done.returncode:
-        last = [line for line in done.stderr.strip().splitlines() if line.strip()][-3:]
-        raise NotHereError(f"{' '.join(command[:4])} … failed: {' '.join(last)}")
+        errors = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
+        raise NotHereError(f"it cannot be made: {(errors or ['no reason given'])[0]}")

@@ -15,8 +15,8 @@ from benchmarks import data
 from benchmarks.peers.protocol import Model, serve
 
 _Workload = tuple[Callable[[Any, Any], Any], float, Any, tuple[Any, ...]]
-#: Examples in one call, so that few lengths are compiled.
-_CHUNK = 1000
+#: How many examples a call may take: each length is compiled once, when the model is made.
+_LENGTHS = (1000, 100, 10, 1)
 
 
 def _regression() -> _Workload:
@@ -80,14 +80,23 @@ class Scan(Model):
             value, move = gradient(parameters, example)
             return jax.tree.map(lambda p, m: p - rate * m, parameters, move), value
 
-        self.epoch = jax.jit(lambda parameters, examples: jax.lax.scan(step, parameters, examples), donate_argnums=0)
+        scan = jax.jit(lambda parameters, examples: jax.lax.scan(step, parameters, examples), donate_argnums=0)
+        self.epochs = {
+            length: scan.lower(self.parameters, self._part(0, length)).compile()
+            for length in _LENGTHS
+            if length <= len(self.examples[0])
+        }
+
+    def _part(self, start: int, stop: int) -> tuple[Any, ...]:
+        return tuple(values[start:stop] for values in self.examples)
 
     def run(self, start: int, stop: int) -> float:
         total = 0.0
-        for begin in range(start, stop, _CHUNK):
-            part = tuple(values[begin : min(begin + _CHUNK, stop)] for values in self.examples)
-            self.parameters, losses = self.epoch(self.parameters, part)
+        while start < stop:
+            length = next(n for n in self.epochs if n <= stop - start)
+            self.parameters, losses = self.epochs[length](self.parameters, self._part(start, start + length))
             total += float(losses.sum())
+            start += length
         return total
 
 
