@@ -88,7 +88,8 @@ def places(path: Path, text: str) -> list[tuple[int, int]]:
     """Where a source has tokens that can be changed, comments, strings and directives left out."""
     in_c = path.suffix != ".py"
     comments = r"//[^\n]*|/\*.*?\*/|^#[^\n]*" if in_c else r'"""(?:.|\n)*?"""|#[^\n]*|^(?:from|import|def|@)[^\n]*'
-    for pattern in (comments, r'"[^"\n]*"'):
+    lengths = r"^ *(?:static |const )*\w+ \**\w+(?:\[\w+\])+"  # of arrays where they are declared; longer ones do no harm
+    for pattern in (comments, r'"[^"\n]*"', *([lengths] if in_c else [])):
         text = re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match.group()), text, flags=re.MULTILINE)
     return [match.span() for match in TOKEN.finditer(text)]
 
@@ -137,7 +138,7 @@ class CBackend:
 
     def _compile(self, file: Path, name: str, options: list[str]) -> Path | None:
         target = self.folder / f"{name}.o"
-        common = ["-std=gnu11", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-DWYRM_X86", f"-I{self.csrc}"]
+        common = ["-std=gnu11", "-O0", "-fPIC", "-fvisibility=hidden", "-w", "-DWYRM_X86", f"-I{self.csrc}"]
         command = ["cc", *common, *options, "-c", str(file), "-o", str(target)]
         return target if subprocess.run(command, capture_output=True, check=False).returncode == 0 else None
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from wyrm import kernel_steps
+from wyrm.frontend import storage
 from wyrm.kernel_steps import Steps
+from wyrm.memory import aligned
 from wyrm.program import Rule
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
@@ -102,3 +104,10 @@ def _largest(self: Any, instruction: Any) -> Any:
 
 
 patch_fault("clipping by the largest element, not by the norm", "optimizers/sgd, clipped", target=Steps, _square_sum=_largest)
+patch_fault(
+    "what optimizers keep begins from 0, whatever is asked for",
+    "optimizers/adagrad, from 1",
+    "optimizers/unseen rule",
+    target=storage,
+    aligned=lambda shape, dtype, fill=0: aligned(shape, dtype, 0),
+)
