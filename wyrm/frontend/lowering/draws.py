@@ -7,7 +7,7 @@ are caught up with right behind the draw, in its body if they are read there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from wyrm.errors import OptionError, OutOfRangeError
@@ -37,7 +37,11 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
     effects = [value for value in values if value.kernel.startswith("catch_up")]
     if not effects and all(k.draws[draw] is None for draw in draws):
         return list(values)
-    behind = {draw: [effect for effect in effects if draw in effect.operands] for draw in draws}
+    behind: dict[Value, list[Value]] = {draw: [] for draw in draws}
+    for effect in effects:
+        for operand in effect.operands:
+            if operand in behind:
+                behind[operand].append(effect)
     home = _find_bodies(k, values, behind)
 
     def needs(value: Value) -> list[Value]:
@@ -47,7 +51,7 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
 
     order: list[Value] = []
     done: set[Value] = set()
-    first = [effect for effect in effects if not any(effect in others for others in behind.values())]
+    first = [effect for effect in effects if behind.keys().isdisjoint(effect.operands)]
     for value in operands_first([*first, *(home.get(value, value) for value in values)], needs, done):
         done.add(value)
         if value.kernel:
@@ -60,21 +64,20 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
 def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[Value]]) -> dict[Value, Value]:
     """Note each draw's body in it; returns the draw in which each value is computed, for those of which that is so."""
     home: dict[Value, Value] = {}
-    needed: dict[Value, set[Value]] = {}
     readers: dict[Value, list[Value]] = {}
+    position = {value: n for n, value in enumerate(values)}
     for value in values:
         for operand in value.read:
             readers.setdefault(operand, []).append(value)
     for draw, effects in behind.items():
         until = k.draws[draw]
-        needed[draw] = set() if until is None else _needed(values, until)
-        body = needed[draw] & _dependent(readers, draw)
+        body = set() if until is None else _between(_dependent(readers, draw), until)
         read = {operand for value in body for operand in value.operands}
         body.update(effect for effect in effects if effect.onto in read)
-        draw.body = tuple(value for value in values if value in body)
+        draw.body = tuple(sorted(body, key=position.__getitem__))
         home |= dict.fromkeys((draw, k.rank(draw), *draw.body), draw)
     try:
-        TopologicalSorter({draw: {home[v] for v in needed[draw] if v in home} - {draw} for draw in behind}).prepare()
+        TopologicalSorter(_needed_draws(k, values, behind)).prepare()
     except CycleError:
         raise OptionError(
             "redraw: two samples are each drawn until a node is positive that depends on the other; let one of the nodes be "
@@ -86,13 +89,26 @@ def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[V
     return home
 
 
-def _needed(values: Sequence[Value], until: Value) -> set[Value]:
-    """The values that one needs, itself included."""
-    needed = {until}
-    for value in reversed(values):
-        if value in needed:
-            needed.update(value.read)
-    return needed
+def _needed_draws(k: Emitter, values: Sequence[Value], draws: Iterable[Value]) -> dict[Value, list[Value]]:
+    """For each draw the others that what ends it depends on."""
+    own = {draw: 1 << n for n, draw in enumerate(draws)}  # sets of draws, as bits
+    needed = {value: bit for draw, bit in own.items() for value in (draw, k.rank(draw))}
+    for value in values:
+        for operand in value.read:
+            needed[value] = needed.get(value, 0) | needed.get(operand, 0)
+    ends = {draw: needed.get(until, 0) for draw in own if (until := k.draws[draw]) is not None}
+    return {draw: [other for other, bit in own.items() if bits & bit and other is not draw] for draw, bits in ends.items()}
+
+
+def _between(dependent: set[Value], until: Value) -> set[Value]:
+    """Of the calls that depend on a draw, those that a value needs, itself included."""
+    waiting = [until] if until in dependent else []
+    found = set(waiting)
+    while waiting:
+        new = [value for value in waiting.pop().read if value in dependent and value not in found]
+        found.update(new)
+        waiting += new
+    return found
 
 
 def _dependent(readers: dict[Value, list[Value]], draw: Value) -> set[Value]:

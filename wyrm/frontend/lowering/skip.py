@@ -6,7 +6,9 @@ rule moves what has a gradient of zero, the rest of the step may be left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import and_, or_
 
 from wyrm.frontend.lowering.emitter import Emitter, Value
 from wyrm.frontend.lowering.instructions import EFFECTS
@@ -34,41 +36,45 @@ def skippable(k: Emitter, rest: Sequence[Value]) -> Value | None:
     rest
         The calls of the backward pass and of the updates.
     """
-    ends = [until for until in k.draws.values() if until is not None]
-    return next((until for until in ends if _changes_nothing(until, rest)), None)
+    ends = {until: 1 << n for n, until in enumerate(dict.fromkeys(u for u in k.draws.values() if u is not None))}
+    found = _changing_nothing(ends, rest) if ends else 0
+    return next((until for until, bit in ends.items() if found & bit), None)
 
 
-def _changes_nothing(until: Value, rest: Sequence[Value]) -> bool:
-    """Whether these calls leave parameters and states as they are where ``until`` is not positive."""
-    zeros: set[Value] = set()
-    added: dict[tuple[object, ...], bool] = {}  # to the lists of gradients: whether all of it is zero
+def _changing_nothing(ends: Mapping[Value, int], rest: Sequence[Value]) -> int:
+    """At which ends, as bits, these calls leave parameters and states as they are where that end is not positive."""
+    everywhere = (1 << len(ends)) - 1
+    zeros: dict[Value, int] = {}  # the ends at which a value is zero
+    added: dict[tuple[object, ...], int] = {}  # to the lists of gradients: those at which all of it is zero
 
-    def is_zero(value: Value) -> bool:
-        return value in zeros or value.place == ("literal", 0.0)
+    def zero(value: Value) -> int:
+        return everywhere if value.place == ("literal", 0.0) else zeros.get(value, 0)
 
-    def comes_to_zero(value: Value) -> bool:
+    def comes_to_zero(value: Value) -> int:
         name, operands = value.kernel, value.operands
         if name == "greater":
-            return _seen_through(operands[0]) is until and is_zero(operands[1])
+            return ends.get(_seen_through(operands[0]), 0) & zero(operands[1])
         if name == "select":
-            return is_zero(operands[2]) and (is_zero(operands[0]) or is_zero(operands[1]))
+            return zero(operands[2]) & (zero(operands[0]) | zero(operands[1]))
         if name in _MOVES:
-            return is_zero(operands[_MOVES[name]])
-        return any(map(is_zero, operands)) if name in _PRODUCTS else name in _SUMS and all(map(is_zero, operands))
+            return zero(operands[_MOVES[name]])
+        if name in _PRODUCTS:
+            return reduce(or_, map(zero, operands))
+        return reduce(and_, map(zero, operands)) if name in _SUMS else 0
 
+    found = everywhere
     for value in rest:
         if value.kernel in ("accumulate_rows", "accumulate_bag"):
             assert value.onto is not None
-            added[value.onto.place] = is_zero(value.operands[1]) and added.get(value.onto.place, True)
+            added[value.onto.place] = zero(value.operands[1]) & added.get(value.onto.place, everywhere)
         elif value.kernel in _UPDATES:
             gradient = value.operands[_UPDATES[value.kernel]]
-            if not (is_zero(gradient) or added.get(gradient.place)) or not _keeps(value.attributes["rule"]):
-                return False
+            found &= zero(gradient) | added.get(gradient.place, 0) if _keeps(value.attributes["rule"]) else 0
         elif value.kernel in EFFECTS or value.place:
-            return False
-        elif comes_to_zero(value) and (value.onto is None or is_zero(value.onto)):
-            zeros.add(value)
-    return True
+            return 0
+        else:
+            zeros[value] = comes_to_zero(value) & (everywhere if value.onto is None else zero(value.onto))
+    return found
 
 
 def _seen_through(value: Value) -> Value:
