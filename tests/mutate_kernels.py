@@ -163,7 +163,7 @@ class CBackend:
 
 
 class NumbaBackend:
-    """A copy of the package, with an empty cache of compiled code."""
+    """A copy of the package, with an empty cache of compiled code for each mutant."""
 
     name, package = "numba", "wyrm_numba"
 
@@ -171,15 +171,18 @@ class NumbaBackend:
         import numba  # noqa: F401 - so that no mutant has to load it
 
         self.folder = folder
-        source = ROOT / "backends" / "numba_backend" / "wyrm_numba"
-        shutil.copytree(source, folder / "wyrm_numba", ignore=shutil.ignore_patterns("__pycache__"))
-        self.sources = [path for path in sorted((source / "kernels").glob("*.py")) if path.name != "__init__.py"]
+        self.source = ROOT / "backends" / "numba_backend" / "wyrm_numba"
+        shutil.copytree(self.source, folder / "wyrm_numba", ignore=shutil.ignore_patterns("__pycache__"))
+        beside = [self.source / f"{name}.py" for name in ("arithmetic", "tiles", "vectors")]  # what kernels are made of
+        kernels = [path for path in sorted((self.source / "kernels").glob("*.py")) if path.name != "__init__.py"]
+        self.sources = [*kernels, *(path for path in beside if path.exists())]
         self.environment = {"WYRM_NUMBA_CACHE": str(folder / "cache")}
 
     def build(self, path: Path, text: str) -> bool:
         """Put another source in the place of one; whether Python can read it."""
         for other in self.sources:
-            (self.folder / "wyrm_numba" / "kernels" / other.name).write_text(text if other == path else other.read_text())
+            place = self.folder / "wyrm_numba" / other.relative_to(self.source)
+            place.write_text(text if other == path else other.read_text())
         shutil.rmtree(self.folder / "cache", ignore_errors=True)
         try:
             compile(text, str(path), "exec")

@@ -44,6 +44,8 @@ def test_every_fault_is_killed_and_every_check_kills():
         if outcome.fault:
             killed[outcome.fault] = outcome.failed
             assert outcome.failed == FAULTS[outcome.fault].checks, outcome
+            mistakes = ("AttributeError", "IndexError", "KeyError", "NameError", "TypeError")
+            assert not outcome.message.startswith(mistakes), f"a mistake of the fault's own: {outcome}"
         else:
             assert not outcome.failed, outcome
     assert len(killed) == len(FAULTS) >= 60

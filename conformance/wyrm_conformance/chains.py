@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wyrm.memory import Leaves, Memory
-from wyrm.program import Buffer, Chain, Instruction, Program, Shape, Slot
+from wyrm.memory import Leaves, Memory, Source
+from wyrm.program import Buffer, Chain, InputSlot, Instruction, Program, Shape, Slot
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.formulas import BOUNDS, ELEMENTWISE, WIDE
 from wyrm_conformance.kernels import SIZES, arguments, matrix, poison
@@ -23,6 +23,8 @@ __all__ = ["STEPS", "Sample", "samples", "sums"]
 STEPS = (*ELEMENTWISE, "multiply_add", "multiply_subtract")
 #: How many steps a chain has at most.
 LONGEST = 24
+#: Of how many examples a long feed is.
+MANY = 2**16
 #: Shapes: single numbers, lengths around those of vectors and of several, nothing.
 SHAPES: tuple[Shape, ...] = ((1, 1), (3, 1), (0, 5), (3, 0), *((rows, n) for n in SIZES[2:] for rows in (1, 3)))
 
@@ -112,9 +114,19 @@ def _formula(kernel: str, operands: Sequence[Array]) -> Array:
 
 
 def run_chain(
-    context: Context, chain: Chain, operands: Sequence[Array], shape: Shape, dtype: str, shared: dict[int, int], gap: int
+    context: Context,
+    chain: Chain,
+    operands: Sequence[Array],
+    shape: Shape,
+    dtype: str,
+    shared: dict[int, int],
+    gap: int = 2,
+    examples: int = 0,
 ) -> list[Array]:
-    """The results of a chain, each in a place of its own, or where an operand is; what is beside them must not change."""
+    """The results of a chain, each in a place of its own, or where an operand is; what is beside them must not change.
+
+    By a pass, or by one run over a feed of so many examples: a backend may have other code for what is run often.
+    """
     offset, slots = 3, list[Slot]()
     for rows, cols in (*(operand.shape for operand in operands), *(shape for _ in chain.results)):
         slots.append(Slot(0, offset, (rows, cols), cols + gap))
@@ -122,14 +134,21 @@ def run_chain(
     read, targets = slots[: len(operands)], slots[len(operands) :]
     targets = [read[shared[n]] if n in shared else target for n, target in enumerate(targets)]
     instruction = Instruction("fused", targets[0], (*targets[1:], *read), (("chain", chain),))
-    program = Program("interactive", dtype, (Buffer("real"), Buffer("index")), real_length=offset, forward=(instruction,))
+    buffers, inputs = (Buffer("real"), Buffer("index")), (InputSlot("dense", Slot(0, 0, (1, 1), 1)),)
+    program = Program("evaluate", dtype, buffers, real_length=offset, inputs=inputs, forward=(instruction,))
     memory = Memory(program, Memory.own(program))
     real: Array = memory.buffers[0]
     poison(real)
+    real[0] = 0  # the input, which nothing reads
     for slot, operand in zip(read, operands, strict=True):
         matrix(real, slot)[...] = operand
     before = real.copy()
-    status = context.backend.compile(program).bind(memory).forward(Leaves(1))
+    executable = context.backend.compile(program)
+    if examples:
+        feed = [Source(np.zeros((examples, 1), dtype))]
+        status = executable.bind_feed(memory, feed).run(np.zeros((1, 1), np.int64), 0, 1)
+    else:
+        status = executable.bind(memory, [0]).forward(Leaves(1))
     context.require(f"a chain returns status 0, not {status}", status == 0)
     results = [matrix(real, slot).copy() for slot in targets]
     for slot in targets:
@@ -139,7 +158,7 @@ def run_chain(
     return results
 
 
-def _try(context: Context, sample: Sample, shape: Shape, dtype: str, gap: int) -> None:
+def _try(context: Context, sample: Sample, shape: Shape, dtype: str, gap: int = 2, examples: int = 0) -> None:
     operands = list[Array]()
     narrow = [tuple(1 if one else n for one, n in zip(axes, shape, strict=True)) for axes in sample.broadcast]
     drawn = dict[int, Array]()
@@ -148,7 +167,7 @@ def _try(context: Context, sample: Sample, shape: Shape, dtype: str, gap: int) -
         drawn |= zip(read, arguments(context.rng, kernel, shapes, dtype), strict=True)
     operands = [drawn[n] for n in range(sample.chain.operands)]
     context.case(f"the chain {sample.chain}")
-    results = run_chain(context, sample.chain, operands, shape, dtype, sample.shared, gap)
+    results = run_chain(context, sample.chain, operands, shape, dtype, sample.shared, gap, examples)
     for result, (kernel, read) in zip(results, sample.kernels, strict=True):
         with np.errstate(all="ignore"):
             expected = np.array(np.broadcast_to(_formula(kernel, [operands[n] for n in read]), shape))
@@ -170,12 +189,15 @@ def _try(context: Context, sample: Sample, shape: Shape, dtype: str, gap: int) -
     at_least=10_000,
 )
 def check_fused(context: Context) -> None:
-    """Every step, sums, an exchange; then long chains, and the guard."""
+    """Every step, sums, an exchange, by passes and by runs over long feeds; then long chains, and the guard."""
     for dtype in context.dtypes:
         for sample in (*samples(), *sums()):
             for shape in SHAPES:
-                _try(context, sample, shape, dtype, gap=2)
+                _try(context, sample, shape, dtype)
             _try(context, sample, (3, 33), dtype, gap=0)
+        for sample in (*samples(), *sums()[1::2]):
+            for shape in ((1, 1), (3, 33), (1, 130)):
+                _try(context, sample, shape, dtype, examples=MANY)
         _check_deep(context, dtype)
         _check_guard(context, dtype)
 
@@ -202,7 +224,7 @@ def _check_deep(context: Context, dtype: str) -> None:
             for kernel, read in steps:
                 registers.append(_formula(kernel, [registers[n] for n in read]))
             context.case(f"the chain {chain}", **{f"operand {n}": operand for n, operand in enumerate(operands)})
-            actual = run_chain(context, chain, operands, shape, dtype, {}, 2)
+            actual = run_chain(context, chain, operands, shape, dtype, {})
             for register, result in zip(results, actual, strict=True):
                 expected = np.broadcast_to(registers[register], shape)
                 what = f"register {register} of a long chain over {shape} in {dtype}"
