@@ -90,7 +90,7 @@ def run(
         workload = WORKLOADS[key]
         entries = measure(workload, entrants(workload, names, with_peers), settings, print)
         results.entries += entries
-        _show(entries, workload.unit)
+        _show(results.of(key), workload.unit)
 
     def run_large() -> None:
         results.memory += large_table.measure_memory(rows, native)
@@ -99,10 +99,10 @@ def run(
         large = large_table.workload(rows)
         entries = measure(large, large_table.competitors(rows, native), settings, print)
         results.entries += entries
-        _show(entries, large.unit)
+        _show(results.of(large.key), large.unit)
 
     def run_starts() -> None:
-        results.starts += measure_starts(workloads or list(WORKLOADS), native)
+        results.starts += measure_starts([key for key in workloads or WORKLOADS if not WORKLOADS[key].threads], native)
         for start in results.starts:
             print(f"  {start.backend} {start.what} {start.way}: {digits(start.cold)} ms, then {digits(start.warm)}")
 
@@ -130,9 +130,8 @@ def run(
 
 
 def _show(entries: Sequence[Entry], unit: str) -> None:
-    measured = [entry for entry in entries if entry.seconds]
-    for entry in measured:
-        ratio = digits(entry.ratio(measured[0]))
+    for entry in entries:
+        ratio = digits(entry.ratio(entries[0]))
         print(f"  {entry.label:45} {digits(entry.microseconds):>10} µs per {unit} {ratio:>10} ×", flush=True)
 
 

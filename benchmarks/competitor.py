@@ -26,6 +26,10 @@ class Competitor(ABC):
         How many it works on.
     whole_epochs
         Whether each call makes something ready, so that whole epochs are timed even if a turn gets long.
+    at_least
+        So many examples are a turn at least.
+    getting_ready
+        Seconds that all its calls together took before they began to train; where it tells that apart.
     peer
         Whether it is a program by others.
     tolerance
@@ -33,6 +37,8 @@ class Competitor(ABC):
     """
 
     whole_epochs = False
+    at_least = 1
+    getting_ready = 0.0
     peer = False
 
     def __init__(self, workload: Workload, name: str, threads: int = 1) -> None:

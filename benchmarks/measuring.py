@@ -44,11 +44,16 @@ class _Turn:
         epoch = competitor.workload.epoch
         seconds *= competitor.workload.longer
         enough = seconds * (_ENOUGH_OF_CALLS if competitor.whole_epochs else _ENOUGH)
-        self._run(1)  # whatever is made ready at the first time
-        count, took = 1, min(self._run(1), self._run(1))
+        count = competitor.at_least
+        took = self._run(count)
+        if count == 1:  # whatever is made ready at the first time
+            took = min(self._run(1), self._run(1))
         while took < enough and count < epoch:
+            before, fewer = took, count
             count = min(4 * count, epoch)
             took = self._run(count)
+            if took > seconds and (took - before) / (count - fewer) * epoch > enough:
+                break  # an epoch would be too long
         fitting = count * seconds / took
         if fitting >= epoch / 2 or (competitor.whole_epochs and count == epoch):
             fitting = epoch * max(1, round(fitting / epoch))
@@ -69,12 +74,15 @@ class _Turn:
         self.position = (begin + min(count, epoch)) % epoch
         return max(took, 1e-9)
 
-    def take(self) -> float:
-        """Seconds for a unit of work, in one turn."""
+    def take(self, entry: Entry) -> None:
+        """Let it have a turn, and write down the seconds for a unit of work."""
         begin = 0 if self.position + self.count > self.competitor.workload.epoch else self.position
         units = self.competitor.workload.units(begin, min(begin + self.count, self.competitor.workload.epoch))
         units *= max(1, self.count // self.competitor.workload.epoch)
-        return self._run(self.count) / units
+        ready = self.competitor.getting_ready
+        entry.seconds.append(self._run(self.count) / units)
+        if self.competitor.getting_ready > ready:
+            entry.getting_ready.append((self.competitor.getting_ready - ready) / units)
 
 
 def agrees(sum_of_losses: float | None, expected: float | None, tolerance: float) -> bool:
@@ -113,7 +121,7 @@ def measure(
                 for turn, entry in turns:
                     try:
                         if not entry.left_out:
-                            entry.seconds.append(turn.take())
+                            turn.take(entry)
                     except Exception as reason:
                         _leave_out(entry, reason, say)
         finally:
@@ -127,4 +135,5 @@ def _leave_out(entry: Entry, reason: Exception, say: Callable[[str], Any]) -> No
     what = "" if isinstance(reason, NotHereError) else f"{type(reason).__name__}: "
     entry.left_out = f"{name}{what}{reason}"
     entry.seconds.clear()
+    entry.getting_ready.clear()
     say(f"  left out: {entry.left_out}")

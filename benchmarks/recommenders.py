@@ -1,6 +1,6 @@
 """Recommenders of sequences: the models of the crate sbr by ``fit``, as ``examples/sequence_recommender.py`` has them.
 
-Each stands twice in the report: whole calls of ten epochs, and the same with what comes before the first epoch aside.
+What comes before the first epoch of a call, tracing and compiling for each length, is told apart from training.
 """
 
 from __future__ import annotations
@@ -59,34 +59,27 @@ class _Beginning(wyrm.Callback):
 
 
 class Recommend(Competitor):
-    """A backend; ``aside``: the clock stands until the first epoch begins."""
+    """A backend, by ``fit``: ten epochs a call."""
 
     whole_epochs = True
 
-    def __init__(self, workload: Workload, backend: str, aside: bool = False) -> None:
-        super().__init__(workload, f"{backend}, fit" + (", tracing aside" if aside else ""))
+    def __init__(self, workload: Workload, backend: str) -> None:
+        super().__init__(workload, f"{backend}, fit")
+        self.at_least = workload.epoch
         self.tolerance = 0.01  # a sum over an epoch; where losses are nearly equal, WARP decides by rounding
-        self._backend, self._aside, self._spent = backend, aside, 0.0
+        self._backend = backend
         self._kind = RECOMMENDERS[workload.key]
         self._sequences = interactions().sequences()
         self._model = self._new()
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Less the time that is set aside."""
-        clock = super().clock
-        return lambda: clock() - self._spent
 
     def first_losses(self) -> float:
         return float(self._fit(self._new(), self.workload.checked).losses[0])
 
     def run(self, start: int, stop: int) -> None:
-        clock = super().clock
-        began = clock()
+        began = self.clock()
 
         def ready(run: wyrm.Run) -> None:
-            if self._aside:
-                self._spent += clock() - began
+            self.getting_ready += self.clock() - began
 
         self._fit(self._model, stop - start, ready)
 
@@ -106,4 +99,4 @@ class Recommend(Competitor):
 def competitors(workload: Workload, backends: Sequence[str]) -> list[Callable[[], Competitor]]:
     """Makers of what takes part in a workload: the native backends."""
     native = [name for name in backends if wyrm.get_backend(name).capabilities.releases_gil]
-    return [lambda b=b, aside=aside: Recommend(workload, b, aside) for b in native for aside in (False, True)]
+    return [lambda b=b: Recommend(workload, b) for b in native]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +25,8 @@ class Entry:
         Of the first examples.
     seconds
         For one unit of work, in each round.
+    getting_ready
+        How much of that came before training; empty where that is not told apart.
     """
 
     workload: str
@@ -35,6 +37,15 @@ class Entry:
     wrong: bool = False
     sum_of_losses: float | None = None
     seconds: list[float] = field(default_factory=list)
+    getting_ready: list[float] = field(default_factory=list)
+
+    @property
+    def trained(self) -> Entry | None:
+        """What is left where getting ready is set aside."""
+        if not self.getting_ready:
+            return None
+        seconds = [whole - ready for whole, ready in zip(self.seconds, self.getting_ready, strict=True)]
+        return replace(self, name=f"{self.name}, tracing aside", seconds=seconds, getting_ready=[])
 
     @property
     def label(self) -> str:
@@ -150,7 +161,8 @@ class Results:
 
     def of(self, workload: str) -> list[Entry]:
         """The entries of a workload that were measured; the one that others are compared to first."""
-        return [entry for entry in self.entries if entry.workload == workload and entry.seconds]
+        measured = [entry for entry in self.entries if entry.workload == workload and entry.seconds]
+        return [one for entry in measured for one in (entry, entry.trained) if one]
 
     @property
     def wrong(self) -> bool:

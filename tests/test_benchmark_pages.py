@@ -133,14 +133,14 @@ def test_interactions_are_read_in_the_order_of_time(tmp_path):
     assert generated.num_items == 1682 and len(generated.sequences()) == 943 and 90_000 < len(generated.users) < 120_000
 
 
-def test_a_recommender_trains_and_the_clock_stands_while_it_is_traced(monkeypatch):
+def test_a_recommender_tells_tracing_from_training(monkeypatch):
     few = interactions.Interactions(np.repeat(np.arange(4, dtype=np.int32), 9), np.arange(36, dtype=np.int32) % 12)
     monkeypatch.setattr(recommenders, "interactions", lambda: few)
-    backend = wyrm.get_backend().name
-    whole, aside = (recommenders.Recommend(WORKLOADS["ewma-hinge"], backend, aside) for aside in (False, True))
-    assert whole.first_losses() == aside.first_losses() > 0
-    began = aside.clock()
-    aside.trace()
-    assert aside._spent == 0
-    aside.run(0, 2)
-    assert aside._spent > 0 and aside.clock() > began
+    workload = WORKLOADS["ewma-hinge"]
+    entries = measure(
+        workload, [lambda: recommenders.Recommend(workload, wyrm.get_backend().name)], Settings(2, 0.001), lambda text: None
+    )
+    assert not entries[0].left_out and entries[0].sum_of_losses > 0
+    assert all(0 < ready < whole for ready, whole in zip(entries[0].getting_ready, entries[0].seconds, strict=True))
+    whole, trained = Results({}, {}, entries).of(workload.key)
+    assert trained.name.endswith("tracing aside") and trained.microseconds < whole.microseconds
