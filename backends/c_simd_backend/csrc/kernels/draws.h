@@ -6,16 +6,24 @@
 
 enum { ATTEMPTS = 64 };
 
-// In chunks without exits, which compilers turn into vectors.
+// Whether one of several numbers is a certain one, without a branch for each. The last vector may overlap the one before.
 #define CONTAINS(NAME, TYPE)                                                                                           \
+    typedef TYPE NAME##_vec __attribute__((vector_size(VECTOR_BYTES)));                                                \
     INLINE int NAME(const TYPE *from, const TYPE *end, TYPE number) {                                                  \
-        while (from < end) {                                                                                           \
-            const TYPE *stop = end - from < 64 ? end : from + 64;                                                      \
-            TYPE found = 0;                                                                                            \
-            for (; from < stop; from++) found |= *from == number;                                                      \
-            if (found) return 1;                                                                                       \
+        enum { EACH = VECTOR_BYTES / sizeof(TYPE) };                                                                   \
+        if (end - from < EACH) {                                                                                       \
+            int found = 0;                                                                                             \
+            for (; from < end; from++) found |= *from == number;                                                       \
+            return found;                                                                                              \
         }                                                                                                              \
-        return 0;                                                                                                      \
+        NAME##_vec any = {0}, numbers;                                                                                 \
+        for (; from < end; from += EACH) {                                                                             \
+            memcpy(&numbers, end - from < EACH ? end - EACH : from, sizeof numbers);                                   \
+            any |= numbers == number;                                                                                  \
+        }                                                                                                              \
+        TYPE found = 0;                                                                                                \
+        for (int i = 0; i < EACH; i++) found |= any[i];                                                                \
+        return found != 0;                                                                                             \
     }
 CONTAINS(contains_int, int32_t)
 CONTAINS(contains_long, int64_t)
