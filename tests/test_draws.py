@@ -13,6 +13,8 @@ from wyrm import nn, philox
 from wyrm.frontend.lowering import lower as lowering
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import trace
+from wyrm.frontend.lowering.updates import Training
+from wyrm.frontend.op import PARAMETER
 from wyrm.optim import SGD
 
 pytestmark = pytest.mark.variants
@@ -31,6 +33,13 @@ def drawn(sample):
 
 def program_of(node):
     return lower(trace([node._structure])[0], "interactive", frozenset())
+
+
+def skip_of(loss, optimizer):
+    """What a training program names as the value without which being positive it changes nothing."""
+    traced, _, _ = trace([loss._structure])
+    training = tuple(Training(optimizer.groups[0].rule, 0) for _ in traced.leaves(PARAMETER))
+    return lower(traced, "train", frozenset(), training).skip
 
 
 def draws_in(node):
@@ -176,14 +185,14 @@ def test_fit_gives_its_seed(backend):
 # -- drawn again
 
 
-def ranking(rows=40, width=8, seed=2, tries=10, dtype="float64", **options):
-    """WARP over a factorization; what is needed to look into it."""
+def ranking(rows=40, width=8, seed=2, tries=10, dtype="float64", bag=False, **options):
+    """WARP over a factorization, users by a bag or an index; what is needed to look into it."""
     rng = np.random.default_rng(5)
     users = wyrm.ParameterNode(rng.standard_normal((6, width)), dtype=dtype)
     items = wyrm.ParameterNode(rng.standard_normal((rows, width)), dtype=dtype)
-    user, item = wyrm.IndexInputNode(1, 3), wyrm.IndexInputNode(1, 7)
+    user, item = wyrm.BagInputNode(1, [3]) if bag else wyrm.IndexInputNode(1, 3), wyrm.IndexInputNode(1, 7)
     sample = wyrm.SampledIndexNode(rows, seed=seed)
-    row = users.index(user)
+    row = users.index_sum(user) if bag else users.index(user)
     positive, negative = row.vector_dot(items.index(item)), row.vector_dot(items.index(sample))
     loss = nn.losses.warp(positive, negative, sample, tries=tries, **options)
     return loss, users, items, user, item, sample
@@ -240,6 +249,73 @@ def test_steps_and_runs_are_the_same(backend):
         results.append((users.value.copy(), items.value.copy()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_excluded_numbers_do_not_end_draws(backend, rng, dtype):
+    """From bags of any length, of steps and of runs, some of them shared: such a number counts as a draw."""
+    rows, tries = 40, 4
+    bags = [rng.choice(rows, size=n, replace=False).astype(dtype) for n in (0, 1, 7, 8, 9, 17, 33, 40)]
+    taken = rng.integers(0, len(bags), 60)
+    expected = []
+    for step, bag in enumerate(taken):
+        tried = [philox.draw((9, 0, step), n, rows) for n in range(tries)]
+        ends = [n for n in tried if n > 20 and n not in bags[bag]]
+        expected.append(ends[0] - 20.0 if ends else min(tried[-1] - 20.0, 0.0))
+    assert {value > 0 for value in expected} == {True, False} and 0 in expected
+    shift, seen = wyrm.ParameterNode(0.0), wyrm.BagInputNode()
+    sample = wyrm.SampledIndexNode(rows, exclude=seen, seed=9)
+    redrawn = (numbers(rows).index(sample) - 20.0).redraw(sample, tries)
+    loss, optimizer = redrawn + shift * 0.0, SGD(0.1, [shift])
+    for value, bag in zip(expected, taken, strict=True):
+        seen.set_value(bags[bag])
+        loss.forward()
+        assert redrawn.value[0, 0] == value
+        loss.backward(1.0)
+        optimizer.step()
+    feed = {seen: wyrm.Bags.from_lists(bags).take(taken)}
+    history = wyrm.fit(loss, feed, SGD(0.1, [shift]), shuffle=False, num_threads=1)
+    assert history.losses[0] == pytest.approx(np.mean(expected))
+
+
+OPTIMIZERS = {
+    "sgd": (lambda p: SGD(0.1, p), True),
+    "adagrad": (lambda p: wyrm.optim.Adagrad(0.1, p, initial_accumulator_value=0.5), True),
+    "row-wise": (lambda p: wyrm.optim.RowwiseAdagrad(0.1, p), True),
+    "clipped": (lambda p: SGD(0.1, p, clip_norm=1.0), True),
+    "adam": (lambda p: wyrm.optim.Adam(0.1, p), False),
+    "momentum": (lambda p: SGD(0.1, p, momentum=0.9), False),
+    "l2": (lambda p: SGD(0.1, p, l2=0.1), False),
+    "decay": (lambda p: wyrm.optim.Adagrad(0.1, p, weight_decay=0.1), False),
+    "l1": (lambda p: wyrm.optim.Adagrad(0.1, p, l1=0.1), False),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("bag", [False, True])
+def test_steps_that_change_nothing_may_be_skipped(backend, name, bag):
+    """Runs do what steps do, whether they may end early or not; a loss with a part of another kind may not."""
+    make, may = OPTIMIZERS[name]
+    rng = np.random.default_rng(1)
+    chosen, rated, results = rng.integers(0, 6, 60), rng.integers(0, 40, 60), []
+    for run in (True, False):
+        loss, users, items, user, item, _ = ranking(tries=2, margin=0.1, bag=bag)
+        optimizer = make(loss.parameters())
+        if run:
+            assert (skip_of(loss, optimizer) is not None) == may
+            assert skip_of(loss + users.index(wyrm.IndexInputNode(1, 2)).sum(), optimizer) is None
+            assert skip_of(loss.square() + items.index(item).sum() * loss, optimizer) is None
+            wyrm.fit(loss, {user: chosen[:, None].tolist() if bag else chosen, item: rated}, optimizer, shuffle=False)
+        else:
+            for u, i in zip(chosen, rated, strict=True):
+                user.set_value(u if not bag else [u])
+                item.set_value(i)
+                loss.forward()
+                loss.backward(1.0)
+                optimizer.step()
+        results.append((users.value.copy(), items.value.copy()))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("beside", ["given", "drawn"])

@@ -7,6 +7,7 @@ backend; those that move rows about, apply rules or draw random numbers are here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -198,18 +199,23 @@ class Steps:
             number = row if len(bag.offsets) > 2 else 0  # the only bag is for all
             return set(bag.indices[bag.offsets[number] : bag.offsets[number + 1]].tolist())
 
-        def step() -> None:
-            beside = [excluded(bag, row) if bag is not None else set() for row in range(len(out))]
+        def draw_once() -> None:
+            for row in range(len(out)):
+                out[row, 0] = draw(key[:, 0], row, rows, table, set() if bag is None else excluded(bag, row))
+            rank[0, 0] = max(1, rows - 1)
+
+        def draw_until(until: Array) -> None:
+            beside = set() if bag is None else excluded(bag, 0)
             for made in range(options["tries"]):
-                for row in range(len(out)):
-                    out[row, 0] = draw(key[:, 0], made + row, rows, table, beside[row])
+                out[0, 0] = draw(key[:, 0], made, rows, table)
                 rank[0, 0] = max(1, (rows - 1) // (made + 1))
                 for repeated in body:
                     repeated()
-                if until is None or until[0, 0] > 0:
-                    break
+                if until[0, 0] > 0 and int(out[0, 0]) not in beside:
+                    return
+            until[0, 0] = np.minimum(until[0, 0], 0)
 
-        return step
+        return draw_once if until is None else partial(draw_until, until)
 
     # -- updates
 

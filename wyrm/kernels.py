@@ -240,8 +240,9 @@ KERNELS: dict[str, Kernel] = {
         Kernel(
             "draw",
             ("key", "rank", "..."),
-            "for t = 1, ..., tries: out[i] = draw(key, i + t - 1, rows); rank = max(1, (rows - 1) // t); body; "
-            "the end where until > 0",
+            "out[i] = draw(key, i, rows), none that is excluded; rank = max(1, rows - 1). With until: for t = 1, ..., tries: "
+            "out = draw(key, t - 1, rows); rank = max(1, (rows - 1) // t); body; "
+            "the end where until > 0 and out is not excluded; after the last: until = minimum(until, 0)",
         ),
         # updates: `rule` is applied to rows of the parameter `out`; operands that follow are its states, its scalars and,
         # where it has a catch_up, the parameter's clock

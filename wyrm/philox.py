@@ -10,7 +10,8 @@ the word's upper 24 bits times 2**-24, the same in every dtype and on every back
 ``ATTEMPTS * n + a``. The first two words, read as one fraction of 64 bits, times ``rows`` is the number. Where numbers are not
 equally likely there is an alias table (Walker 1977), of int64 and shape (rows, 1): the upper 32 bits of a number's entry are
 its threshold, the lower ones its alias, which is taken instead where the third word reaches the threshold. An attempt that
-comes to a number that is excluded is followed by another one; the last attempt stands.
+comes to a number that is excluded is followed by another one; the last attempt stands. Where numbers are drawn until
+something is positive, each draw is one attempt, and one that comes to an excluded number does not end them.
 """
 
 from __future__ import annotations

@@ -67,14 +67,19 @@ def violation(
 
 @check("draws/again", "sparse", "a sample is drawn until its node is positive, and what depends on it sees the last number")
 def check_again(context: Context) -> None:
-    """Several samples of one graph with limits that few numbers exceed, against the same in NumPy; the gradient of the last."""
+    """Several samples of one graph with limits that few numbers exceed, against the same in NumPy; the gradient of the last.
+
+    Of one, some numbers are excluded; of another, all.
+    """
     rng = context.rng
     for dtype in context.dtypes:
         for _ in range(20):
             rows, tries, seed = int(rng.integers(2, 40)), int(rng.integers(1, 12)), int(rng.integers(2**62))
             values = rng.permutation(rows) / rows
             scores, limits = wyrm.ParameterNode(values.reshape(rows, 1), dtype=dtype), rng.uniform(0, 1.1, 3) + 0.0101 / rows
-            samples = [wyrm.SampledIndexNode(rows, seed=seed) for _ in limits]
+            bags = [[], rng.integers(0, rows, 2).tolist(), list(range(rows))]
+            beside = [wyrm.BagInputNode(1, [bag]) if bag else None for bag in bags]
+            samples = [wyrm.SampledIndexNode(rows, exclude=bag, seed=seed) for bag in beside]
             parts = [violation(scores, limit, sample, tries) for limit, sample in zip(limits, samples, strict=True)]
             weights = rng.uniform(0.5, 2, (3, 3))
             terms = [w * node for ws, nodes in zip(weights, parts, strict=True) for w, node in zip(ws, nodes, strict=True)]
@@ -82,15 +87,17 @@ def check_again(context: Context) -> None:
             total.forward(backend=context.backend)
             total.backward(1.0)
             gradient = np.zeros((rows, 1))
-            for stream, (limit, sample, nodes) in enumerate(zip(limits, samples, parts, strict=True)):
+            for stream, (limit, sample, nodes, bag) in enumerate(zip(limits, samples, parts, bags, strict=True)):
                 made, number = 0, 0
                 for made in range(1, tries + 1):
                     number = draw((seed, stream, 0), made - 1, rows)
-                    if values[number] > limit:
+                    if values[number] > limit and number not in bag:
                         break
                 tolerance = 1e-12 if dtype == "float64" else 1e-6
                 context.compare("the number drawn", sample.value, np.array([[number]]), 0)
-                expected = [np.tanh(values[number]) - np.tanh(limit), max(1, (rows - 1) // made), 2 * values[number]]
+                above = np.tanh(values[number]) - np.tanh(limit)
+                above = min(above, 0) if number in bag else above
+                expected = [above, max(1, (rows - 1) // made), 2 * values[number]]
                 for node, wanted in zip(nodes, expected, strict=True):
                     context.compare(f"{node!r} after {made} draws", node.value, np.array([[wanted]]), tolerance)
                 gradient[number] += weights[stream, 0] * (1 - np.tanh(values[number]) ** 2) + 2 * weights[stream, 2]
@@ -175,8 +182,8 @@ def check_runner(context: Context) -> None:
         for step in range(600):
             i, number = items[step % 300], 0
             for made in range(tries):
-                number = draw((8, 0, step), made, 60, None, bags[step % 300])
-                if number > i:
+                number = draw((8, 0, step), made, 60)
+                if number > i and number not in bags[step % 300]:
                     break
             expected[number] += 1
         context.compare("the numbers drawn", results[0], expected, 0)

@@ -147,7 +147,8 @@ class SampledIndexNode(Node):
         How many are drawn in a step, independently of each other.
     exclude
         What is not drawn: a bag input with, for example, the example's own positives. One bag for all numbers, or one for each.
-        An attempt that comes to an excluded number is repeated, up to 64 attempts a number; then the last one stands.
+        An attempt that comes to an excluded number is repeated, up to 64 attempts a number; then the last one stands. Where
+        the sample is drawn again (:meth:`Node.redraw`), an excluded number is a draw that does not end the draws.
     seed
         A whole number; without, :func:`wyrm.fit` uses its own seed, and other passes one that is drawn here.
     name

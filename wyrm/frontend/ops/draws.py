@@ -61,7 +61,9 @@ class Draws(Operand):
         """The value after ``sample`` has been drawn until it is positive, ``tries`` times at most.
 
         In passes that compute the result, whatever depends on the sample sees the number drawn last. A draw repeats only what
-        lies between the sample and this node. The gradient passes as if the number had been given.
+        lies between the sample and this node. The gradient passes as if the number had been given. A number that the sample
+        excludes counts as a draw and does not end them; where the last one is of that kind, and the node is positive, it
+        becomes 0.
 
         Parameters
         ----------

@@ -21,10 +21,12 @@ INLINE Target target_of(const Instruction *instruction, int first) {
     return (Target){rule, &instruction->operand[0], states, states[rule->states].data, clock};
 }
 
-INLINE Row row_at(const Target *target, int64_t number, const real *gradient) {
-    Row row = {.stream = {row_of(target->value, number), (real *)gradient}};
-    for (int64_t s = 0; s < target->rule->states; s++) row.stream[2 + s] = row_of(&target->states[s], number);
-    return row;
+// Written where it is used: to copy what has just been written in parts would have to wait.
+INLINE void point_to_row(Row *row, const Target *target, int64_t number, const real *gradient) {
+    row->one_gradient = 0;
+    row->stream[0] = row_of(target->value, number);
+    row->stream[1] = (real *)gradient;
+    for (int64_t s = 0; s < target->rule->states; s++) row->stream[2 + s] = row_of(&target->states[s], number);
 }
 
 // --- catching up ------------------------------------------------------------------------------------------------
@@ -36,7 +38,8 @@ static __attribute__((noinline)) void catch_up_row(const Target *target, int64_t
     Updater updater;
     prepare(&updater, target->rule->catch_up, target->scalars);
     const real steps = (real)missed;
-    Row row = row_at(target, number, &steps);
+    Row row;
+    point_to_row(&row, target, number, &steps);
     row.one_gradient = 1;
     apply_rule(&updater, &row, target->value->cols);
     target->clock->last[number] += missed;
@@ -71,14 +74,16 @@ INLINE void update_row(Updater *updater, const Target *target, int64_t number, c
         catch_up_row(target, number);
         target->clock->last[number] = target->clock->now + 1;
     }
-    const Row row = row_at(target, number, gradient);
+    Row row;
+    point_to_row(&row, target, number, gradient);
     apply_rule(updater, &row, target->value->cols);
 }
 
 INLINE void update_all(Updater *updater, const Target *target, const real *gradient, int64_t stride) {
     const Operand *value = target->value;
     if (target->rule->by_element && stride == value->cols && value->stride == value->cols) {
-        const Row row = row_at(target, 0, gradient);
+        Row row;
+        point_to_row(&row, target, 0, gradient);
         apply_rule(updater, &row, value->rows * value->cols);
     } else {
         for (int64_t i = 0; i < value->rows; i++) update_row(updater, target, i, gradient + i * stride);

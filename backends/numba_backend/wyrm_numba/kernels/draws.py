@@ -37,34 +37,54 @@ def is_excluded(bag, row, number):
 
 
 @njit(**OPTIONS)
-def drawn(p, record, count, row):
-    """What comes of a draw, below the rows; ``row`` is that of the result."""
+def attempted(p, record, count, attempt):
+    """The number that an attempt at a draw comes to, below the rows."""
     half, rows = uint64(32), uint64(word(record, ROWS))
-    number = int64(0)
-    for attempt in range(ATTEMPTS):
-        a, b, c, _ = philox(operand(p, 1), ATTEMPTS * count + attempt)
-        number = int64((uint64(a) * rows + ((uint64(b) * rows) >> half)) >> half)
-        if word(record, TABLE) != 0:
-            entry = uint64(word(operand(p, word(record, TABLE)), number))
-            if uint64(c) >= entry >> half:
-                number = int64(uint32(entry))
-        if word(record, BAG) == 0 or not is_excluded(operand(p, word(record, BAG)), row, number):
-            break
+    a, b, c, _ = philox(operand(p, 1), ATTEMPTS * count + attempt)
+    number = int64((uint64(a) * rows + ((uint64(b) * rows) >> half)) >> half)
+    if word(record, TABLE) != 0:
+        entry = uint64(word(operand(p, word(record, TABLE)), number))
+        if uint64(c) >= entry >> half:
+            number = int64(uint32(entry))
     return number
 
 
 @njit(**OPTIONS)
-def draw(p, zero):
-    record = word(p, 3)
-    rows, until = word(record, ROWS), word(record, UNTIL)
-    end = p + 8 * word(p, 1)
+def draw_once(p, record, bag):
+    """Numbers that stand as they are drawn: attempts that come to excluded ones are repeated."""
+    for i in range(word(p, 5)):
+        number = int64(0)
+        for attempt in range(ATTEMPTS):
+            number = attempted(p, record, i, attempt)
+            if bag == 0 or not is_excluded(bag, i, number):
+                break
+        store(operand(p, 0), i * word(p, 7), number)
+
+
+@njit(**OPTIONS)
+def draw_until(p, record, bag, zero):
+    """One number, with what is repeated, until that is positive and the number not excluded."""
+    rows, until, end = word(record, ROWS), operand(p, word(record, UNTIL)), p + 8 * word(p, 1)
     for made in range(word(record, TRIES)):
-        for i in range(word(p, 5)):
-            store(operand(p, 0), i * word(p, 7), drawn(p, record, made + i, i))
+        number = attempted(p, record, made, 0)
+        store(operand(p, 0), 0, number)
         store(operand(p, 2), 0, real(max(1, (rows - 1) // (made + 1)), zero))
         repeated = p + 8 * (4 + 4 * word(record, OPERANDS))
         while repeated < end:
             call(word(repeated, 0), repeated)
             repeated += 8 * word(repeated, 1)
-        if until == 0 or load(operand(p, until), 0, zero) > zero:
-            break
+        if load(until, 0, zero) > zero and (bag == 0 or not is_excluded(bag, 0, number)):
+            return
+    if load(until, 0, zero) > zero:
+        store(until, 0, zero)
+
+
+@njit(**OPTIONS)
+def draw(p, zero):
+    record = word(p, 3)
+    bag = operand(p, word(record, BAG)) if word(record, BAG) != 0 else 0
+    if word(record, UNTIL) != 0:
+        draw_until(p, record, bag, zero)
+    else:
+        draw_once(p, record, bag)
+        store(operand(p, 2), 0, real(max(1, word(record, ROWS) - 1), zero))
