@@ -61,6 +61,8 @@ must have room for so many rows and for as many as the count says; claims of one
 next one's are ``step`` bytes on in the slot.
 
 *Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses, and follow each other.
+``whole`` is a backend's own function for runs of the whole program, or 0, and ``places`` a table of the addresses that it needs
+(:meth:`NativeBackend.whole`).
 ``only`` is the address of a training program's only instruction, where that is a chain of one element with a guard, which may
 go through the examples by itself; else 0. What is made of frames is in
 :mod:`wyrm.native_runs`.
@@ -124,6 +126,8 @@ FRAME = (
     "length",
     "positions",
     "only",
+    "whole",
+    "places",
 )
 
 
@@ -131,33 +135,57 @@ class NativeBackend(Backend):
     """A backend in native code.
 
     Subclasses say where the code is; all addresses and statuses are integers.
-
-    Attributes
-    ----------
-    forward
-        ``forward(frame)``: load the inputs, run the forward section, then the update section.
-    backward
-        ``backward(frame, weight)``: check the claims, set the seed, run the backward section.
-    run
-        ``run(joined, order, start, stop)``: runs over a feed, as :meth:`wyrm.runs.JoinedRunner.run` says, by the tables of
-        :mod:`wyrm.native_runs`.
-    run_team
-        ``run_team(team, thread, order, start, stop)``: as :meth:`wyrm.runs.Team.run`.
     """
 
-    forward: Callable[[int], int]
-    backward: Callable[[int, float], int]
-    run: Callable[[int, int, int, int], int]
-    run_team: Callable[[int, int, int, int, int], int]
+    @property
+    @abstractmethod
+    def forward(self) -> Callable[[int], int]:
+        """``forward(frame)``: load the inputs, run the forward section, then the update section."""
+
+    @property
+    @abstractmethod
+    def backward(self) -> Callable[[int, float], int]:
+        """``backward(frame, weight)``: check the claims, set the seed, run the backward section."""
+
+    @property
+    @abstractmethod
+    def run(self) -> Callable[[int, int, int, int], int]:
+        """``run(joined, order, start, stop)``: runs over a feed, as :meth:`wyrm.runs.JoinedRunner.run` says.
+
+        By the tables of :mod:`wyrm.native_runs`.
+        """
+
+    @property
+    @abstractmethod
+    def run_team(self) -> Callable[[int, int, int, int, int], int]:
+        """``run_team(team, thread, order, start, stop)``: as :meth:`wyrm.runs.Team.run`."""
 
     @abstractmethod
-    def kernel_address(self, instruction: Instruction, dtype: str) -> int:
-        """The address of the function for an instruction's kernel, for real numbers of ``dtype``."""
+    def kernel_address(self, instruction: Instruction, dtype: str, often: bool) -> int:
+        """The address of the function for an instruction's kernel, for real numbers of ``dtype``.
+
+        ``often`` is what :meth:`runs_often` said, and false where a program is driven from Python.
+        """
+
+    def runs_often(self, sources: Sequence[Source]) -> bool:
+        """Whether a program will run over a feed so often that code of its own is worth making.
+
+        The answer depends on the feed alone, because other code may round in other places.
+        """
+        return False
 
     def compile(self, program: Program) -> Executable:
         """Lay the program out as a table."""
         self.check(program)
         return _NativeExecutable(self, program)
+
+    def whole(self, program: Program, sources: Sequence[Source]) -> tuple[int, Sequence[Slot]] | None:
+        """A function for runs of a whole program over a feed, one example a run: its address, and the slots that it needs.
+
+        It is asked for where :meth:`runs_often` holds, and called by the words ``whole`` and ``places`` of the frame, by the
+        backend's own code. ``None``: there is no such.
+        """
+        return None
 
     def join(self, parts: Sequence[Runner], update: Runner | None = None, batch_size: int = 1) -> JoinedRunner:
         """A runner that changes between its parts in native code."""
@@ -172,7 +200,13 @@ class _NativeExecutable(Executable):
     def __init__(self, backend: NativeBackend, program: Program) -> None:
         super().__init__(program)
         self.backend = backend
-        self.code = Code(program, backend.kernel_address)
+        self._code: dict[bool, Code] = {}
+
+    def code(self, often: bool) -> Code:
+        """The instructions, of which some may be made for programs that run often."""
+        if often not in self._code:
+            self._code[often] = Code(self.program, partial(self.backend.kernel_address, often=often))
+        return self._code[often]
 
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
         return _NativePass(self, memory, cells)
@@ -184,9 +218,9 @@ class _NativeExecutable(Executable):
 class _Frame:
     """A program's tables, bound to memory: the frame and everything that it points to."""
 
-    def __init__(self, executable: _NativeExecutable, memory: Memory) -> None:
+    def __init__(self, executable: _NativeExecutable, memory: Memory, often: bool = False) -> None:
         program = executable.program
-        self.memory = memory
+        self.memory, self.code = memory, executable.code(often)
         self.kept: list[Any] = [executable, memory]
         bases = np.zeros(2 * len(program.buffers) + 1, np.int64)
         for n, buffer in enumerate(memory.buffers):
@@ -199,50 +233,49 @@ class _Frame:
             else:
                 bases[n] = address(buffer)
         self.bases = bases
-        code = self._table(executable.code.words)
+        code = self.keep(self.code.words)
         bases[-1] = address(code)
-        code[executable.code.places] += bases[executable.code.buffers]
-        self.words = self._table(np.zeros(len(FRAME), np.int64))
+        code[self.code.places] += bases[self.code.buffers]
+        self.words = self.keep(np.zeros(len(FRAME), np.int64))
         begin = address(code)
         for n, name in enumerate(("forward", "backward", "update")):
-            self.set(name, begin + executable.code.ends[n], begin + executable.code.ends[n + 1])
+            self.set(name, begin + self.code.ends[n], begin + self.code.ends[n + 1])
         self.set("real", SOURCE_DTYPES.index(program.dtype))
         self.set("report", address(memory.report.words))
         if program.seed is not None:
-            self.set("seed", self.at(executable, program.seed))
+            self.set("seed", self.at(program.seed))
         self.address = address(self.words)
-        self.set_records("rows", self._rows(executable, code))
+        self.set_records("rows", self._rows(executable.program, code))
 
-    def _rows(self, executable: _NativeExecutable, code: Array) -> list[list[int]]:
+    def _rows(self, program: Program, code: Array) -> list[list[int]]:
         """Where the addresses of rows belong that are read where they stand."""
-        program = executable.program
         numbers = {buffer: n for n, buffer in enumerate(program.buffers)}
         rows = [n for n, buffer in enumerate(program.buffers) if buffer.table is not None]
         if not rows:
             return []
-        moved = np.flatnonzero(np.isin(executable.code.buffers, rows))
-        moved = moved[np.argsort(executable.code.buffers[moved], kind="stable")]
-        places = executable.code.places[moved]
-        uses = np.stack([address(code) + 8 * places, executable.code.words[places]], axis=1)
-        begin = address(self._table(uses.reshape(-1)))
-        ends = begin + uses.strides[0] * np.searchsorted(executable.code.buffers[moved], rows, side="right")
+        moved = np.flatnonzero(np.isin(self.code.buffers, rows))
+        moved = moved[np.argsort(self.code.buffers[moved], kind="stable")]
+        places = self.code.places[moved]
+        uses = np.stack([address(code) + 8 * places, self.code.words[places]], axis=1)
+        begin = address(self.keep(uses.reshape(-1)))
+        ends = begin + uses.strides[0] * np.searchsorted(self.code.buffers[moved], rows, side="right")
         records = []
         for n, end in zip(rows, ends.tolist(), strict=True):
             row, table = program.buffers[n], program.buffers[n].table
             assert table is not None
             array: Array = self.memory.buffers[numbers[table]]
-            index = self.at(executable, program.inputs[row.number].slot)
+            index = self.at(program.inputs[row.number].slot)
             records.append([index, address(array), array.strides[0], begin, end])
             begin = end
         return records
 
-    def at(self, executable: _NativeExecutable, slot: Slot) -> int:
+    def at(self, slot: Slot) -> int:
         """The address of a slot."""
-        return int(self.bases[slot.buffer]) + executable.code.byte_offset(slot)
+        return int(self.bases[slot.buffer]) + self.code.byte_offset(slot)
 
     def set_records(self, name: str, records: list[list[int]]) -> None:
         """Put a table of equally long records into the frame."""
-        table = self._table(np.array(records, np.int64).reshape(-1))
+        table = self.keep(np.array(records, np.int64).reshape(-1))
         self.set(name, address(table), address(table) + table.nbytes)
 
     def set(self, name: str, *values: int) -> None:
@@ -250,7 +283,8 @@ class _Frame:
         n = FRAME.index(name)
         self.words[n : n + len(values)] = values
 
-    def _table(self, words: Array) -> Array:
+    def keep(self, words: Array) -> Array:
+        """Words as a table that lives as long as the frame."""
         table = aligned(max(len(words), 1), np.int64)[: len(words)]
         table[...] = words
         self.kept.append(table)
@@ -277,7 +311,7 @@ def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[
         rows, cols = expected.slot.shape
         kind = INPUT_KINDS.index("dense" if expected.kind == "schedule" else expected.kind)
         code = SOURCE_DTYPES.index(origin.dtype)
-        destination, count = frame.at(executable, expected.slot), rows * cols // origin.parts
+        destination, count = frame.at(expected.slot), rows * cols // origin.parts
         stride = int(expected.slot.buffer in looked_up) if expected.kind == "bag" else origin.stride
         place = [origin.source, stride, count, destination]
         records.append([kind, code, *place, expected.limit, origin.mode, origin.starts])
@@ -288,7 +322,7 @@ def _set_inputs(executable: _NativeExecutable, frame: _Frame, origins: Sequence[
         if use is not None and use.gradient is not None:
             header = int(frame.bases[n])
             claims.append([header, use.rows_per_pass if use.gradient == "rows" else -1, 0])
-            claims += [[header, 0, frame.at(executable, program.inputs[number].slot)] for number in use.bags]
+            claims += [[header, 0, frame.at(program.inputs[number].slot)] for number in use.bags]
     merged: dict[int, list[int]] = {}
     for instruction in program.update:
         if instruction.kernel == "merge_gradient":
@@ -303,8 +337,8 @@ def _feed_frame(
     executable: _NativeExecutable, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink], examples: int
 ) -> _Frame:
     """A frame for runs of so many examples of a feed."""
-    program = executable.program
-    frame = _Frame(executable, memory)
+    program, often = executable.program, executable.backend.runs_often(sources)
+    frame = _Frame(executable, memory, often)
     frame.kept += [sources, sinks]
     origins = []
     length = positions = 2**63 - 1
@@ -327,16 +361,20 @@ def _feed_frame(
     records = []
     for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():
         length = min(length, len(sink.array))
-        place = [address(sink.array), sink.array.strides[0], frame.at(executable, slot)]
-        records.append([*place, *_example_part(slot, examples, executable.code.itemsize)])
+        place = [address(sink.array), sink.array.strides[0], frame.at(slot)]
+        records.append([*place, *_example_part(slot, examples, frame.code.itemsize)])
     frame.set_records("sinks", records)
     if program.purpose in ("train", "accumulate"):
-        frame.set("loss", frame.at(executable, program.outputs[0]))
-        frame.set("skip", 0 if program.skip is None else frame.at(executable, program.skip))
+        frame.set("loss", frame.at(program.outputs[0]))
+        frame.set("skip", 0 if program.skip is None else frame.at(program.skip))
         instructions = (*program.forward, *program.backward, *program.update)
         chain = dict(instructions[0].attributes).get("chain") if len(instructions) == 1 else None
         if chain is not None and chain.guard is not None:
             frame.set("only", frame.words[0])
+    whole = executable.backend.whole(program, sources) if often and examples == 1 and not sinks else None
+    if whole is not None:
+        places = frame.keep(np.array([frame.at(slot) for slot in whole[1]], np.int64))
+        frame.set("whole", whole[0], address(places))
     frame.set("examples", 0 if program.purpose == "update" else examples, length, positions)
     return frame
 

@@ -1,12 +1,12 @@
 """Numbers that are drawn, as :mod:`wyrm.philox` has them, and drawn again until a value is positive."""
 
-from numba import int32, int64, njit, uint32, uint64
+from numba import int32, int64, uint32, uint64
 
 from wyrm.memory import SOURCE_DTYPES
 from wyrm.philox import ATTEMPTS
 from wyrm_numba.kernels.bags import BAG_DTYPE, BAGS, PLACES
 from wyrm_numba.kernels.random import philox
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import call, load, real, store, word
 
 # The words of the record that says how numbers are drawn.
@@ -14,13 +14,13 @@ ROWS, TRIES, OPERANDS, TABLE, BAG, UNTIL = range(6)
 INT64 = SOURCE_DTYPES.index("int64")
 
 
-@njit(**OPTIONS)
+@inlined
 def operand(p, number):
     """The address that an operand has."""
     return word(p, 4 + 4 * number)
 
 
-@njit(**OPTIONS)
+@linked
 def is_excluded(bag, row, number):
     """Whether a number is among those that must not be drawn."""
     which = 0 if word(bag, BAGS) == 1 else row
@@ -36,7 +36,7 @@ def is_excluded(bag, row, number):
     return False
 
 
-@njit(**OPTIONS)
+@linked
 def drawn(p, record, count, row):
     """What comes of a draw, below the rows; ``row`` is that of the result."""
     half, rows = uint64(32), uint64(word(record, ROWS))
@@ -53,7 +53,7 @@ def drawn(p, record, count, row):
     return number
 
 
-@njit(**OPTIONS)
+@inlined
 def draw(p, zero):
     record = word(p, 3)
     rows, until = word(record, ROWS), word(record, UNTIL)
