@@ -127,6 +127,44 @@ def test_threads_share_what_functions_of_whole_programs_train(rng, monkeypatch):
     assert abs(slope - 3) < 1e-2 and abs(intercept - 5) < 1e-2
 
 
+def moving_average(lengths, optimizer=Adagrad):
+    """A model of sequences whose chains are others for each length; what is compiled for it."""
+    rng = np.random.default_rng(3)
+    table, decay = wyrm.ParameterNode(rng.normal(size=(10, 9))), wyrm.ParameterNode(rng.normal(size=(1, 9)))
+
+    def loss(items):
+        state, errors = table.index(items[0]), []
+        for item in items[1:]:
+            following = table.index(item)
+            errors.append((state - following).tanh().square().scalar_sum())
+            state = decay.sigmoid() * state + (1.0 - decay.sigmoid()) * following
+        return wyrm.stack(errors).scalar_sum()
+
+    feed = {"items": wyrm.Ragged.of([rng.integers(0, 10, n) for n in [*lengths, *lengths]])}
+    history = wyrm.fit(loss, feed, optimizer(0.05, [table, decay]), num_epochs=2, seed=1, num_threads=1, backend="numba")
+    return history.losses, table.value, decay.value
+
+
+def test_lengths_need_no_code_of_their_own(monkeypatch):
+    made = []
+    original = backend.cached_module
+    monkeypatch.setattr(backend, "cached_module", lambda name, source: made.append(source) or original(name, source))
+    moving_average(range(2, 8))
+    made.clear()
+    monkeypatch.setattr(backend, "WORTH_COMPILING", 1)
+    moving_average(range(2, 30))
+    assert made == []
+
+
+def test_interpreted_chains_compute_what_compiled_ones_do(monkeypatch):
+    results = []
+    for often in (False, True):
+        monkeypatch.setattr(backend.NumbaBackend, "runs_often", lambda self, sources, often=often: often)
+        results.append(moving_average(range(2, 9)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["exp", "log", "tanh", "sigmoid", "softplus"])
 def test_functions_to_a_few_units_in_the_last_place(rng, name):
     formulas = {

@@ -28,6 +28,7 @@ import wyrm.kernels
 import wyrm.memory
 import wyrm.native
 import wyrm.native_chains
+import wyrm.native_frames
 import wyrm.native_runs
 import wyrm.philox
 from wyrm_numba import ENVIRONMENT_VARIABLE
@@ -38,7 +39,7 @@ __all__ = ["as_if_in", "cached_module"]
 def _version() -> str:
     """A hash of all that compiled code depends on."""
     package = Path(__file__).parent
-    modules = wyrm.kernels, wyrm.memory, wyrm.native, wyrm.native_chains, wyrm.native_runs, wyrm.philox
+    modules = wyrm.kernels, wyrm.memory, wyrm.native, wyrm.native_chains, wyrm.native_frames, wyrm.native_runs, wyrm.philox
     sources = [*sorted(package.rglob("*.py")), *(Path(str(module.__file__)) for module in modules)]
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
     for source in sources:
