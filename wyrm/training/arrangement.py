@@ -46,9 +46,11 @@ class Arrangement:
 
     def of(self, examples: Numbers) -> tuple[Order, Numbers | None]:
         """The order of runs, and the part of each, for an order of the examples; ``None``: there is one part."""
+        if self.rows == 1 and len(self.parts) == 1:
+            return examples.reshape(-1, 1), None
         numbers = np.zeros(len(examples), np.int64) if self._numbers is None else self._numbers[examples]
         if self.rows == 1:
-            return examples.reshape(-1, 1), None if len(self.parts) == 1 else self._whole[numbers]
+            return examples.reshape(-1, 1), self._whole[numbers]
         together = np.argsort(numbers, kind="stable")
         numbers, taken = numbers[together], examples[together]
         begins = np.searchsorted(numbers, np.arange(len(self._first)))

@@ -174,6 +174,7 @@ typedef struct {
     int64_t length;     // every example is below
     int64_t positions;  // every position is below
     Instruction *only;  // the program's only instruction, where it is a chain of one element; else null
+    int64_t whole[2];   // for backends that make functions of whole programs
 } Frame;
 
 // Which examples each run takes: the first ones of a row.

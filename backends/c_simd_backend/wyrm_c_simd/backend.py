@@ -57,7 +57,7 @@ class CSimdBackend(NativeBackend):
         """The instruction set."""
         return {"instruction set": self.instruction_set}
 
-    def kernel_address(self, instruction: Instruction, dtype: str) -> int:
+    def kernel_address(self, instruction: Instruction, dtype: str, often: bool) -> int:
         """Where the library has the kernel for the chosen instruction set."""
         name = chain_kernel(instruction) if instruction.kernel == "fused" else instruction.kernel
         address: int = lib.wyrm_kernel(self._number, dtype == "float64", name.encode())

@@ -5,47 +5,23 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
 
-from wyrm.backend import KERNELS, Instruction, Rule
+from wyrm.backend import KERNELS, Instruction, Program, Rule, Slot
 from wyrm.errors import BackendError
+from wyrm.memory import Source
 from wyrm.native import NativeBackend
-from wyrm_numba import ENVIRONMENT_VARIABLE, kernels
+from wyrm_numba import ENVIRONMENT_VARIABLE, interpreter, kernels, runs, team
+from wyrm_numba.apart import entry_point
 from wyrm_numba.cache import cached_module
+from wyrm_numba.chain_source import as_chain, chain_source
 from wyrm_numba.rule_source import rule_source
+from wyrm_numba.whole_source import whole_source
 
 __all__ = ["NumbaBackend"]
-
-_ENTRY_POINTS = '''"""The entry points of the interpreter."""
-
-from numba import njit
-
-from wyrm_numba import interpreter, runs, team
-from wyrm_numba.options import OPTIONS
-
-
-@njit("int64(int64)", cache=True, **OPTIONS)
-def forward(frame):
-    return interpreter.forward(frame)
-
-
-@njit("int64(int64, float64)", cache=True, **OPTIONS)
-def backward(frame, weight):
-    return interpreter.backward(frame, weight)
-
-
-@njit("int64(int64, int64, int64, int64)", cache=True, **OPTIONS)
-def run(joined, order, start, stop):
-    return runs.run_joined(joined, order, start, stop)
-
-
-@njit("int64(int64, int64, int64, int64, int64)", cache=True, **OPTIONS)
-def run_team(address, thread, order, start, stop):
-    return team.run_team(address, thread, order, start, stop)
-'''
 
 _KERNEL = '''"""The kernel {name} for {dtype}."""
 
@@ -60,27 +36,52 @@ def kernel(instruction):
     {name}(instruction, {dtype}(0))
 '''
 
-_ELEMENTWISE = '''"""The kernel {name} for {dtype}."""
+_CHAIN = '''"""Elements of {dtype}: {text}."""
+
+import math
 
 from numba import cfunc, {dtype}
 
 from wyrm_numba.kernels import elements
-from wyrm_numba.kernels.elementwise import {loop}
 from wyrm_numba.options import OPTIONS
+from wyrm_numba.vectors import lanes, load_part, many, store_part
+from wyrm_numba.words import load, row, store, word
+
+ZERO = {dtype}(0)
 
 
 @cfunc("void(int64)", cache=True, **OPTIONS)
-def kernel(instruction):
-    {loop}(elements.{name}, instruction, {dtype}(0))
+def kernel(p):
+{body}
+'''
+
+_WHOLE = '''"""A whole step of a small program, {dtype}."""
+
+import math
+
+from numba import cfunc, float32, float64, int32, int64
+
+from wyrm_numba.interpreter import INPUT_BYTES, INPUTS, LENGTH, LOSSES, POSITIONS, SOURCE, STRIDE
+from wyrm_numba.kernels import elements
+from wyrm_numba.options import OPTIONS
+from wyrm_numba.vectors import load_part, many, store_part, total
+from wyrm_numba.words import load, prefetch, real, store, word
+
+ZERO = {dtype}(0)
+
+
+@cfunc("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, **OPTIONS)
+def kernel(frame, places, examples, width, start, stop, known):
+{body}
 '''
 
 _UPDATE = '''"""The kernel {name} for {dtype}, with the rule {rule}."""
 
-from numba import cfunc, {dtype}, njit
+from numba import cfunc, {dtype}
 
 from wyrm_numba.kernels import elements
 from wyrm_numba.kernels.updates import {name} as driver
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import OPTIONS, linked
 from wyrm_numba.words import itemsize, load, real, store, word
 
 ZERO = {dtype}(0)
@@ -94,21 +95,15 @@ def kernel(instruction):
 '''
 
 
+#: From so many examples on, code that only one program uses is worth the time that it takes to be compiled.
+WORTH_COMPILING = 20_000
+
+
 class NumbaBackend(NativeBackend):
     """Kernels compiled by Numba when a program first needs them."""
 
-    forward: Callable[[int], int]
-    backward: Callable[[int, float], int]
-    run: Callable[[int, int, int, int], int]
-    run_team: Callable[[int, int, int, int, int], int]
-
     def __init__(self) -> None:
-        entry = cached_module("interpreter", _ENTRY_POINTS)
-        self.forward = entry.forward
-        self.backward = entry.backward
-        self.run = entry.run
-        self.run_team = entry.run_team
-        self._kernels: dict[tuple[str, str, Rule | None], Any] = {}
+        self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
     def details(self) -> dict[str, str]:
@@ -116,18 +111,72 @@ class NumbaBackend(NativeBackend):
         named = os.environ.get(ENVIRONMENT_VARIABLE)
         return {"numba": numba.__version__, "cache": "cold" if named == "cold" else "kept"}
 
-    def kernel_address(self, instruction: Instruction, dtype: str) -> int:
+    @property
+    def forward(self) -> Callable[[int], int]:
+        """As the base says; like the others, compiled when it is first needed."""
+        return self._entry_point(interpreter.forward, "int64")
+
+    @property
+    def backward(self) -> Callable[[int, float], int]:
+        """As the base says."""
+        return self._entry_point(interpreter.backward, "int64, float64")
+
+    @property
+    def run(self) -> Callable[[int, int, int, int], int]:
+        """As the base says."""
+        return self._entry_point(runs.run_joined, "int64, int64, int64, int64")
+
+    @property
+    def run_team(self) -> Callable[[int, int, int, int, int], int]:
+        """As the base says."""
+        return self._entry_point(team.run_team, "int64, int64, int64, int64, int64")
+
+    def kernel_address(self, instruction: Instruction, dtype: str, often: bool) -> int:
         """Where the compiled kernel is; compiles it if need be."""
         rule: Rule | None = dict(instruction.attributes).get("rule")
+        if instruction.kernel == "fused" and not often:
+            general = ("single_chain" if instruction.out.shape == (1, 1) else "chain", dtype, None)
+            return self._address(general, lambda: _compiled(*general))
+        if KERNELS[instruction.kernel].elementwise or instruction.kernel in ("copy", "fused"):
+            body = chain_source(instruction)
+            return self._address((body, dtype), lambda: _compiled_chain(instruction, dtype, body))
         key = (instruction.kernel, dtype, rule)
+        return self._address(key, lambda: _compiled(*key))
+
+    def runs_often(self, sources: Sequence[Source]) -> bool:
+        """Whether there are examples enough, and the program is not one of as many as sequences have lengths."""
+        return max(map(len, sources), default=0) >= WORTH_COMPILING and all(source.starts is None for source in sources)
+
+    def whole(self, program: Program, sources: Sequence[Source]) -> tuple[int, Sequence[Slot]] | None:
+        """Small programs as one function each."""
+        found = whole_source(program, sources)
+        if found is None:
+            return None
+        source = _WHOLE.format(dtype=program.dtype, body=found.body)
+        return self._address(source, lambda: cached_module(f"whole_{program.dtype}", source).kernel), found.places
+
+    def _entry_point(self, function: Any, arguments: str) -> Callable[..., int]:
+        found: Callable[..., int] = self._once(function, lambda: entry_point(function, arguments))
+        return found
+
+    def _address(self, key: Any, compiled: Callable[[], Any]) -> int:
+        address: int = self._once(key, compiled).address
+        return address
+
+    def _once(self, key: Any, compiled: Callable[[], Any]) -> Any:
         with self._lock:
-            if key not in self._kernels:
-                self._kernels[key] = _compile(*key)
-            address: int = self._kernels[key].address
-            return address
+            if key not in self._compiled:
+                self._compiled[key] = compiled()
+            return self._compiled[key]
 
 
-def _compile(name: str, dtype: str, rule: Rule | None) -> Any:
+def _compiled_chain(instruction: Instruction, dtype: str, body: str) -> Any:
+    """The kernel of an elementwise instruction."""
+    source = _CHAIN.format(dtype=dtype, text=as_chain(instruction), body=body)
+    return cached_module(f"{instruction.kernel}_{dtype}", source).kernel
+
+
+def _compiled(name: str, dtype: str, rule: Rule | None) -> Any:
     """The compiled kernel of a name; for updates, of a rule."""
     if rule is not None:
         label = re.sub(r"\W", "_", rule.name)
@@ -142,9 +191,6 @@ def _compile(name: str, dtype: str, rule: Rule | None) -> Any:
             by_element=rule.by_element,
         )
         return cached_module(f"{name}_{label}_{dtype}", source).kernel
-    if KERNELS[name].elementwise or name == "copy":
-        loop = ("unary", "binary", "ternary")[len(KERNELS[name].operands) - 1]
-        return cached_module(f"{name}_{dtype}", _ELEMENTWISE.format(name=name, dtype=dtype, loop=loop)).kernel
     if name not in kernels.__all__:
         raise BackendError(f"there is no kernel {name!r}")
     return cached_module(f"{name}_{dtype}", _KERNEL.format(name=name, dtype=dtype)).kernel

@@ -8,6 +8,7 @@ hash of all the sources of this package and of the versions that matter.
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
 import importlib.util
 import os
@@ -16,24 +17,29 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 import llvmlite
 import numba
 import platformdirs
 
+import wyrm.kernels
+import wyrm.memory
 import wyrm.native
+import wyrm.native_chains
+import wyrm.native_frames
 import wyrm.native_runs
 import wyrm.philox
 from wyrm_numba import ENVIRONMENT_VARIABLE
 
-__all__ = ["cached_module"]
+__all__ = ["as_if_in", "cached_module"]
 
 
 def _version() -> str:
     """A hash of all that compiled code depends on."""
     package = Path(__file__).parent
-    modules = wyrm.native, wyrm.native_runs, wyrm.philox
+    modules = wyrm.kernels, wyrm.memory, wyrm.native, wyrm.native_chains, wyrm.native_frames, wyrm.native_runs, wyrm.philox
     sources = [*sorted(package.rglob("*.py")), *(Path(str(module.__file__)) for module in modules)]
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
     for source in sources:
@@ -63,8 +69,27 @@ def _folder() -> Path:
     return folder
 
 
+class _NoCollection:
+    """No garbage collection: it would go through all that Numba makes again and again, an eighth of the time of compiling."""
+
+    def __enter__(self) -> None:
+        self._enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *exception: object) -> None:
+        if self._enabled:
+            gc.enable()
+
+
+_NO_COLLECTION = _NoCollection()
 _FOLDER: Path | None = None
 _MODULES: dict[str, ModuleType] = {}
+
+
+def as_if_in(path: str, function: Any) -> Any:
+    """A function as if it stood in another file, beside which Numba then keeps it."""
+    code = function.__code__.replace(co_filename=path)
+    return FunctionType(code, function.__globals__, function.__name__)
 
 
 def cached_module(name: str, source: str) -> ModuleType:
@@ -86,6 +111,7 @@ def cached_module(name: str, source: str) -> ModuleType:
         raise ImportError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[full_name] = module
-    spec.loader.exec_module(module)
+    with _NO_COLLECTION:
+        spec.loader.exec_module(module)
     _MODULES[key] = module
     return module

@@ -1,13 +1,14 @@
 """The interpreter: walks instructions, loads inputs for passes, and drives these, by the tables of :mod:`wyrm.native`."""
 
-from numba import float32, float64, int32, njit
+from numba import float32, float64, int32, int64
 
 from wyrm.memory import SOURCE_DTYPES, Report
 from wyrm.native import FRAME, INPUT, INPUT_KINDS
+from wyrm_numba.apart import apart
 from wyrm_numba.kernels.bags import BAG_CAPACITY, BAG_COUNT, BAG_DTYPE, BAGS, INDICES, OFFSETS, PLACES, WEIGHTS
 from wyrm_numba.kernels.rows import COUNT, TOUCHED
 from wyrm_numba.kernels.rows import DENSE as MATRIX
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import call, load, real, store, word
 
 # Where the words of a frame are.
@@ -18,6 +19,7 @@ from wyrm_numba.words import call, load, real, store, word
     INPUTS,
     CLAIMS,
     SINKS,
+    ROWS,
     REAL,
     SEED,
     LOSS,
@@ -29,6 +31,8 @@ from wyrm_numba.words import call, load, real, store, word
     EXAMPLES,
     LENGTH,
     POSITIONS,
+    WHOLE,
+    WHOLE_PLACES,
 ) = (
     FRAME.index(name)
     for name in (
@@ -38,6 +42,7 @@ from wyrm_numba.words import call, load, real, store, word
         "inputs",
         "claims",
         "sinks",
+        "rows",
         "real",
         "seed",
         "loss",
@@ -49,6 +54,8 @@ from wyrm_numba.words import call, load, real, store, word
         "examples",
         "length",
         "positions",
+        "whole",
+        "places",
     )
 )
 FLOAT32, FLOAT64, INT32, INT64 = range(len(SOURCE_DTYPES))
@@ -57,12 +64,14 @@ INDEX_OUT_OF_RANGE, ROWS_FULL = Report.INDEX_OUT_OF_RANGE, Report.ROWS_FULL
 BAG_FULL, NO_MATRIX = Report.BAG_FULL, Report.NO_MATRIX
 #: Bytes of the records of inputs and claims.
 INPUT_BYTES, CLAIM_BYTES = 8 * INPUT, 24
+#: Bytes of the record of a row that is read where it stands, and of a use of it.
+ROW_BYTES, USE_BYTES = 40, 16
 # The words of an input's record.
 KIND, DTYPE, SOURCE, STRIDE, ELEMENTS, DESTINATION, LIMIT, MODE, STARTS = range(INPUT)
 CAPACITY = 3
 
 
-@njit(**OPTIONS)
+@apart
 def report(frame, status, where, place, value):
     words = word(frame, REPORT)
     store(words, 0, status)
@@ -72,63 +81,55 @@ def report(frame, status, where, place, value):
     return status
 
 
-@njit(**OPTIONS)
+@apart
 def walk(frame, section):
     instruction, end = word(frame, section), word(frame, section + 1)
     while instruction < end:
         call(word(instruction, 0), instruction)
         instruction += 8 * word(instruction, 1)
+    return 0
 
 
-@njit(**OPTIONS)
+@linked
 def convert(source, dtype, count, destination, zero):
-    """Read real numbers of any of the source dtypes."""
-    if dtype == FLOAT32:
-        for i in range(count):
-            store(destination, i, real(load(source, i, float32(0)), zero))
-    elif dtype == FLOAT64:
-        for i in range(count):
-            store(destination, i, real(load(source, i, float64(0)), zero))
-    elif dtype == INT32:
-        for i in range(count):
-            store(destination, i, real(load(source, i, int32(0)), zero))
-    else:
-        for i in range(count):
-            store(destination, i, real(word(source, i), zero))
+    """Read real numbers of any of the source dtypes; where the source is 0, ones."""
+    for i in range(count):
+        if source == 0:
+            number = real(1, zero)
+        elif dtype == FLOAT32:
+            number = real(load(source, i, float32(0)), zero)
+        elif dtype == FLOAT64:
+            number = real(load(source, i, float64(0)), zero)
+        elif dtype == INT32:
+            number = real(load(source, i, int32(0)), zero)
+        else:
+            number = real(word(source, i), zero)
+        store(destination, i, number)
 
 
-@njit(**OPTIONS)
+@apart
 def load_reals(frame, dtype, source, count, destination):
+    """Copy real numbers into a program's dtype."""
     if word(frame, REAL) == FLOAT32:
         convert(source, dtype, count, destination, float32(0))
     else:
         convert(source, dtype, count, destination, float64(0))
+    return 0
 
 
-@njit(**OPTIONS)
+@apart
 def load_indices(frame, record, number, source, dtype, begin, count, destination, place):
     """Copy indices, each of which must be below the limit; returns a status. The first is number ``place`` of the input."""
     limit = word(record, LIMIT)
     for i in range(count):
-        index = word(source, begin + i) if dtype == INT64 else int(load(source, begin + i, int32(0)))
+        index = word(source, begin + i) if dtype == INT64 else int64(load(source, begin + i, int32(0)))
         if index < 0 or index >= limit:
             return report(frame, INDEX_OUT_OF_RANGE, number, place + i, index)
         store(destination, i, index)
     return 0
 
 
-@njit(**OPTIONS)
-def load_weights(weights, source, dtype, begin, count, zero):
-    """Copy weights, or set them to 1 where there are none."""
-    if source != 0:
-        item = 8 if dtype in (FLOAT64, INT64) else 4
-        convert(source + begin * item, dtype, count, weights, zero)
-    else:
-        for i in range(count):
-            store(weights, i, real(1, zero))
-
-
-@njit(**OPTIONS)
+@apart
 def load_bags(frame, record, number, source, examples, n):
     """Copy the bags of ``n`` examples (where their address is 0, of the first one), one after the other; returns a status.
 
@@ -161,11 +162,10 @@ def load_bags(frame, record, number, source, examples, n):
             status = load_indices(frame, record, number, word(source, 0), word(source, 4), begin, part, indices, at)
             if status != 0:
                 return status
-            weights = word(bag, WEIGHTS) + item * at
-            if item == 4:
-                load_weights(weights, word(source, 3), word(source, 5), begin, part, float32(0))
-            else:
-                load_weights(weights, word(source, 3), word(source, 5), begin, part, float64(0))
+            weights, dtype = word(source, 3), word(source, 5)
+            if weights != 0:
+                weights += begin * (8 if dtype == FLOAT64 else 8 if dtype == INT64 else 4)
+            load_reals(frame, dtype, weights, part, word(bag, WEIGHTS) + item * at)
             store(word(bag, OFFSETS), bags, at)
             bags += 1
             at += part
@@ -174,16 +174,17 @@ def load_bags(frame, record, number, source, examples, n):
     return 0
 
 
-@njit(**OPTIONS)
+@apart
 def load_key(record, source, step):
     """Put together the key of a random input."""
     key = word(record, DESTINATION)
     store(key, 0, word(source, 0))
     store(key, 1, word(source, 1))
     store(key, 2, step)
+    return 0
 
 
-@njit(**OPTIONS)
+@apart
 def load_row(frame, record, number, source, n):
     """Bring a row of an input's elements to place ``n`` of where the program expects them; returns a status."""
     count = word(record, ELEMENTS)
@@ -192,11 +193,10 @@ def load_row(frame, record, number, source, n):
         destination = word(record, DESTINATION) + 8 * at
         return load_indices(frame, record, number, source, word(record, DTYPE), 0, count, destination, at)
     destination = word(record, DESTINATION) + (4 if word(frame, REAL) == FLOAT32 else 8) * at
-    load_reals(frame, word(record, DTYPE), source, count, destination)
-    return 0
+    return load_reals(frame, word(record, DTYPE), source, count, destination)
 
 
-@njit(**OPTIONS)
+@inlined
 def load_for_pass(frame, record, number):
     """Bring an input from its cell to where the program expects it; returns a status."""
     source = word(frame, LEAVES) + word(record, SOURCE)
@@ -211,19 +211,30 @@ def load_for_pass(frame, record, number):
     return load_row(frame, record, number, source, 0)
 
 
-@njit(**OPTIONS)
+@apart
+def point_to_rows(frame):
+    """Put the addresses of rows that are read where they stand into the instructions; the indices have been checked."""
+    for record in range(word(frame, ROWS), word(frame, ROWS + 1), ROW_BYTES):
+        address = word(record, 1) + word(word(record, 0), 0) * word(record, 2)
+        for use in range(word(record, 3), word(record, 4), USE_BYTES):
+            store(word(use, 0), 0, address + word(use, 1))
+    return 0
+
+
+@inlined
 def forward(frame):
     inputs = word(frame, INPUTS)
     for record in range(inputs, word(frame, INPUTS + 1), INPUT_BYTES):
         status = load_for_pass(frame, record, (record - inputs) // INPUT_BYTES)
         if status != 0:
             return status
+    point_to_rows(frame)
     walk(frame, FORWARD)
     walk(frame, UPDATE)
     return 0
 
 
-@njit(**OPTIONS)
+@apart
 def claim_gradients(frame):
     """Check that gradients have room for what is to be added, and mark the matrices that are touched; returns a status."""
     begin, end = word(frame, CLAIMS), word(frame, CLAIMS + 1)
@@ -246,7 +257,7 @@ def claim_gradients(frame):
     return 0
 
 
-@njit(**OPTIONS)
+@inlined
 def backward(frame, weight):
     status = claim_gradients(frame)
     if status != 0:

@@ -25,7 +25,7 @@ def wyrm_backend() -> Declaration:
         priority=10,
         capabilities=Capabilities(
             dtypes=frozenset({"float32", "float64"}),
-            kernels=frozenset({"logsumexp", "lstm_cell", "lstm_cell_vjp", "row_dot", "softmax"}),
+            kernels=frozenset({"fused", "logsumexp", "lookup", "lstm_cell", "lstm_cell_vjp", "row_dot", "softmax"}),
             schedules=frozenset({"hogwild", "synchronized"}),
             releases_gil=True,
         ),

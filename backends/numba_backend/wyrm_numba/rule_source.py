@@ -24,7 +24,7 @@ def rule_source(rule: Rule) -> str:
 def _function(name: str, second: str, rule: Rule) -> str:
     first_scalar = 2 + len(rule.states)
     first_literal = first_scalar + len(rule.scalars)
-    lines = ["@njit(**OPTIONS)", f"def {name}(value, {second}, states, row, scalars, n):"]
+    lines = ["@linked", f"def {name}(value, {second}, states, row, scalars, n):"]
     for s, state in enumerate(rule.states):
         lines.append(f"    s{s} = word(states, {4 * s}) + row * word(states, {4 * s + 3}) * itemsize(ZERO)")
         if state.per == "row":

@@ -2,10 +2,11 @@
 
 import math
 
-from numba import float32, float64, njit
+from numba import float32, float64
 
 from wyrm.memory import Report
 from wyrm.native_runs import JOINED, ORDER
+from wyrm_numba.apart import apart
 from wyrm_numba.interpreter import (
     BACKWARD,
     BAG,
@@ -31,16 +32,19 @@ from wyrm_numba.interpreter import (
     STARTS,
     STRIDE,
     UPDATE,
+    WHOLE,
+    WHOLE_PLACES,
     claim_gradients,
     load_bags,
     load_key,
+    load_reals,
     load_row,
+    point_to_rows,
     report,
     walk,
 )
-from wyrm_numba.kernels.elementwise import copy_row
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import load, prefetch, store, word
+from wyrm_numba.options import inlined
+from wyrm_numba.words import call_whole, load, prefetch, store, word
 
 ORDER_EXAMPLES, WIDTH, RUNS = (ORDER.index(name) for name in ("examples", "width", "runs"))
 PARTS, COUNT, CHOICE, STEP, BATCH_SIZE, FAILED, KEPT = (
@@ -53,27 +57,25 @@ SINK_BYTES = 56
 AHEAD = 16
 
 
-@njit(**OPTIONS)
+@apart
 def drain(frame, sink, example, number):
     """Copy an example's part of an output to where its results go."""
     to = word(sink, 0) + example * word(sink, 1)
     item = 4 if word(frame, REAL) == FLOAT32 else 8
     for i in range(word(sink, 3)):
         row, n = word(sink, 2) + number * word(sink, 6) + i * word(sink, 5) * item, word(sink, 4)
-        if item == 4:
-            copy_row(to + i * n * item, row, n, float32(0))
-        else:
-            copy_row(to + i * n * item, row, n, float64(0))
+        load_reals(frame, word(frame, REAL), row, n, to + i * n * item)
+    return 0
 
 
-@njit(**OPTIONS)
+@inlined
 def row_of(record, example):
     """The row of a source in which an example's values are."""
     starts = word(record, STARTS)
     return word(starts, example) if starts != 0 else example
 
 
-@njit(**OPTIONS)
+@apart
 def load_for_run(frame, record, number, examples, position):
     """Bring an input of the run's examples to where the program expects it; returns a status."""
     source, kind = word(record, SOURCE), word(record, KIND)
@@ -86,13 +88,14 @@ def load_for_run(frame, record, number, examples, position):
         row = position if word(record, MODE) == BY_POSITION else 0
         return load_row(frame, record, number, source + row * word(record, STRIDE), 0)
     for n in range(word(frame, EXAMPLES)):
-        status = load_row(frame, record, number, source + row_of(record, word(examples, n)) * word(record, STRIDE), n)
+        at = source + row_of(record, word(examples, n)) * word(record, STRIDE)
+        status = load_row(frame, record, number, at, n)
         if status != 0:
             return status
     return 0
 
 
-@njit(**OPTIONS)
+@inlined
 def prefetch_for_run(record, example, position):
     """Ask for the cache line that an example's input begins in."""
     if word(record, KIND) == BAG:
@@ -103,7 +106,7 @@ def prefetch_for_run(record, example, position):
         prefetch(word(record, SOURCE) + row * word(record, STRIDE))
 
 
-@njit(**OPTIONS)
+@inlined
 def may_skip(frame):
     """Whether what follows the forward section may be passed over."""
     address = word(frame, SKIP)
@@ -114,7 +117,7 @@ def may_skip(frame):
     return not load(address, 0, float64(0)) > 0
 
 
-@njit(**OPTIONS)
+@apart
 def run_once(frame, examples, position):
     """One run; returns a status before anything has changed."""
     if position >= word(frame, POSITIONS):
@@ -128,6 +131,7 @@ def run_once(frame, examples, position):
         status = load_for_run(frame, record, (record - inputs) // INPUT_BYTES, examples, position)
         if status != 0:
             return status
+    point_to_rows(frame)
     walk(frame, FORWARD)
     loss_address, loss = word(frame, LOSS), 0.0
     if loss_address != 0:
@@ -151,10 +155,13 @@ def run_once(frame, examples, position):
     return 0
 
 
-@njit(**OPTIONS)
+@apart
 def run_stretch(frame, order, start, stop, known):
     """The runs from start to before stop, all by one part; those to before ``known`` may be of that part, too."""
     examples, row_bytes = word(order, ORDER_EXAMPLES), 8 * word(order, WIDTH)
+    whole = word(frame, WHOLE)
+    if whole != 0:  # what it leaves is gone through one by one, and reported
+        start = call_whole(whole, (frame, word(frame, WHOLE_PLACES), examples, word(order, WIDTH), start, stop, known))
     for position in range(start, stop):
         if position + AHEAD < known:
             ahead = examples + (position + AHEAD) * row_bytes
@@ -168,7 +175,7 @@ def run_stretch(frame, order, start, stop, known):
     return 0
 
 
-@njit(**OPTIONS)
+@apart
 def run_update(update, batch):
     """The step that follows a batch."""
     status = run_once(update, 0, batch)
@@ -177,7 +184,7 @@ def run_update(update, batch):
     return status
 
 
-@njit(**OPTIONS)
+@apart
 def run_joined(joined, order, start, stop):
     """The runs from start to before stop, each by its part, with an update after each batch."""
     choice, update, batch_size = word(joined, CHOICE), word(joined, STEP), word(joined, BATCH_SIZE)

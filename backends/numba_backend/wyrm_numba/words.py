@@ -1,6 +1,6 @@
 """Memory at addresses, for compiled code: words of tables, real numbers, and calls of functions by address.
 
-``zero`` is a number of the type that is meant, so that one kernel serves float32 and float64.
+``zero`` is a number of the type that is meant, so that one kernel serves float32 and float64; or a vector of such numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 __all__ = [
     "call",
+    "call_whole",
     "compare_and_set",
     "count_up",
     "itemsize",
@@ -21,6 +22,7 @@ __all__ = [
     "prefetch",
     "publish",
     "real",
+    "row",
     "seen",
     "store",
     "word",
@@ -31,8 +33,10 @@ _WORD = ir.IntType(64)
 
 
 def _pointer(builder: Any, address: Any, index: Any, kind: Any) -> Any:
-    base = builder.inttoptr(address, kind.as_pointer())
-    return builder.gep(base, [index], source_etype=kind)
+    """Where the number at a position is, or the vector that begins with it."""
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    base = builder.inttoptr(address, element.as_pointer())
+    return builder.bitcast(builder.gep(base, [index], source_etype=element), kind.as_pointer())
 
 
 @intrinsic
@@ -138,6 +142,19 @@ def itemsize(typingctx: Any, zero: Any) -> Any:
 
 
 @intrinsic
+def row(typingctx: Any, instruction: Any, operand: Any, i: Any, zero: Any) -> Any:
+    """The address of row i of an instruction's operand, counted from the result."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        instruction, operand, i, _ = arguments
+        first = builder.add(instruction, builder.mul(operand, _WORD(32)))  # of four words for each
+        begin, stride = (builder.load(_pointer(builder, first, _WORD(n), _WORD), typ=_WORD) for n in (4, 7))
+        return builder.add(begin, builder.mul(builder.mul(i, stride), _WORD(zero.bitwidth // 8)))
+
+    return types.int64(types.int64, types.int64, types.int64, zero), generate
+
+
+@intrinsic
 def call(typingctx: Any, function: Any, argument: Any) -> Any:
     """Call the function of one int64 that stands at an address."""
 
@@ -147,6 +164,18 @@ def call(typingctx: Any, function: Any, argument: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def call_whole(typingctx: Any, function: Any, arguments: Any) -> Any:
+    """Call the function of a whole program (:mod:`wyrm_numba.whole_source`) that stands at an address; returns a position."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(_WORD, [_WORD] * len(arguments))
+        words = [builder.extract_value(values[1], n) for n in range(len(arguments))]
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), words)
+
+    return types.int64(types.int64, arguments), generate
 
 
 @intrinsic

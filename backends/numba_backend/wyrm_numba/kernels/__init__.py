@@ -3,11 +3,13 @@
 Instructions are laid out as :mod:`wyrm.native` describes. Words 0 to 3 are the instruction's own; the result begins at word
 4, the first operand at word 8, the second at word 12, each with address, rows, columns and row stride.
 
-Elementwise kernels are functions of elements, in :mod:`.elements`; the loops around them are in :mod:`.elementwise`.
+Elementwise kernels are functions of elements, in :mod:`.elements`; the loops around them are written by
+:mod:`wyrm_numba.chain_source`. Chains are interpreted (:mod:`.chains`), where they have no such code of their own.
 """
 
 from wyrm_numba.kernels.bags import accumulate_bag, gather_bag, scatter_bag
 from wyrm_numba.kernels.cells import lstm_cell, lstm_cell_vjp
+from wyrm_numba.kernels.chains import chain, single_chain
 from wyrm_numba.kernels.draws import draw
 from wyrm_numba.kernels.products import matmul, row_dot
 from wyrm_numba.kernels.random import dropout_mask
@@ -19,6 +21,7 @@ from wyrm_numba.kernels.updates import merge_gradient, square_sum, tick
 __all__ = [
     "accumulate_bag",
     "accumulate_rows",
+    "chain",
     "draw",
     "dropout_mask",
     "gather",
@@ -34,6 +37,7 @@ __all__ = [
     "row_max",
     "scatter",
     "scatter_bag",
+    "single_chain",
     "softmax",
     "square_sum",
     "sum",

@@ -1,17 +1,15 @@
 """Bags: any number of rows of a table, pooled to one."""
 
-from numba import njit
-
-from wyrm_numba.kernels.elementwise import clear_row, row
+from wyrm_numba.kernels.elementwise import clear_row
 from wyrm_numba.kernels.rows import COLS, COUNT, NUMBERS, VALUES
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import itemsize, load, real, store, word
+from wyrm_numba.options import inlined, linked
+from wyrm_numba.words import itemsize, load, real, row, store, word
 
 # The words of a bag buffer's header.
 BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS, BAG_DTYPE, PLACES = range(8)
 
 
-@njit(**OPTIONS)
+@linked
 def factor(bag, number, mean, zero):
     """What the weights of a bag's indices are multiplied with: 1, or 1 over their sum."""
     one = real(1, zero)
@@ -23,14 +21,14 @@ def factor(bag, number, mean, zero):
     return one / total
 
 
-@njit(**OPTIONS)
+@linked
 def add_scaled(out, scale, a, n, zero):
     """Add a multiple of n elements onto a row."""
     for j in range(n):
         store(out, j, load(out, j, zero) + scale * load(a, j, zero))
 
 
-@njit(**OPTIONS)
+@inlined
 def gather_bag(p, zero):
     bag, offsets = word(p, 12), word(word(p, 12), OFFSETS)
     for b in range(word(bag, BAGS)):
@@ -42,7 +40,7 @@ def gather_bag(p, zero):
             add_scaled(out, weight, row(p, 1, word(word(bag, INDICES), i), zero), word(p, 6), zero)
 
 
-@njit(**OPTIONS)
+@inlined
 def scatter_bag(p, zero):
     bag, offsets = word(p, 8), word(word(p, 8), OFFSETS)
     if word(p, 2) == 0:
@@ -55,7 +53,7 @@ def scatter_bag(p, zero):
             add_scaled(row(p, 0, word(word(bag, INDICES), i), zero), weight, row(p, 2, b, zero), word(p, 6), zero)
 
 
-@njit(**OPTIONS)
+@inlined
 def accumulate_bag(p, zero):
     """Appends to the list of a gradient; that there is room has been checked before the pass."""
     gradient, bag, offsets = word(p, 4), word(p, 8), word(word(p, 8), OFFSETS)

@@ -3,58 +3,90 @@
 What belongs together lies as many columns apart as the cell has.
 """
 
-import math
+from typing import Any
 
-from numba import njit
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-from wyrm_numba.kernels.elements import sigmoid
-from wyrm_numba.kernels.elementwise import row
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import load, real, store, word
+from wyrm_numba.arithmetic import Numbers
+from wyrm_numba.kernels.elements import add, multiply, multiply_add, sigmoid, sigmoid_vjp, tanh, tanh_vjp
+from wyrm_numba.options import inlined
+from wyrm_numba.vectors import lanes, load_lanes, many, store_lanes
+from wyrm_numba.words import row, word
+
+_WORD = ir.IntType(64)
 
 
-@njit(**OPTIONS)
-def put(out, j, value, accumulate, zero):
-    """Store an element, or add it."""
-    store(out, j, load(out, j, zero) + value if accumulate != 0 else value)
+def _columns(builder: Any, place: Any, bits: int) -> tuple[Any, Any]:
+    """The address of column j of a block of n columns, and how many columns follow."""
+    address, block, n, j = place
+    index = builder.add(builder.mul(block, n), j)
+    return builder.add(address, builder.mul(index, _WORD(bits // 8))), builder.sub(n, j)
 
 
-@njit(**OPTIONS)
+@intrinsic
+def take(typingctx: Any, address: Any, block: Any, n: Any, j: Any, vector: Any) -> Any:
+    """The numbers from column j of a block of n columns."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at, count = _columns(builder, arguments[:4], vector.bitwidth)
+        return load_lanes(builder, at, context.get_value_type(vector), count)
+
+    return vector(*[types.int64] * 4, vector), generate
+
+
+@intrinsic
+def put(typingctx: Any, address: Any, block: Any, n: Any, j: Any, value: Any, accumulate: Any) -> Any:
+    """Store numbers there, or add them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind, new = context.get_value_type(value), arguments[4]
+        at, count = _columns(builder, arguments[:4], value.bitwidth)
+        adds = builder.icmp_signed("!=", arguments[5], _WORD(0))
+        old = load_lanes(builder, at, kind, builder.select(adds, count, _WORD(0)))
+        store_lanes(builder, at, builder.select(adds, Numbers(builder, kind).add(old, new), new), count)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4, value, types.int64), generate
+
+
+@inlined
 def lstm_cell(p, zero):
-    n, accumulate = word(p, 14), word(p, 2)
+    n, accumulate, vector = word(p, 14), word(p, 2), many(zero)
     for r in range(word(p, 5)):
         out, gates, cell = row(p, 0, r, zero), row(p, 1, r, zero), row(p, 2, r, zero)
-        for j in range(n):
-            f = sigmoid(load(gates, j, zero))
-            i = sigmoid(load(gates, n + j, zero))
-            o = sigmoid(load(gates, 2 * n + j, zero))
-            g = math.tanh(load(gates, 3 * n + j, zero))
-            c = f * load(cell, j, zero) + i * g
-            bounded = math.tanh(c)
-            put(out, j, o * bounded, accumulate, zero)
-            put(out, n + j, c, accumulate, zero)
-            put(out, 2 * n + j, f, accumulate, zero)
-            put(out, 3 * n + j, i, accumulate, zero)
-            put(out, 4 * n + j, o, accumulate, zero)
-            put(out, 5 * n + j, g, accumulate, zero)
-            put(out, 6 * n + j, bounded, accumulate, zero)
+        for j in range(0, n, lanes(vector)):
+            f = sigmoid(take(gates, 0, n, j, vector))
+            i = sigmoid(take(gates, 1, n, j, vector))
+            o = sigmoid(take(gates, 2, n, j, vector))
+            g = tanh(take(gates, 3, n, j, vector))
+            c = multiply_add(f, take(cell, 0, n, j, vector), multiply(i, g))
+            bounded = tanh(c)
+            put(out, 0, n, j, multiply(o, bounded), accumulate)
+            put(out, 1, n, j, c, accumulate)
+            put(out, 2, n, j, f, accumulate)
+            put(out, 3, n, j, i, accumulate)
+            put(out, 4, n, j, o, accumulate)
+            put(out, 5, n, j, g, accumulate)
+            put(out, 6, n, j, bounded, accumulate)
 
 
-@njit(**OPTIONS)
+@inlined
 def lstm_cell_vjp(p, zero):
-    n, accumulate, one = word(p, 18), word(p, 2), real(1, zero)
+    n, accumulate, vector = word(p, 18), word(p, 2), many(zero)
     for r in range(word(p, 5)):
         out, gradient, saved, cell = row(p, 0, r, zero), row(p, 1, r, zero), row(p, 2, r, zero), row(p, 3, r, zero)
-        for j in range(n):
-            f = load(saved, 2 * n + j, zero)
-            i = load(saved, 3 * n + j, zero)
-            o = load(saved, 4 * n + j, zero)
-            g = load(saved, 5 * n + j, zero)
-            bounded = load(saved, 6 * n + j, zero)
-            dh = load(gradient, j, zero)
-            dc = load(gradient, n + j, zero) + dh * o * (one - bounded * bounded)
-            put(out, j, dc * load(cell, j, zero) * f * (one - f), accumulate, zero)
-            put(out, n + j, dc * g * i * (one - i), accumulate, zero)
-            put(out, 2 * n + j, dh * bounded * o * (one - o), accumulate, zero)
-            put(out, 3 * n + j, dc * i * (one - g * g), accumulate, zero)
-            put(out, 4 * n + j, dc * f, accumulate, zero)
+        for j in range(0, n, lanes(vector)):
+            f = take(saved, 2, n, j, vector)
+            i = take(saved, 3, n, j, vector)
+            o = take(saved, 4, n, j, vector)
+            g = take(saved, 5, n, j, vector)
+            bounded = take(saved, 6, n, j, vector)
+            dh = take(gradient, 0, n, j, vector)
+            dc = add(take(gradient, 1, n, j, vector), tanh_vjp(multiply(dh, o), bounded))
+            put(out, 0, n, j, sigmoid_vjp(multiply(dc, take(cell, 0, n, j, vector)), f), accumulate)
+            put(out, 1, n, j, sigmoid_vjp(multiply(dc, g), i), accumulate)
+            put(out, 2, n, j, sigmoid_vjp(multiply(dh, bounded), o), accumulate)
+            put(out, 3, n, j, tanh_vjp(multiply(dc, i), g), accumulate)
+            put(out, 4, n, j, multiply(dc, f), accumulate)

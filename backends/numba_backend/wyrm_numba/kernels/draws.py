@@ -1,12 +1,12 @@
 """Numbers that are drawn, as :mod:`wyrm.philox` has them, and drawn again until a value is positive."""
 
-from numba import int32, int64, njit, uint32, uint64
+from numba import int32, int64, uint32, uint64
 
 from wyrm.memory import SOURCE_DTYPES
 from wyrm.philox import ATTEMPTS
 from wyrm_numba.kernels.bags import BAG_DTYPE, BAGS, PLACES
 from wyrm_numba.kernels.random import philox
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import call, load, real, store, word
 
 # The words of the record that says how numbers are drawn.
@@ -14,13 +14,13 @@ ROWS, TRIES, OPERANDS, TABLE, BAG, UNTIL = range(6)
 INT64 = SOURCE_DTYPES.index("int64")
 
 
-@njit(**OPTIONS)
+@inlined
 def operand(p, number):
     """The address that an operand has."""
     return word(p, 4 + 4 * number)
 
 
-@njit(**OPTIONS)
+@linked
 def is_excluded(bag, row, number):
     """Whether a number is among those that must not be drawn."""
     which = 0 if word(bag, BAGS) == 1 else row
@@ -36,7 +36,7 @@ def is_excluded(bag, row, number):
     return False
 
 
-@njit(**OPTIONS)
+@linked
 def attempted(p, record, count, attempt):
     """The number that an attempt at a draw comes to, below the rows."""
     half, rows = uint64(32), uint64(word(record, ROWS))
@@ -49,7 +49,7 @@ def attempted(p, record, count, attempt):
     return number
 
 
-@njit(**OPTIONS)
+@linked
 def draw_once(p, record, bag):
     """Numbers that stand as they are drawn: attempts that come to excluded ones are repeated."""
     for i in range(word(p, 5)):
@@ -61,7 +61,7 @@ def draw_once(p, record, bag):
         store(operand(p, 0), i * word(p, 7), number)
 
 
-@njit(**OPTIONS)
+@linked
 def draw_until(p, record, bag, zero):
     """One number, with what is repeated, until that is positive and the number not excluded."""
     rows, until, end = word(record, ROWS), operand(p, word(record, UNTIL)), p + 8 * word(p, 1)
@@ -79,7 +79,7 @@ def draw_until(p, record, bag, zero):
         store(until, 0, zero)
 
 
-@njit(**OPTIONS)
+@inlined
 def draw(p, zero):
     record = word(p, 3)
     bag = operand(p, word(record, BAG)) if word(record, BAG) != 0 else 0

@@ -1,13 +1,12 @@
 """Random numbers: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011), as :mod:`wyrm.philox` has it."""
 
-from numba import njit, uint32, uint64
+from numba import uint32, uint64
 
-from wyrm_numba.kernels.elementwise import row
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import load, real, store, word
+from wyrm_numba.options import inlined, linked
+from wyrm_numba.words import load, real, row, store, word
 
 
-@njit(**OPTIONS)
+@linked
 def philox(key, block):
     """Four words that depend on the key (seed, stream, step) and the block's number alone."""
     half = uint64(32)
@@ -22,7 +21,7 @@ def philox(key, block):
     return a, b, c, d
 
 
-@njit(**OPTIONS)
+@inlined
 def dropout_mask(p, zero):
     one = real(1, zero)
     rate = load(word(p, 12), 0, zero)

@@ -1,16 +1,16 @@
 """Rows of tables. Indices have been checked against the tables when they were loaded."""
 
-from numba import int32, njit
+from numba import int32
 
-from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row, row
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import itemsize, load, store, word
+from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row
+from wyrm_numba.options import inlined, linked
+from wyrm_numba.words import itemsize, load, row, store, word
 
 # The words of a gradient's header.
 TOUCHED, DENSE, COUNT, NUMBERS, VALUES, SCRATCH, MASK, ROWS, COLS, STEPS = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10
 
 
-@njit(**OPTIONS)
+@inlined
 def gather(p, zero):
     index = word(p, 12)
     for i in range(word(p, 5)):
@@ -21,7 +21,7 @@ def gather(p, zero):
             copy_row(out, table_row, word(p, 6), zero)
 
 
-@njit(**OPTIONS)
+@inlined
 def scatter(p, zero):
     if word(p, 2) == 0:
         for i in range(word(p, 5)):
@@ -31,7 +31,7 @@ def scatter(p, zero):
         add_row(row(p, 0, word(index, i * word(p, 11)), zero), row(p, 2, i, zero), word(p, 6), zero)
 
 
-@njit(**OPTIONS)
+@inlined
 def pick(p, zero):
     index = word(p, 12)
     for i in range(word(p, 5)):
@@ -39,7 +39,7 @@ def pick(p, zero):
         store(out, 0, load(out, 0, zero) + picked if word(p, 2) != 0 else picked)
 
 
-@njit(**OPTIONS)
+@inlined
 def place(p, zero):
     index = word(p, 8)
     for i in range(word(p, 5)):
@@ -50,7 +50,7 @@ def place(p, zero):
         store(out, column, load(out, column, zero) + load(row(p, 2, i, zero), 0, zero))
 
 
-@njit(**OPTIONS)
+@inlined
 def accumulate_rows(p, zero):
     """Appends to the list of a gradient; that there is room has been checked before the pass."""
     gradient, index = word(p, 4), word(p, 8)
@@ -63,7 +63,7 @@ def accumulate_rows(p, zero):
     store(gradient, COUNT, count + word(p, 13))
 
 
-@njit(**OPTIONS)
+@linked
 def merge_rows(gradient, zero):
     """Sums the rows that stand more than once in a gradient's list."""
     count, cols, mask = word(gradient, COUNT), word(gradient, COLS), word(gradient, MASK)

@@ -2,15 +2,13 @@
 
 import math
 
-from numba import njit
-
 from wyrm_numba.kernels.elements import maximum
-from wyrm_numba.kernels.elementwise import add_row, clear_row, row
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import itemsize, load, real, store, word
+from wyrm_numba.kernels.elementwise import add_row, clear_row
+from wyrm_numba.options import inlined, linked
+from wyrm_numba.words import itemsize, load, real, row, store, word
 
 
-@njit(**OPTIONS)
+@inlined
 def sum(p, zero):
     """A result of one row has stride 0 where the operand has several, so that all its rows are added to it."""
     if word(p, 2) == 0:
@@ -28,7 +26,7 @@ def sum(p, zero):
             add_row(out, a, n, zero)
 
 
-@njit(**OPTIONS)
+@linked
 def row_largest(a, n, zero):
     """The largest element, NaN where there is one; -infinity of none."""
     largest = real(-math.inf, zero)
@@ -37,7 +35,7 @@ def row_largest(a, n, zero):
     return largest
 
 
-@njit(**OPTIONS)
+@inlined
 def row_max(p, zero):
     for i in range(word(p, 5)):
         out = row(p, 0, i, zero)
@@ -45,7 +43,7 @@ def row_max(p, zero):
         store(out, 0, load(out, 0, zero) + largest if word(p, 2) != 0 else largest)
 
 
-@njit(**OPTIONS)
+@inlined
 def transpose(p, zero):
     for i in range(word(p, 5)):
         out = row(p, 0, i, zero)

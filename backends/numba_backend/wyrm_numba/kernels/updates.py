@@ -4,25 +4,25 @@
 whether the rule has a clock. All three are constants where these functions are inlined.
 """
 
-from numba import njit
+from numba import int64
 
 from wyrm_numba.kernels.bags import BAG_COUNT, INDICES
-from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row, row
+from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row
 from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
-from wyrm_numba.options import OPTIONS
-from wyrm_numba.words import count_up, itemsize, load, real, store, word
+from wyrm_numba.options import inlined, linked
+from wyrm_numba.words import count_up, itemsize, load, real, row, store, word
 
 # The words of a clock's header.
 NOW, LAST = 0, 1
 
 
-@njit(**OPTIONS)
+@inlined
 def states_of(p, operands):
     """The address of the states: the operands after so many, the result among them."""
     return p + 8 * (4 + 4 * operands)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def catch_up_row(catch_up, num_states, p, states, number, zero):
     """Bring a row up to the steps made."""
     clock = word(states, 4 * (num_states + 1))
@@ -33,7 +33,7 @@ def catch_up_row(catch_up, num_states, p, states, number, zero):
         store(word(clock, LAST), number, word(clock, NOW))
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def update_row(apply, catch_up, num_states, timed, p, states, number, gradient, zero):
     """Update a row, after it has been caught up."""
     if timed:
@@ -43,25 +43,25 @@ def update_row(apply, catch_up, num_states, timed, p, states, number, gradient, 
     apply(row(p, 0, number, zero), gradient, states, number, word(states, 4 * num_states), word(p, 6))
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def update_all(apply, catch_up, num_states, timed, by_element, p, gradient, stride, states, zero):
     """Update every row."""
     rows, cols = word(p, 5), word(p, 6)
     if by_element and stride == cols and word(p, 7) == cols:
-        apply(word(p, 4), gradient, states, 0, word(states, 4 * num_states), rows * cols)
+        apply(word(p, 4), gradient, states, int64(0), word(states, 4 * num_states), rows * cols)
     else:
         for i in range(rows):
             address = gradient + i * stride * itemsize(zero)
             update_row(apply, catch_up, num_states, timed, p, states, i, address, zero)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def update(apply, catch_up, num_states, timed, by_element, p, zero):
     states = states_of(p, 2)
     update_all(apply, catch_up, num_states, timed, by_element, p, word(p, 8), word(p, 11), states, zero)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def update_rows(apply, catch_up, num_states, timed, by_element, p, zero):
     states = states_of(p, 3)
     for i in range(word(p, 13)):
@@ -69,7 +69,7 @@ def update_rows(apply, catch_up, num_states, timed, by_element, p, zero):
         update_row(apply, catch_up, num_states, timed, p, states, number, row(p, 2, i, zero), zero)
 
 
-@njit(**OPTIONS)
+@linked
 def gather_densely(gradient, zero):
     """Add the rows of a gradient's list to its matrix."""
     cols = word(gradient, COLS)
@@ -79,7 +79,7 @@ def gather_densely(gradient, zero):
     store(gradient, COUNT, 0)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def update_gradient(apply, catch_up, num_states, timed, by_element, p, zero):
     gradient, states = word(p, 8), states_of(p, 2)
     cols = word(gradient, COLS)
@@ -99,7 +99,7 @@ def update_gradient(apply, catch_up, num_states, timed, by_element, p, zero):
     store(gradient, COUNT, 0)
 
 
-@njit(**OPTIONS)
+@inlined
 def merge_gradient(p, zero):
     """Adds a gradient to another, which has room for it (that has been checked before), and clears it."""
     to, source = word(p, 4), word(p, 8)
@@ -117,33 +117,33 @@ def merge_gradient(p, zero):
     store(source, COUNT, 0)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def catch_up(apply, catch_up, num_states, timed, by_element, p, zero):
     states = states_of(p, 1)
     for i in range(word(p, 5)):
         catch_up_row(catch_up, num_states, p, states, i, zero)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def catch_up_rows(apply, catch_up, num_states, timed, by_element, p, zero):
     states = states_of(p, 2)
     for i in range(word(p, 9)):
         catch_up_row(catch_up, num_states, p, states, word(word(p, 8), i * word(p, 11)), zero)
 
 
-@njit(inline="always", **OPTIONS)
+@inlined
 def catch_up_bag(apply, catch_up, num_states, timed, by_element, p, zero):
     states, bag = states_of(p, 2), word(p, 8)
     for i in range(word(bag, BAG_COUNT)):
         catch_up_row(catch_up, num_states, p, states, word(word(bag, INDICES), i), zero)
 
 
-@njit(**OPTIONS)
+@inlined
 def tick(p, zero):
     count_up(word(p, 4), NOW)
 
 
-@njit(**OPTIONS)
+@inlined
 def square_sum(p, zero):
     gradient = word(p, 8)
     if word(gradient, TOUCHED) != 0:
