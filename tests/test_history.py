@@ -206,6 +206,17 @@ def test_an_exception_takes_the_history_along(backend, kind, when):
     assert w.value == whole.value
 
 
+def test_ctrl_c_while_training_is_got_ready_leaves_a_history_without_epochs():
+    slope = wyrm.ParameterNode(0.0)
+
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        wyrm.fit(interrupted, {"x": np.ones(3)}, SGD(0.1, [slope]), seed=7)
+    assert caught.value.history.epochs == [] and caught.value.history.seed == 7
+
+
 def test_what_is_no_callback():
     for wrong in (3, wyrm.EarlyStopping):
         with pytest.raises(wyrm.DTypeError, match="callbacks"):

@@ -23,7 +23,7 @@ from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.order import run_seed
 from wyrm.training.plan import Plan, Session, is_stream
 from wyrm.training.progress import progress_bar
-from wyrm.training.run import Resumed, Run
+from wyrm.training.run import Resumed, Run, kept
 from wyrm.training.schedules import resolve_threads
 
 __all__ = ["fit"]
@@ -177,17 +177,22 @@ def fit(
     reproducible = seed is not None if resumed is None else resumed.reproducible
     seed = run_seed(resumed.seed if resumed is not None and seed is None else seed)
 
-    assignment = Assignment(optimizers, chosen)
-    model = _model(loss, rows, assignment, weights is not None)
-    session = Session(model, assignment, batch_size, schedule, threads, reproducible, bool(shuffle), seed)
-    plans = session.plans(feed, weights)
-    begun = plans()
-    first: Plan | None = next(begun)
-    assert first is not None
-    held_out = None if validation is None else Validation(model, validation, chosen, first.crew.num_threads)
+    history = History(
+        chosen.name, threads or 1, 0.0, schedule, seed=seed, epochs=[] if resumed is None else list(resumed.epochs)
+    )
+    with kept(history):
+        assignment = Assignment(optimizers, chosen)
+        model = _model(loss, rows, assignment, weights is not None)
+        session = Session(model, assignment, batch_size, schedule, threads, reproducible, bool(shuffle), seed)
+        plans = session.plans(feed, weights)
+        begun = plans()
+        first: Plan | None = next(begun)
+        assert first is not None
+        held_out = None if validation is None else Validation(model, validation, chosen, first.crew.num_threads)
 
     crew = first.crew
-    history = History(chosen.name, crew.num_threads, time.perf_counter() - began, crew.schedule, crew.reason, seed)
+    history.num_threads, history.schedule, history.reason = crew.num_threads, crew.schedule, crew.reason
+    history.startup_seconds = time.perf_counter() - began
     options = {
         "seed": seed,
         "reproducible": reproducible,

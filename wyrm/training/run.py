@@ -19,7 +19,7 @@ from wyrm.training.history import Epoch, History
 if TYPE_CHECKING:
     from wyrm.training.callbacks import Callback
 
-__all__ = ["Resumed", "Run"]
+__all__ = ["Resumed", "Run", "kept"]
 
 _logger = logging.getLogger("wyrm.fit")
 
@@ -186,6 +186,16 @@ class Resumed:
     def reproducible(self) -> bool:
         """Whether a user gave the seed: then schedules are chosen by rule alone."""
         return self.options.get("reproducible") is True
+
+
+@contextlib.contextmanager
+def kept(history: History) -> Iterator[None]:
+    """Let Ctrl-C take the history along while training is got ready, too: compilers may need a while."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        _take_along(error, history)
+        raise
 
 
 def _take_along(error: BaseException, history: History) -> None:
