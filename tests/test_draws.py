@@ -238,7 +238,7 @@ def test_steps_and_runs_are_the_same(backend):
         loss, users, items, user, item, _ = ranking()
         optimizer = wyrm.optim.Adagrad(0.1, loss.parameters())
         if run:
-            wyrm.fit(loss, {user: chosen, item: rated}, optimizer, shuffle=False)
+            wyrm.fit(loss, {user: chosen, item: rated}, optimizer, shuffle=False, num_threads=1)
         else:
             for u, i in zip(chosen, rated, strict=True):
                 user.set_value(u)
@@ -305,7 +305,8 @@ def test_steps_that_change_nothing_may_be_skipped(backend, name, bag):
             assert (skip_of(loss, optimizer) is not None) == may
             assert skip_of(loss + users.index(wyrm.IndexInputNode(1, 2)).sum(), optimizer) is None
             assert skip_of(loss.square() + items.index(item).sum() * loss, optimizer) is None
-            wyrm.fit(loss, {user: chosen[:, None].tolist() if bag else chosen, item: rated}, optimizer, shuffle=False)
+            feed = {user: chosen[:, None].tolist() if bag else chosen, item: rated}
+            wyrm.fit(loss, feed, optimizer, shuffle=False, num_threads=1)
         else:
             for u, i in zip(chosen, rated, strict=True):
                 user.set_value(u if not bag else [u])
