@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from wyrm_conformance.check import CHECKS
-from wyrm_conformance.runner import run_one
+from wyrm_conformance.runner import run_one, select
 
 import wyrm
 
@@ -174,8 +174,7 @@ class NumbaBackend:
         self.source = ROOT / "backends" / "numba_backend" / "wyrm_numba"
         shutil.copytree(self.source, folder / "wyrm_numba", ignore=shutil.ignore_patterns("__pycache__"))
         beside = [self.source / f"{name}.py" for name in ("arithmetic", "tiles", "vectors")]  # what kernels are made of
-        kernels = [path for path in sorted((self.source / "kernels").glob("*.py")) if path.name != "__init__.py"]
-        self.sources = [*kernels, *(path for path in beside if path.exists())]
+        self.sources = [p for p in sorted((self.source / "kernels").glob("*.py")) if p.name != "__init__.py"] + beside
         self.environment = {"WYRM_NUMBA_CACHE": str(folder / "cache")}
 
     def build(self, path: Path, text: str) -> bool:
@@ -246,6 +245,7 @@ def main() -> int:
     parser.add_argument("backend", choices=["c_simd", "numba"])
     parser.add_argument("--mutants", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--select", action="append", default=[], metavar="PATTERN", help="run only checks whose name matches")
     parser.add_argument("--set", action="append", default=[], choices=list(CBackend.sets), help="change this instruction set")
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -256,7 +256,7 @@ def main() -> int:
         sources = [path for path in backend.sources if places(path, path.read_text())]
         weights = [len(places(path, path.read_text())) for path in sources]
         assert backend.build(sources[0], sources[0].read_text())
-        name, failure, costs = fate(backend, list(CHECKS), options.seed)
+        name, failure, costs = fate(backend, [check.name for check in select(patterns=options.select)], options.seed)
         assert not name, f"the backend fails as it is: {name}: {failure}"
         limit = TIMES * sum(costs.values()) + 10
         print(f"the backend as it is passes {len(costs)} checks in {sum(costs.values()):.1f} s of a processor", flush=True)
