@@ -29,7 +29,7 @@ are kept per row, whether it may take a matrix as one row, address of catch_up o
 
 *Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In
 a chain of one element, a step has five words: ``[code, address of the result, of the operands a, b, c]``. The code is
-``(27 * opcode + 9 * a + 3 * b + c) * 2 + stored``; a, b and c say where the operand is: 0 at its address, 1 it is the result
+``(64 * opcode + 16 * a + 4 * b + c) * 2 + stored``; a, b and c say where the operand is: 0 at its address, 1 it is the result
 of the step before, 2 of the one before that. ``stored``: the result is wanted at its address. The opcodes are
 :data:`OPCODES` and then :data:`CHAIN_OPCODES`: ``store`` puts a where the result belongs, ``guard`` ends the chain where a is
 NaN or infinite, ``end`` ends it; for what follows, they are no steps. In other chains the words are ``[number of results,
@@ -63,8 +63,8 @@ next one's are ``step`` bytes on in the slot.
 *Frame*: everything about one bound program, :data:`FRAME`. Sections are begin and end addresses, and follow each other.
 ``whole`` is a backend's own function for runs of the whole program, or 0, and ``places`` a table of the addresses that it needs
 (:meth:`NativeBackend.whole`).
-``only`` is the address of a training program's only instruction, where that is a chain of one element with a guard, which may
-go through the examples by itself; else 0. What is made of frames is in
+``loop`` is the address of the loop of a program that has a loss, where the backend has an interpreter of loops
+(:mod:`wyrm.native_loops`, where its inputs and uses are explained); else 0. What is made of frames is in
 :mod:`wyrm.native_runs`.
 """
 
@@ -72,19 +72,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
 from wyrm.memory import Leaves, Memory, Sink, Source, address
-from wyrm.native_chains import CHAIN_OPCODES, OPCODES
+from wyrm.native_chains import CHAIN_OPCODES, OPCODES, are_sums
 from wyrm.native_code import Code
 from wyrm.native_frames import FRAME, INPUT, INPUT_KINDS, Frame, Origin, feed_frame, set_inputs
+from wyrm.native_loops import Loop
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
 from wyrm.program import Instruction, Program, Slot
 
-__all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend"]
+__all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend", "are_sums"]
 
 
 class NativeBackend(Backend):
@@ -130,6 +131,14 @@ class NativeBackend(Backend):
         """
         return False
 
+    def step_word(self, code: int, dtype: str) -> int:
+        """The word for the code of a step of a chain of one element: the code, unless the backend wants another."""
+        return code
+
+    def loop_address(self, dtype: str) -> int:
+        """The address of the interpreter of loops (:mod:`wyrm.native_loops`), for real numbers of ``dtype``; 0: there is none."""
+        return 0
+
     def compile(self, program: Program) -> Executable:
         """Lay the program out as a table."""
         self.check(program)
@@ -161,8 +170,18 @@ class _NativeExecutable(Executable):
     def code(self, often: bool) -> Code:
         """The instructions, of which some may be made for programs that run often."""
         if often not in self._code:
-            self._code[often] = Code(self.program, partial(self.backend.kernel_address, often=often))
+            backend = self.backend
+            self._code[often] = Code(self.program, partial(backend.kernel_address, often=often), backend.step_word)
         return self._code[often]
+
+    @cached_property
+    def loop(self) -> Loop | None:
+        """The loop of a program that is run for its loss, where the backend has an interpreter of them."""
+        program, backend = self.program, self.backend
+        interpreter = backend.loop_address(program.dtype)
+        if not interpreter or program.purpose not in ("train", "accumulate") or program.skip is not None:
+            return None
+        return Loop(program, partial(backend.kernel_address, often=True), backend.step_word, interpreter)
 
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
         return _NativePass(self, memory, cells)
@@ -170,6 +189,8 @@ class _NativeExecutable(Executable):
     def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
         often = self.backend.runs_often(sources)
         frame = feed_frame(self.program, self.code(often), memory, sources, sinks, examples)
+        if self.loop is not None and examples == 1 and not sinks:
+            frame.set_loop(self.program, self.loop)
         whole = self.backend.whole(self.program, sources) if often and examples == 1 and not sinks else None
         if whole is not None:
             function, slots = whole

@@ -3,24 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from wyrm.kernels import KERNELS
-from wyrm.program import Buffer, Chain, Slot
+from wyrm.program import Buffer, Chain, Instruction, Slot
 
-__all__ = ["CHAIN_OPCODES", "OPCODES", "encode_chain", "single_steps"]
+__all__ = ["CHAIN_OPCODES", "MOST_SUMS", "OPCODES", "Place", "Step", "are_sums", "encode_chain", "may_meet", "single_steps"]
 
 #: How the steps of rules are numbered: elementwise kernels in the order of the kernel table.
 OPCODES = {name: number for number, name in enumerate(k.name for k in KERNELS.values() if k.elementwise)}
 OPCODES["row_mean"] = len(OPCODES)
-#: What chains have besides, numbered from there on.
+#: The most sums that count as :func:`are_sums`.
+MOST_SUMS = 4
+#: What chains have besides, and then what loops have (:mod:`wyrm.native_loops`), numbered from there on.
 CHAIN_OPCODES = {
-    n: len(OPCODES) + i for i, n in enumerate(("multiply_add", "multiply_subtract", "copy", "store", "guard", "end"))
+    name: len(OPCODES) + n
+    for n, name in enumerate(
+        ("multiply_add", "multiply_subtract", "copy", "store", "guard", "end", "next", "uses", "claim", "call", "row_dot")
+        + ("add_rows_1", "add_rows_2", "subtract_rows_1", "subtract_rows_2")
+    )
 }
+#: Of these, what has no result that later steps may take as the last one.
+_NO_RESULT = frozenset(CHAIN_OPCODES) - {"multiply_add", "multiply_subtract", "copy", "row_dot"}
 #: Buffers of a thread's own.
 _OWN = ("real", "index")
 
 #: Where something of a chain of one element is: at a slot, or what a step computes in the memory of that number.
 Place = Slot | int
+
+
+class Step(NamedTuple):
+    """A step of a chain of one element.
+
+    Attributes
+    ----------
+    kinds
+        Where each operand is: 0 at its place, 1 it is the result of the step before, 2 of the one before that, 3 in a ring.
+    stored
+        Whether the result is wanted at its place.
+    """
+
+    kernel: str
+    kinds: tuple[int, ...]
+    stored: bool
+    out: Place
+    operands: tuple[Place, ...]
+
+    @property
+    def code(self) -> int:
+        """The word for it."""
+        a, b, c = (*self.kinds, 0, 0, 0)[:3]
+        return (64 * _opcode(self.kernel) + 16 * a + 4 * b + c) * 2 + self.stored
+
+    @property
+    def has_result(self) -> bool:
+        """Whether it counts as a step before others."""
+        return self.kernel not in _NO_RESULT
 
 
 def encode_chain(chain: Chain) -> list[int]:
@@ -35,10 +73,24 @@ def _opcode(kernel: str) -> int:
     return CHAIN_OPCODES[kernel] if kernel in CHAIN_OPCODES else OPCODES[kernel]
 
 
-def single_steps(
-    chain: Chain, slots: Sequence[Slot], buffers: Sequence[Buffer]
-) -> list[tuple[int, Place, Place, Place, Place]]:
-    """The steps of a chain of one element: a code, and the places of the result and of three operands.
+def are_sums(instruction: Instruction) -> bool:
+    """Whether a chain makes a few sums z + s x or z - s x of what is read, s a number, and nothing else."""
+    chain: Chain = dict(instruction.attributes)["chain"]
+    first = len(chain.results)
+    read = [slot.shape for slot in (instruction.out, *instruction.operands)][first:]
+    if chain.results != tuple(range(chain.operands, chain.operands + len(chain.steps))) or len(chain.steps) > MOST_SUMS:
+        return False
+    shape = instruction.out.shape
+    return all(
+        kernel in ("multiply_add", "multiply_subtract")
+        and max(operands) < chain.operands
+        and [read[o] for o in operands] == [(1, 1), shape, shape]
+        for kernel, operands in chain.steps
+    )
+
+
+def single_steps(chain: Chain, slots: Sequence[Slot], buffers: Sequence[Buffer]) -> list[Step]:
+    """The steps of a chain of one element.
 
     A result goes straight to its slot where no later step reads what is there. With a guard, parameters are changed behind it.
 
@@ -58,8 +110,7 @@ class _Single:
     def __init__(self, chain: Chain, slots: Sequence[Slot], buffers: Sequence[Buffer]) -> None:
         self.chain, self.buffers = chain, buffers
         self.targets, self.read = slots[: len(chain.results)], slots[len(chain.results) :]
-        self.steps: list[tuple[int, Place, Place, Place, Place]] = []
-        self.guarded = chain.guard is None  # whether the guard has been passed
+        self.steps: list[Step] = []
         first = chain.operands
         #: Where each step's result goes at once, and which results have to be stored in the end.
         self.homes: list[Place] = list(range(len(chain.steps)))
@@ -76,7 +127,7 @@ class _Single:
                 self._other("guard", chain.guard, step)
         for n in later:
             self._other("store", chain.results[n], len(chain.steps) - 1, self.targets[n])
-        self._append("end", (0, 0, 0), False, 0, ())
+        self._append("end", (), False, 0, ())
 
     def _is_free(self, result: int, step: int) -> bool:
         """Whether a result may be stored as soon as its step has been made."""
@@ -85,7 +136,7 @@ class _Single:
         if step <= guard and self.buffers[target.buffer].kind not in _OWN:
             return False
         read = {o for _, operands in chain.steps[step + 1 :] for o in operands} | set(chain.results)
-        return not any(_may_meet(target, self.read[o], self.buffers) for o in read if o < chain.operands)
+        return not any(may_meet(target, self.read[o], self.buffers) for o in read if o < chain.operands)
 
     def _step(self, step: int) -> None:
         chain = self.chain
@@ -103,13 +154,11 @@ class _Single:
         return distance if distance in (1, 2) and register >= self.chain.operands else 0
 
     def _append(self, kernel: str, kinds: tuple[int, ...], stored: bool, out: Place, operands: Sequence[int]) -> None:
-        a, b, c = (*kinds, 0, 0)[:3]
-        places = [self.read[o] if o < self.chain.operands else self.homes[o - self.chain.operands] for o in operands]
-        x, y, z = (*places, 0, 0, 0)[:3]
-        self.steps.append(((27 * _opcode(kernel) + 9 * a + 3 * b + c) * 2 + stored, out, x, y, z))
+        places = (self.read[o] if o < self.chain.operands else self.homes[o - self.chain.operands] for o in operands)
+        self.steps.append(Step(kernel, kinds, stored, out, tuple(places)))
 
 
-def _may_meet(a: Slot, b: Slot, buffers: Sequence[Buffer]) -> bool:
+def may_meet(a: Slot, b: Slot, buffers: Sequence[Buffer]) -> bool:
     """Whether two slots may be the same memory."""
     if a.buffer == b.buffer:
         return a.offset == b.offset or buffers[a.buffer].kind == "row"

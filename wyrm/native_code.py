@@ -13,9 +13,11 @@ from wyrm.memory import address, aligned
 from wyrm.native_chains import OPCODES, encode_chain, single_steps
 from wyrm.program import Chain, Instruction, Program, Rule, Slot
 
-__all__ = ["Code"]
+__all__ = ["Code", "Encoder"]
 
 Array = npt.NDArray[Any]
+#: The words of a step on single numbers.
+_STEP = 5
 #: Kernels whose result (0), or whose operand of that number, is a gradient's header and not its matrix.
 _HEADERS = {
     "accumulate_rows": (0,),
@@ -26,55 +28,56 @@ _HEADERS = {
 }
 
 
-class _Section:
-    """Words under construction, some of them to be moved to where a buffer is."""
-
-    def __init__(self) -> None:
-        self.words: list[int] = []
-        self.places: list[int] = []
-        self.buffers: list[int] = []
-
-    def relocate(self, buffer: int, offset: int) -> None:
-        """Append an address: ``offset`` bytes into a buffer."""
-        self.places.append(len(self.words))
-        self.buffers.append(buffer)
-        self.words.append(offset)
-
-
-class Code:
-    """The instructions of a program.
+class Encoder:
+    """Instructions of a program as words under construction, some of them to be moved to where a buffer is.
 
     Attributes
     ----------
-    words
-        All of them, section after section.
-    ends
-        Where each section begins, and the last one ends, in bytes.
-    places, buffers
-        The words that are addresses, and the buffer into which each counts: of a program's n buffers, numbers from n on stand
-        for the dense matrices of gradients, and 2 n for the words themselves.
+    words, places, buffers
+        Once all are there: the words, those that are addresses, and the buffer into which each counts: of a program's n
+        buffers, numbers from n on stand for the dense matrices of gradients, and 2 n for the words themselves.
     """
 
-    def __init__(self, program: Program, kernel_address: Callable[[Instruction, str], int]) -> None:
-        self.program, self._kernel_address = program, kernel_address
+    words: Array
+    places: Array
+    buffers: Array
+
+    def __init__(
+        self,
+        program: Program,
+        kernel_address: Callable[[Instruction, str], int],
+        step_word: Callable[[int, str], int],
+    ) -> None:
+        self.program, self._kernel_address, self._step_word = program, kernel_address, step_word
         self.itemsize = np.dtype(program.dtype).itemsize
         kinds = [buffer.kind for buffer in program.buffers]
         self._itemsizes = [8 if kind == "index" else self.itemsize for kind in kinds]
         #: The buffer that a slot's elements are in: of a gradient its dense matrix, not the header.
         self._memories = [n + len(kinds) * (kind == "gradient") for n, kind in enumerate(kinds)]
         self._kept: list[Array] = []  # literals and rules, to which instructions point
-        section = _Section()
-        self.ends = [0]
-        for instructions in (program.forward, program.backward, program.update):
-            for instruction in instructions:
-                self._encode(section, instruction)
-            self.ends.append(8 * len(section.words))
-        self.words = np.array(section.words, np.int64)
-        self.places = np.array(section.places, np.intp)
-        self.buffers = np.array(section.buffers, np.intp)
+        self._words: list[int] = []
+        self._places: list[int] = []
+        self._buffers: list[int] = []
 
-    def _encode(self, section: _Section, instruction: Instruction) -> None:
-        begin = len(section.words)
+    def _relocate(self, buffer: int, offset: int) -> None:
+        """Append an address: ``offset`` bytes into a buffer."""
+        self._places.append(len(self._words))
+        self._buffers.append(buffer)
+        self._words.append(offset)
+
+    def _locate(self, slot: Slot) -> None:
+        """Append the address of a slot."""
+        self._relocate(self._memories[slot.buffer], self.byte_offset(slot))
+
+    def _finish(self) -> None:
+        """Make arrays of what has been encoded."""
+        self.words = np.array(self._words, np.int64)
+        self.places = np.array(self._places, np.intp)
+        self.buffers = np.array(self._buffers, np.intp)
+
+    def _encode(self, instruction: Instruction) -> None:
+        """An instruction, with its body."""
+        begin = len(self._words)
         kernel = KERNELS[instruction.kernel]
         slots = [instruction.out, *instruction.operands]
         shapes = [(slot.shape, slot.stride) for slot in slots]
@@ -83,39 +86,39 @@ class Code:
             shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
         elif kernel.name == "sum":
             shapes = _broadcast(shapes, shapes[1][0], flatten=False)
-        section.words += [
+        self._words += [
             self._kernel_address(instruction, self.program.dtype),
             0,  # the length, when it is known
             int(instruction.accumulate),
             self._attribute(instruction),
         ]
         for slot, ((rows, cols), stride) in zip(slots, shapes, strict=True):
-            section.relocate(self._memories[slot.buffer], self.byte_offset(slot))
-            section.words += [rows, cols, stride]
+            self._locate(slot)
+            self._words += [rows, cols, stride]
         for n in _HEADERS.get(kernel.name, ()):
-            section.buffers[n - len(slots)] = slots[n].buffer
+            self._buffers[n - len(slots)] = slots[n].buffer
         if kernel.name == "fused":
             chain = dict(instruction.attributes)["chain"]
             if instruction.out.shape == (1, 1):
-                self._encode_single(section, chain, slots)
+                self._encode_single(chain, slots)
             else:
-                section.words += encode_chain(chain)
+                self._words += encode_chain(chain)
         for repeated in instruction.body:
-            self._encode(section, repeated)
-        section.words[begin + 1] = len(section.words) - begin
+            self._encode(repeated)
+        self._words[begin + 1] = len(self._words) - begin
 
-    def _encode_single(self, section: _Section, chain: Chain, slots: Sequence[Slot]) -> None:
+    def _encode_single(self, chain: Chain, slots: Sequence[Slot]) -> None:
         """The steps of a chain of one element, and memory for what they compute."""
         steps = single_steps(chain, slots, self.program.buffers)
-        memory = len(section.words) + 5 * len(steps)
-        for code, *places in steps:
-            section.words.append(code)
-            for place in places:
+        memory = len(self._words) + _STEP * len(steps)
+        for step in steps:
+            self._words.append(self._step_word(step.code, self.program.dtype))
+            for place in (step.out, *step.operands, 0, 0, 0)[: _STEP - 1]:
                 if isinstance(place, Slot):
-                    section.relocate(self._memories[place.buffer], self.byte_offset(place))
+                    self._locate(place)
                 else:
-                    section.relocate(2 * len(self.program.buffers), 8 * (memory + place))
-        section.words += [0] * len(chain.steps)
+                    self._relocate(2 * len(self.program.buffers), 8 * (memory + place))
+        self._words += [0] * len(chain.steps)
 
     def byte_offset(self, slot: Slot) -> int:
         """Where a slot begins in its buffer."""
@@ -168,6 +171,30 @@ class Code:
         array[...] = values
         self._kept.append(array)
         return address(array)
+
+
+class Code(Encoder):
+    """The instructions of a program, section after section.
+
+    Attributes
+    ----------
+    ends
+        Where each section begins, and the last one ends, in bytes.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        kernel_address: Callable[[Instruction, str], int],
+        step_word: Callable[[int, str], int],
+    ) -> None:
+        super().__init__(program, kernel_address, step_word)
+        self.ends = [0]
+        for instructions in (program.forward, program.backward, program.update):
+            for instruction in instructions:
+                self._encode(instruction)
+            self.ends.append(8 * len(self._words))
+        self._finish()
 
 
 def _broadcast(

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from wyrm.errors import BackendError
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Memory, Sink, Source, address, aligned
-from wyrm.native_code import Code
+from wyrm.native_code import Code, Encoder
+from wyrm.native_loops import Loop
 from wyrm.program import Program, Slot
 
 __all__ = ["FRAME", "INPUT", "INPUT_KINDS", "Frame", "Origin", "feed_frame", "set_inputs"]
@@ -52,7 +53,11 @@ FRAME = (
     "examples",
     "length",
     "positions",
-    "only",
+    "loop",
+    "loop_inputs",
+    "loop_inputs_end",
+    "loop_uses",
+    "loop_uses_end",
     "whole",
     "places",
 )
@@ -75,9 +80,7 @@ class Frame:
             else:
                 bases[n] = address(buffer)
         self.bases = bases
-        words = self.keep(code.words)
-        bases[-1] = address(words)
-        words[code.places] += bases[code.buffers]
+        words = self._placed(code)
         self.words = self.keep(np.zeros(len(FRAME), np.int64))
         begin = address(words)
         for n, name in enumerate(("forward", "backward", "update")):
@@ -91,7 +94,6 @@ class Frame:
 
     def _rows(self, program: Program, words: Array) -> list[list[int]]:
         """Where the addresses of rows belong that are read where they stand."""
-        numbers = {buffer: n for n, buffer in enumerate(program.buffers)}
         rows = [n for n, buffer in enumerate(program.buffers) if buffer.table is not None]
         if not rows:
             return []
@@ -103,13 +105,47 @@ class Frame:
         ends = begin + uses.strides[0] * np.searchsorted(self.code.buffers[moved], rows, side="right")
         records = []
         for n, end in zip(rows, ends.tolist(), strict=True):
-            row, table = program.buffers[n], program.buffers[n].table
-            assert table is not None
-            array: Array = self.memory.buffers[numbers[table]]
+            row = program.buffers[n]
+            array = self._table_of(program, n)
             index = self.at(program.inputs[row.number].slot)
             records.append([index, address(array), array.strides[0], begin, end])
             begin = end
         return records
+
+    def _placed(self, code: Encoder) -> Array:
+        """A table of code whose addresses are those of this frame's buffers."""
+        words = self.keep(code.words)
+        self.bases[-1] = address(words)
+        words[code.places] += self.bases[code.buffers]
+        return words
+
+    def _table_of(self, program: Program, row: int) -> Array:
+        """The table of a ``row`` buffer."""
+        table = program.buffers[row].table
+        assert table is not None
+        array: Array = self.memory.buffers[program.buffers.index(table)]
+        return array
+
+    def set_loop(self, program: Program, loop: Loop) -> None:
+        """Put a loop into the frame."""
+        begin = address(self._placed(loop))
+        inputs = []
+        for number, ring, buffer, offset in loop.inputs:
+            place = [self.at(program.inputs[number].slot), 0, 0]
+            if buffer is not None:
+                table = self._table_of(program, buffer)
+                place[1:] = address(table) + offset, table.strides[0]
+            inputs.append([*place, begin + 8 * ring])
+        uses = []
+        for ring, word, number in loop.uses:
+            if word is None:
+                source = program.inputs[number]
+                uses.append([begin + 8 * ring, self.at(source.slot), int(source.kind != "index"), 0])
+            else:
+                uses.append([begin + 8 * ring, begin + 8 * word, 0, int(loop.words[word])])
+        self.set("loop", begin + loop.begin)
+        self.set_records("loop_inputs", inputs)
+        self.set_records("loop_uses", uses)
 
     def at(self, slot: Slot) -> int:
         """The address of a slot."""
@@ -207,10 +243,6 @@ def feed_frame(
     if program.purpose in ("train", "accumulate"):
         frame.set("loss", frame.at(program.outputs[0]))
         frame.set("skip", 0 if program.skip is None else frame.at(program.skip))
-        instructions = (*program.forward, *program.backward, *program.update)
-        chain = dict(instructions[0].attributes).get("chain") if len(instructions) == 1 else None
-        if chain is not None and chain.guard is not None:
-            frame.set("only", frame.words[0])
     frame.set("examples", 0 if program.purpose == "update" else examples, length, positions)
     return frame
 

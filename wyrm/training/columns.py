@@ -49,7 +49,7 @@ class Column:
 
     def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
-        self._extremes: tuple[int, int] | None = None
+        self._largest: int | None = None
         if rows.dtype.kind == "f":
             self._check_numbers()
 
@@ -86,8 +86,11 @@ class Column:
 
     def within(self, limit: int) -> bool:
         """Whether all indices are at least 0 and below ``limit``."""
-        low, high = self._range()
-        return low >= 0 and high < limit
+        if self._largest is None:
+            rows = self._used()
+            unsigned = rows.view(np.dtype(f"u{rows.dtype.itemsize}"))  # what is negative is larger than any index
+            self._largest = max((int(unsigned[part].max()) for part in _parts(*rows.shape)), default=-1) if rows.size else -1
+        return self._largest < limit
 
     def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
         """Require indices of at least 0 and below ``limit``.
@@ -117,15 +120,6 @@ class Column:
     def _used(self) -> Array:
         """The rows that belong to an example."""
         return self.rows if self.offsets is None else self.rows[self.offsets[0] : self.offsets[-1]]
-
-    def _range(self) -> tuple[int, int]:
-        """The smallest and the largest index."""
-        if self._extremes is None:
-            rows = self._used()
-            parts = [rows[part] for part in _parts(*rows.shape)] if rows.size else []
-            extremes = [(int(part.min()), int(part.max())) for part in parts]
-            self._extremes = min((low for low, _ in extremes), default=0), max((high for _, high in extremes), default=-1)
-        return self._extremes
 
     def _check_numbers(self) -> None:
         rows = self._used()

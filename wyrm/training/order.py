@@ -6,6 +6,7 @@ So nothing but these two has to be kept for a run that is resumed, and any epoch
 from __future__ import annotations
 
 import secrets
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from wyrm.errors import OptionError
 from wyrm.training.feed import check_integer
 
-__all__ = ["epoch_order", "key_seed", "run_seed"]
+__all__ = ["epoch_order", "in_order", "key_seed", "run_seed"]
 
 
 def run_seed(seed: int | None) -> int:
@@ -38,6 +39,14 @@ def epoch_order(seed: int, epoch: int, length: int, chunk: int = 0) -> npt.NDArr
     For later chunks of a stream, the chunk's number is added to these.
     """
     return np.random.default_rng([seed, 0, epoch, *([chunk] if chunk else [])]).permutation(length)
+
+
+@lru_cache(maxsize=1)
+def in_order(length: int) -> npt.NDArray[np.int64]:
+    """The order of an epoch that is not shuffled; kept, as making it costs more than a small step for each example."""
+    order = np.arange(length, dtype=np.int64)
+    order.flags.writeable = False
+    return order
 
 
 def key_seed(seed: int) -> int:

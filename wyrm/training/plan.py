@@ -20,7 +20,7 @@ from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import Data
 from wyrm.training.losses import TRAINING
 from wyrm.training.models import Model
-from wyrm.training.order import epoch_order, key_seed
+from wyrm.training.order import epoch_order, in_order, key_seed
 from wyrm.training.programs import TrainingPrograms
 from wyrm.training.runners import Part
 from wyrm.training.schedules import make_crew
@@ -146,9 +146,8 @@ class Plan:
             Called with the number of examples that were run since it was last called.
         """
         session, crew = self._session, self.crew
-        examples = np.arange(self.length, dtype=np.int64)
-        if session.shuffle:
-            examples = epoch_order(session.seed, epoch, self.length, chunk)
+        shuffled, length = session.shuffle, self.length
+        examples = epoch_order(session.seed, epoch, length, chunk) if shuffled else in_order(length)
         order, choice = self._arrangement.of(examples)
         made = crew.steps
         first_step = session.assignment.optimizers[0].steps * session.batch_size * session.model.rows

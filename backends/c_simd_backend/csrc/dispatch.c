@@ -43,3 +43,9 @@ intptr_t wyrm_kernel(int number, int is_double, const char *name) {
         if (!strcmp(kernel->name, name)) return (intptr_t)kernel->kernel;
     return 0;
 }
+
+// Where the code for a step of a chain of one element is; 0 where there is no such step.
+intptr_t wyrm_step(int number, int is_double, int64_t code) {
+    const intptr_t steps = wyrm_kernel(number, is_double, "steps");
+    return steps ? ((intptr_t (*)(int64_t))steps)(code) : 0;
+}

@@ -7,5 +7,6 @@
 const char *wyrm_instruction_set(int number);
 int wyrm_runs_here(int number);
 intptr_t wyrm_kernel(int number, int is_double, const char *name);
+intptr_t wyrm_step(int number, int is_double, int64_t code);
 
 #endif

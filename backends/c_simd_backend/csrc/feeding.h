@@ -7,8 +7,6 @@
 
 // How many inputs a plan sorts; further ones are loaded like any other.
 enum { SORTED = 32 };
-// How many runs ahead rows are fetched into the cache, and half of how many inputs are: in random order, each is a miss.
-enum { AHEAD = 16 };
 
 // A table of which rows are read where they stand, and the index that names them.
 typedef struct {
@@ -25,24 +23,23 @@ typedef struct {
     const Input *others[SORTED], **others_end;
     const Input *rest; // from here on, nothing is sorted
     Fetch fetches[SORTED], *fetches_end; // of tables that are not in the first cache
-    int in_order;                        // whether inputs lie in memory as they are needed: the processor fetches them itself
+    int by_loop;                         // whether the program's loop can be taken
+    RingNumber numbers[SORTED], *numbers_end;
+    RingRow rows[SORTED], *rows_end;
+    Repetition repetition; // for the loop, of these
 } Plan;
 
-// Sorts the inputs for the runs from start to before stop, and loads those that are the same in all. Returns 0 or a status.
-int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start, int64_t stop);
-
-// Whether the plan's reals and indices are all that changes from run to run.
-static inline int is_sorted(const Frame *frame, const Plan *plan) {
-    return plan->others_end == plan->others && plan->rest == frame->inputs_end;
-}
+// Sorts the inputs for the runs from start to before stop, and loads those that are the same in all. Runs to before `known` are of
+// the same kind. Returns 0 or a status.
+int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start, int64_t stop, int64_t known);
 
 // Asks for the cache lines of inputs.
 void fetch_inputs(const Frame *frame, const int64_t *examples, int64_t position);
 
-// Asks for cache lines of runs to come, all before `known`: inputs, and half as far ahead the rows that they look up.
-static inline void fetch_ahead(const Frame *frame, const Plan *plan, const Order *order, int64_t position, int64_t known) {
-    const int64_t next = position + AHEAD, further = next + AHEAD;
-    if (!plan->in_order && further < known) fetch_inputs(frame, order->examples + further * order->width, further);
+// Asks for cache lines of runs to come: inputs, and half as far ahead the rows that they look up.
+static inline void fetch_ahead(const Frame *frame, const Plan *plan, const Order *order, int64_t position) {
+    const int64_t known = plan->repetition.known, next = position + AHEAD, further = next + AHEAD;
+    if (!plan->repetition.in_order && further < known) fetch_inputs(frame, order->examples + further * order->width, further);
     if (plan->fetches_end == plan->fetches || next >= known) return;
     const int64_t example = order->examples[next * order->width];
     if ((uint64_t)example >= (uint64_t)frame->length) return;

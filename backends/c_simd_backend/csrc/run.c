@@ -46,6 +46,8 @@ static int claim_gradients(const Frame *frame) {
     return 0;
 }
 
+static int claim_for_loop(const void *frame) { return claim_gradients(frame); }
+
 int wyrm_forward(intptr_t address) {
     const Frame *frame = (const Frame *)address;
     for (const Input *input = frame->inputs; input < frame->inputs_end; input++) {
@@ -113,54 +115,23 @@ static int run_once(Frame *frame, const Plan *plan, const int64_t *examples, int
     return 0;
 }
 
-// Many runs in one call of the program's only instruction. It stops where something is wrong, and does not begin if it is not of
-// that kind; returns where.
-static int64_t repeat(Frame *frame, const Plan *plan, const Order *order, int64_t start, int64_t stop) {
-    if (!frame->only || order->width != 1 || stop > frame->positions) return start;
-    if (!is_sorted(frame, plan) || plan->indices_end > plan->indices) return start;
-    Repetition repetition = {order->examples, start, stop, frame->length, plan->in_order, plan->reals, plan->reals_end, frame->loss, 0};
-    frame->only->accumulate = (int64_t)&repetition;
-    frame->only->kernel(frame->only);
-    frame->only->accumulate = 0;
-    frame->losses += repetition.losses;
-    return repetition.position;
-}
-
-// Runs that need a plan's reals and indices alone and leave nothing but a loss, with no more to do for each than that takes. It
-// stops where something is wrong, before anything has changed, or does not begin; returns where.
-static int64_t run_plainly(Frame *frame, const Plan *plan, const Order *order, int64_t start, int64_t stop, int64_t known) {
-    if (frame->examples != 1 || !is_sorted(frame, plan) || !frame->loss || frame->sinks < frame->sinks_end || stop > frame->positions)
-        return start;
-    const Instruction *const forward = frame->forward, *const forward_end = frame->forward_end;
-    const Instruction *const rest = frame->backward, *const rest_end = frame->update_end; // the update follows
-    const int claims = frame->claims < frame->claims_end, width = (int)order->width;
-    const uint64_t length = (uint64_t)frame->length;
-    double losses = 0;
-    int64_t position = start;
-    for (; position < stop; position++) {
-        const int64_t example = order->examples[position * width];
-        fetch_ahead(frame, plan, order, position, known);
-        if ((uint64_t)example >= length) break;
-        if (load_sorted(frame, plan, example)) break;
-        point_to_rows(frame);
-        walk(forward, forward_end);
-        const double loss = frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
-        if (!isfinite(loss) || (claims && claim_gradients(frame))) break;
-        losses += loss;
-        walk(rest, rest_end);
-    }
-    frame->losses += losses;
-    return position;
+// Runs by the program's loop, as far as it gets; returns where.
+static int64_t repeat(Frame *frame, Plan *plan) {
+    Repetition *repetition = &plan->repetition;
+    if (!plan->by_loop) return repetition->position;
+    repetition->claim = claim_for_loop;
+    frame->loop->run(frame->loop, repetition);
+    frame->losses += repetition->losses;
+    return repetition->position;
 }
 
 // The runs from start to before stop, all by one part; those to before `known` may be of that part, too.
 static int run_stretch(Frame *frame, const Order *order, int64_t start, int64_t stop, int64_t known) {
     Plan plan;
-    int status = make_plan(frame, &plan, order, start, stop);
-    int64_t position = status ? start : repeat(frame, &plan, order, start, stop);
-    if (!status && position == start) position = run_plainly(frame, &plan, order, start, stop, known);
+    int status = make_plan(frame, &plan, order, start, stop, known);
+    int64_t position = status ? start : repeat(frame, &plan);
     for (; position < stop && !status; position++) {
-        fetch_ahead(frame, &plan, order, position, known);
+        fetch_ahead(frame, &plan, order, position);
         status = run_once(frame, &plan, order->examples + position * order->width, position);
         if (status) break;
     }

@@ -16,7 +16,7 @@ typedef struct {
 typedef struct Instruction {
     void (*kernel)(const struct Instruction *);
     int64_t length; // of this record, in words
-    int64_t accumulate; // of the only instruction of a program, a chain: the address of a Repetition
+    int64_t accumulate;
     int64_t attribute;
     Operand operand[];
 } Instruction;
@@ -35,9 +35,9 @@ typedef struct {
     const RowUse *uses, *uses_end;
 } Lookup;
 
-// A step of a chain of one element. `code` is the opcode and where the operands are; see chains.h.
+// A step of a loop or of a chain of one element. `code` is where it is made; see loops.h.
 typedef struct {
-    int64_t code;
+    const void *code;
     void *out;
     const void *a, *b, *c;
 } SingleStep;
@@ -50,16 +50,68 @@ typedef struct {
     const void *input;
 } Single;
 
-// Examples for which a chain of one element is a whole step: it goes through all of them by itself.
+// Examples that a loop has at hand: for each input, a ring of so many numbers, or addresses of the rows that its indices name.
+enum { RING = 32 };
+
+// How many runs ahead rows are fetched into the cache, and half of how many inputs are: in random order, each is a miss.
+enum { AHEAD = 16 };
+
+// A number of each example, for a loop.
+typedef struct {
+    const char *source;
+    int64_t stride, dtype, by_position;
+    void *ring;
+} RingNumber;
+
+// The row that an index of each example names, for a loop; without a table, the index itself.
+typedef struct {
+    const char *source;
+    int64_t stride;
+    int64_t wide; // it has eight bytes, not four
+    uint64_t limit;
+    char *table;
+    int64_t row; // bytes
+    int64_t far; // the table is not in the cache
+    char **ring;
+} RingRow;
+
+// What goes from a ring to where an instruction finds it, before each run.
+typedef struct {
+    const char *ring;
+    char *place;
+    int64_t is_number; // else it is an address, to which `offset` is added
+    int64_t offset;
+} RingUse;
+
+// The examples that a loop goes through.
 typedef struct {
     const int64_t *order;
-    int64_t position, stop; // where it ends before is where a loss was NaN or infinite, or the example was not there
-    int64_t length;         // every example is below
-    int64_t in_order;       // inputs lie in memory as they are needed
-    const Single *reals, *reals_end;
-    const void *loss;
+    int64_t width;                 // numbers in the order from one run to the next
+    int64_t position, stop, known; // it may end before `stop`; the order is known up to `known`
+    uint64_t length;               // every example is below
+    const RingNumber *numbers, *numbers_end;
+    const RingRow *rows, *rows_end;
+    const RingUse *uses, *uses_end;
+    int64_t in_order; // inputs lie in memory as they are needed
+    int64_t far;      // there are tables that are not in the cache
     double losses;
+    int (*claim)(const void *); // makes sure that there is room for gradients; given the frame
+    const void *frame;
 } Repetition;
+
+// The steps of a whole run, and what makes runs of them until one cannot be made, which changes nothing that outlives it.
+typedef struct Loop {
+    void (*run)(const struct Loop *, Repetition *);
+    SingleStep steps[];
+} Loop;
+
+// An input of a loop: where it is for instructions, and its ring; for an index, the table or null.
+typedef struct {
+    const void *destination;
+    char *table;
+    int64_t row; // bytes
+    void *ring;
+} LoopInput;
 
 // A step of a chain, over registers.
 typedef struct {
@@ -173,7 +225,9 @@ typedef struct {
     int64_t examples;   // of a run
     int64_t length;     // every example is below
     int64_t positions;  // every position is below
-    Instruction *only;  // the program's only instruction, where it is a chain of one element; else null
+    const Loop *loop;   // may be null
+    const LoopInput *loop_inputs, *loop_inputs_end;
+    const RingUse *loop_uses, *loop_uses_end;
     int64_t whole[2];   // for backends that make functions of whole programs
 } Frame;
 

@@ -65,6 +65,16 @@ class CSimdBackend(NativeBackend):
             raise BackendError(f"the native library has no kernel {instruction.kernel!r}")
         return address
 
+    def step_word(self, code: int, dtype: str) -> int:
+        """Where the library has what makes a step."""
+        word: int = lib.wyrm_step(self._number, dtype == "float64", code)
+        return word
+
+    def loop_address(self, dtype: str) -> int:
+        """Where the library has the interpreter of loops for the chosen instruction set."""
+        address: int = lib.wyrm_kernel(self._number, dtype == "float64", b"loop")
+        return address
+
     def compile(self, program: Program) -> Executable:
         """Lay the program out, where its rules fit into the library's registers."""
         attributes = [dict(i.attributes) for i in program.instructions]

@@ -42,6 +42,13 @@ def _is_number(value: Value) -> bool:
     return value.shape == (1, 1)
 
 
+def _is_kept(value: Value) -> bool:
+    """Whether a value is, or views, what belongs to a parameter."""
+    while value.kernel in ("view", "slice"):
+        value = value.operands[0]
+    return value.place[:1] in (("value",), ("state",), ("row",))
+
+
 def _numbers_first(value: Value, single: Collection[Value], factors: dict[tuple[Value, Value], Value]) -> list[Value]:
     """Make ``s * (t * matrix)`` ``(s * t) * matrix``; returns the call of s * t, if it is new."""
     if _is_number(value) or sum(map(_is_number, value.operands)) != 1:
@@ -66,8 +73,8 @@ def _product_in_place(value: Value, single: Collection[Value], negated: dict[Val
     if product.kernel != "multiply" or not _is_number(product.operands[0]) or product.operands[1] not in single:
         return []
     number, matrices = product.operands
-    if matrices.kernel != "matmul" or matrices.shape != value.shape:
-        return []
+    if matrices.kernel != "matmul" or matrices.shape != value.shape or any(map(_is_kept, matrices.operands)):
+        return []  # what belongs to a parameter may have been changed when the product is added
     new = number not in negated
     minus = negated.setdefault(number, Value("negate", (number,), shape=(1, 1)))
     sizes = [rows * cols for rows, cols in (operand.shape for operand in matrices.operands)]

@@ -1,106 +1,8 @@
-// Chains of elementwise steps in one instruction: of single numbers, and of rows.
+// Chains of elementwise steps on rows, in one instruction; those on single numbers are in loops.h.
 #ifndef WYRM_CHAINS_H
 #define WYRM_CHAINS_H
 
-#include "scalars.h"
-
-// --- one element ------------------------------------------------------------------------------------------------
-//
-// A threaded interpreter that keeps the results of the last two steps in registers. There is code for each step and each place
-// of its operands: 0 in memory, 1 the last result, 2 the one before. A function of its own: in a larger one, the compiler would
-// not keep the two in registers.
-
-// Loads the inputs of an example, and asks for those of a later one.
-INLINE void load_reals(const Repetition *repetition) {
-    enum { AHEAD = 32 };
-    const int64_t position = repetition->position, example = repetition->order[position];
-    const Single *const end = repetition->reals_end;
-    for (const Single *one = repetition->reals; one < end; one++)
-        *(real *)one->destination = *(const real *)(one->source + example * one->stride);
-    if (repetition->in_order || position + AHEAD >= repetition->stop) return;
-    const int64_t later = repetition->order[position + AHEAD];
-    for (const Single *one = repetition->reals; one < end; one++) __builtin_prefetch(one->source + later * one->stride);
-}
-
-#define CODE(OPCODE, A, B, C, STORED) ((27 * (OPCODE) + 9 * (A) + 3 * (B) + (C)) * 2 + (STORED))
-#define PLACE_0(OPERAND) *(const real *)step->OPERAND
-#define PLACE_1(OPERAND) last
-#define PLACE_2(OPERAND) before
-
-// X(NAME, A, B, C, STORED) for each place of the operands.
-#define STORED_OR_NOT(X, NAME, A, B, C) X(NAME, A, B, C, 0) X(NAME, A, B, C, 1)
-#define PLACES_C(X, NAME, A, B)                                                                                        \
-    STORED_OR_NOT(X, NAME, A, B, 0) STORED_OR_NOT(X, NAME, A, B, 1) STORED_OR_NOT(X, NAME, A, B, 2)
-#define PLACES_BC(X, NAME, A) PLACES_C(X, NAME, A, 0) PLACES_C(X, NAME, A, 1) PLACES_C(X, NAME, A, 2)
-#define PLACES_ABC(X, NAME) PLACES_BC(X, NAME, 0) PLACES_BC(X, NAME, 1) PLACES_BC(X, NAME, 2)
-#define PLACES_B(X, NAME, A)                                                                                           \
-    STORED_OR_NOT(X, NAME, A, 0, 0) STORED_OR_NOT(X, NAME, A, 1, 0) STORED_OR_NOT(X, NAME, A, 2, 0)
-#define PLACES_AB(X, NAME) PLACES_B(X, NAME, 0) PLACES_B(X, NAME, 1) PLACES_B(X, NAME, 2)
-#define PLACES_A(X, NAME) STORED_OR_NOT(X, NAME, 0, 0, 0) STORED_OR_NOT(X, NAME, 1, 0, 0) STORED_OR_NOT(X, NAME, 2, 0, 0)
-
-static void kernel_fused_single(const Instruction *instruction) {
-    static const void *const labels[CODE(OPCODES, 0, 0, 0, 0)] = {
-#define LABEL(NAME, A, B, C, STORED) [CODE(OPCODE_##NAME, A, B, C, STORED)] = &&NAME##_##A##B##C##STORED,
-#define UNARY(NAME, VALUE) PLACES_A(LABEL, NAME)
-#define BINARY(NAME, VALUE) PLACES_AB(LABEL, NAME)
-#define TERNARY(NAME, VALUE) PLACES_ABC(LABEL, NAME)
-#include "elementwise.def"
-        TERNARY(multiply_add, ) TERNARY(multiply_subtract, ) UNARY(copy, ) UNARY(STORE, ) UNARY(GUARD, )
-#undef UNARY
-#undef BINARY
-#undef TERNARY
-#undef LABEL
-        [CODE(OPCODE_END, 0, 0, 0, 0)] = &&END,
-    };
-    const SingleStep *const steps = (const SingleStep *)(instruction->operand + instruction->attribute), *step = steps;
-    Repetition *const repetition = (Repetition *)instruction->accumulate;
-    real last = 0, before = 0, next;
-    if (repetition) goto EXAMPLE;
-    goto *labels[step->code];
-
-#define GO_ON                                                                                                          \
-    step++;                                                                                                            \
-    goto *labels[step->code];
-#define RESULT(VALUE, STORED)                                                                                          \
-    next = VALUE;                                                                                                      \
-    before = last;                                                                                                     \
-    last = next;                                                                                                       \
-    if (STORED) *(real *)step->out = last;                                                                             \
-    GO_ON
-#define UNARY_CODE(NAME, A, B, C, STORED) NAME##_##A##B##C##STORED : RESULT(single_##NAME(PLACE_##A(a)), STORED)
-#define BINARY_CODE(NAME, A, B, C, STORED)                                                                             \
-    NAME##_##A##B##C##STORED : RESULT(single_##NAME(PLACE_##A(a), PLACE_##B(b)), STORED)
-#define TERNARY_CODE(NAME, A, B, C, STORED)                                                                            \
-    NAME##_##A##B##C##STORED : RESULT(single_##NAME(PLACE_##A(a), PLACE_##B(b), PLACE_##C(c)), STORED)
-#define STORE_CODE(NAME, A, B, C, STORED)                                                                              \
-    NAME##_##A##B##C##STORED : *(real *)step->out = PLACE_##A(a);                                                      \
-    GO_ON
-#define GUARD_CODE(NAME, A, B, C, STORED)                                                                              \
-    NAME##_##A##B##C##STORED : if (!isfinite(PLACE_##A(a))) return;                                                    \
-    GO_ON
-#define UNARY(NAME, VALUE) PLACES_A(UNARY_CODE, NAME)
-#define BINARY(NAME, VALUE) PLACES_AB(BINARY_CODE, NAME)
-#define TERNARY(NAME, VALUE) PLACES_ABC(TERNARY_CODE, NAME)
-#include "elementwise.def"
-    TERNARY(multiply_add, )
-    TERNARY(multiply_subtract, )
-    UNARY(copy, )
-    PLACES_A(STORE_CODE, STORE)
-    PLACES_A(GUARD_CODE, GUARD)
-#undef UNARY
-#undef BINARY
-#undef TERNARY
-END:
-    if (!repetition) return;
-    repetition->losses += (double)*(const real *)repetition->loss;
-    repetition->position++;
-EXAMPLE:
-    if (repetition->position == repetition->stop) return;
-    if ((uint64_t)repetition->order[repetition->position] >= (uint64_t)repetition->length) return;
-    load_reals(repetition);
-    step = steps;
-    goto *labels[step->code];
-}
+#include "elementwise.h"
 
 // --- rows -------------------------------------------------------------------------------------------------------
 
@@ -189,11 +91,21 @@ INLINE void sums_at(real *const *to, const real *const *x, const real *const *z,
             store(to[r] + j, sum[r]);
 }
 
+// One row of n elements of each result.
+INLINE void sums_row(real *const *to, const real *const *x, const real *const *z, const vec *s, int count, int64_t n) {
+    int64_t j = 0;
+    for (; j + 2 * LANES <= n; j += 2 * LANES) {
+        sums_at(to, x, z, s, count, j, 0);
+        sums_at(to, x, z, s, count, j + LANES, 0);
+    }
+    for (; j + LANES <= n; j += LANES) sums_at(to, x, z, s, count, j, 0);
+    if (j < n) sums_at(to, x, z, s, count, j, n - j);
+}
+
 INLINE void sums(const Instruction *instruction, int count) {
     const Operand *targets = instruction->operand, *read = targets + count;
     const ChainStep *steps = (const ChainStep *)((const int64_t *)(targets + instruction->attribute) + 2 + count);
-    const int64_t n = targets->cols, rows = targets->rows;
-    if (!rows) return;
+    if (!targets->rows) return;
     vec s[4];
     real *to[4];
     const real *x[4], *z[4];
@@ -205,14 +117,8 @@ INLINE void sums(const Instruction *instruction, int count) {
         z[r] = read[steps[r].c].data;
     }
     for (int64_t i = 0;;) {
-        int64_t j = 0;
-        for (; j + 2 * LANES <= n; j += 2 * LANES) {
-            sums_at(to, x, z, s, count, j, 0);
-            sums_at(to, x, z, s, count, j + LANES, 0);
-        }
-        for (; j + LANES <= n; j += LANES) sums_at(to, x, z, s, count, j, 0);
-        if (j < n) sums_at(to, x, z, s, count, j, n - j);
-        if (++i >= rows) return;
+        sums_row(to, x, z, s, count, targets->cols);
+        if (++i >= targets->rows) return;
         for (int r = 0; r < count; r++) {
             to[r] += targets[r].stride;
             x[r] += read[steps[r].b].stride;

@@ -22,6 +22,15 @@ enum {
     OPCODE_STORE,
     OPCODE_GUARD,
     OPCODE_END,
+    OPCODE_NEXT,
+    OPCODE_USES,
+    OPCODE_CLAIM,
+    OPCODE_CALL,
+    OPCODE_row_dot,
+    OPCODE_add_rows_1,
+    OPCODE_add_rows_2,
+    OPCODE_subtract_rows_1,
+    OPCODE_subtract_rows_2,
     OPCODES
 };
 

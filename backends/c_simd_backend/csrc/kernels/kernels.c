@@ -4,14 +4,14 @@
 #include "kernels.h"
 
 #include "cells.h"
-#include "chains.h"
 #include "draws.h"
+#include "loops.h"
 #include "products.h"
 #include "random.h"
 #include "softmax.h"
 #include "updates.h"
 
-#define ENTRY(NAME) {#NAME, kernel_##NAME},
+#define ENTRY(NAME) {#NAME, (void (*)(void))kernel_##NAME},
 #define UNARY(NAME, VALUE) ENTRY(NAME)
 #define BINARY(NAME, VALUE) ENTRY(NAME)
 #define TERNARY(NAME, VALUE) ENTRY(NAME)
@@ -25,6 +25,8 @@ const Kernel WYRM_KERNELS[] = {
     ENTRY(fused_sums_2)
     ENTRY(fused_sums_3)
     ENTRY(fused_sums_4)
+    {"loop", (void (*)(void))run_loop},
+    {"steps", (void (*)(void))step_address},
     ENTRY(sum)
     ENTRY(row_max)
     ENTRY(transpose)

@@ -6,7 +6,7 @@
 
 typedef struct {
     const char *name;
-    void (*kernel)(const Instruction *);
+    void (*kernel)(void); // of whatever type it is
 } Kernel;
 
 extern const Kernel wyrm_portable_float[], wyrm_portable_double[];

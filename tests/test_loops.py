@@ -1,0 +1,93 @@
+"""Runs as steps of one loop: what is taken from rings and registers is what stands in memory."""
+
+import numpy as np
+import pytest
+from conftest import SEED
+
+import wyrm
+from wyrm import nn
+from wyrm.optim import SGD, Adagrad
+
+#: More than rings have room for, and no multiple of the examples that are added at a time.
+COUNT = 157
+
+
+def _indices(rng, rows, dtype=np.int32):
+    return rng.integers(0, rows, COUNT).astype(dtype)
+
+
+def _biased(rng, dtype="float32", width=5):
+    """Factorization with biases: rows of one column, constants, a step of two rows."""
+
+    def table(*shape):
+        return wyrm.ParameterNode(0.3 * rng.standard_normal(shape), dtype=dtype)
+
+    users, items, user_biases, item_biases = table(7, width), table(9, width), table(7, 1), table(9, 1)
+    mean = wyrm.ParameterNode(0.5, dtype=dtype)
+    user, item = wyrm.IndexInputNode(), wyrm.IndexInputNode()
+    rating = wyrm.InputNode((1, 1), dtype=dtype)
+    score = users.index(user).vector_dot(items.index(item)) + user_biases.index(user) + item_biases.index(item) + mean
+    feed = {user: _indices(rng, 7), item: _indices(rng, 9, np.int64), rating: rng.standard_normal(COUNT).astype(dtype)}
+    return (score - rating).square(), feed
+
+
+def _called(rng):
+    """A row that is looked up is read by an instruction that is called, and so are an index and a number."""
+    table = wyrm.ParameterNode(rng.standard_normal((6, 4)))
+    weights = wyrm.ParameterNode(rng.standard_normal((4, 3)))
+    word, label, scale = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
+    loss = nn.losses.sparse_categorical_cross_entropy((table.index(word) * scale).dot(weights), label)
+    return loss, {word: _indices(rng, 6), label: _indices(rng, 3), scale: rng.random(COUNT)}
+
+
+def _same_table(rng):
+    """Two rows of one table: gradients are gathered first."""
+    table = wyrm.ParameterNode(rng.standard_normal((8, 6)))
+    a, b, target = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
+    loss = (table.index(a).vector_dot(table.index(b)) - target).square()
+    return loss, {a: _indices(rng, 8), b: _indices(rng, 8), target: rng.standard_normal(COUNT)}
+
+
+def _trained(build, backend, make, **options):
+    loss, feed = build(np.random.default_rng(SEED))
+    history = wyrm.fit(loss, feed, make(loss.parameters()), num_epochs=2, seed=SEED, num_threads=1, backend=backend, **options)
+    return [*(parameter.value for parameter in loss.parameters()), np.array(history.losses)]
+
+
+MODELS = {
+    "biased": _biased,
+    "float64": lambda rng: _biased(rng, "float64"),
+    "whole vectors": lambda rng: _biased(rng, width=64),
+    "called": _called,
+    "one table": _same_table,
+}
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("make", [lambda p: SGD(0.05, p), lambda p: Adagrad(0.1, p)], ids=["SGD", "Adagrad"])
+@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"batch_size": 3}], ids=["shuffled", "in order", "batches"])
+def test_training_agrees_with_the_reference(backend, name, make, options):
+    actual, expected = (_trained(MODELS[name], chosen, make, **options) for chosen in (backend, "reference"))
+    for found, wanted in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("bad", [0, 1, 31, 40, COUNT - 1])
+def test_nothing_is_changed_from_a_loss_that_is_not_finite_on(backend, bad):
+    values = []
+    for length in (COUNT, bad):
+        loss, feed = _biased(np.random.default_rng(SEED))
+        *_, rating = feed
+        if length == COUNT:
+            feed[rating][bad] = np.inf
+            with pytest.raises(wyrm.NotFiniteError) as caught:
+                wyrm.fit(loss, feed, SGD(0.05, loss.parameters()), shuffle=False, num_threads=1, backend=backend)
+            assert caught.value.example == bad
+        elif length:
+            part = {node: array[:length] for node, array in feed.items()}
+            wyrm.fit(loss, part, SGD(0.05, loss.parameters()), shuffle=False, num_threads=1, backend=backend)
+        values.append([parameter.value.copy() for parameter in loss.parameters()])
+    for stopped, short in zip(*values, strict=True):
+        np.testing.assert_array_equal(stopped, short)
