@@ -19,8 +19,23 @@ MOST_SUMS = 4
 CHAIN_OPCODES = {
     name: len(OPCODES) + n
     for n, name in enumerate(
-        "multiply_add multiply_subtract copy store guard end next uses claim call row_dot "
-        "add_rows_1 add_rows_2 subtract_rows_1 subtract_rows_2".split()
+        [
+            "multiply_add",
+            "multiply_subtract",
+            "copy",
+            "store",
+            "guard",
+            "end",
+            "next",
+            "uses",
+            "claim",
+            "call",
+            "row_dot",
+            "add_rows_1",
+            "add_rows_2",
+            "subtract_rows_1",
+            "subtract_rows_2",
+        ]
     )
 }
 #: Of these, what has no result that later steps may take as the last one.
