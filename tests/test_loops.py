@@ -65,8 +65,16 @@ MODELS = {
 
 @pytest.mark.variants
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("make", [lambda p: SGD(0.05, p), lambda p: Adagrad(0.1, p)], ids=["SGD", "Adagrad"])
-@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"batch_size": 3}], ids=["shuffled", "in order", "batches"])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda p: SGD(0.05, p), {}),
+        (lambda p: SGD(0.05, p), {"shuffle": False}),
+        (lambda p: SGD(0.05, p), {"batch_size": 3}),
+        (lambda p: Adagrad(0.1, p), {}),
+    ],
+    ids=["shuffled", "in order", "batches", "Adagrad"],
+)
 def test_training_agrees_with_the_reference(backend, name, make, options):
     actual, expected = (_trained(MODELS[name], chosen, make, **options) for chosen in (backend, "reference"))
     for found, wanted in zip(actual, expected, strict=True):
@@ -74,7 +82,7 @@ def test_training_agrees_with_the_reference(backend, name, make, options):
 
 
 @pytest.mark.variants
-@pytest.mark.parametrize("bad", [0, 1, 31, 40, COUNT - 1])
+@pytest.mark.parametrize("bad", [0, 40])
 def test_nothing_is_changed_from_a_loss_that_is_not_finite_on(backend, bad):
     values = []
     for length in (COUNT, bad):

@@ -136,7 +136,7 @@ class NativeBackend(Backend):
         return code
 
     def loop_address(self, dtype: str) -> int:
-        """The address of the interpreter of loops (:mod:`wyrm.native_loops`), for real numbers of ``dtype``; 0: there is none."""
+        """The address of the interpreter of loops (:mod:`wyrm.native_loops`), for numbers of ``dtype``; 0: there is none."""
         return 0
 
     def compile(self, program: Program) -> Executable:

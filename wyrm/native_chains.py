@@ -16,13 +16,9 @@ OPCODES["row_mean"] = len(OPCODES)
 #: The most sums that count as :func:`are_sums`.
 MOST_SUMS = 4
 #: What chains have besides, and then what loops have (:mod:`wyrm.native_loops`), numbered from there on.
-CHAIN_OPCODES = {
-    name: len(OPCODES) + n
-    for n, name in enumerate(
-        ("multiply_add", "multiply_subtract", "copy", "store", "guard", "end", "next", "uses", "claim", "call", "row_dot")
-        + ("add_rows_1", "add_rows_2", "subtract_rows_1", "subtract_rows_2")
-    )
-}
+_BESIDE = ("multiply_add", "multiply_subtract", "copy", "store", "guard", "end", "next", "uses", "claim", "call", "row_dot")
+_BESIDE += ("add_rows_1", "add_rows_2", "subtract_rows_1", "subtract_rows_2")
+CHAIN_OPCODES = {name: len(OPCODES) + n for n, name in enumerate(_BESIDE)}
 #: Of these, what has no result that later steps may take as the last one.
 _NO_RESULT = frozenset(CHAIN_OPCODES) - {"multiply_add", "multiply_subtract", "copy", "row_dot"}
 #: Buffers of a thread's own.

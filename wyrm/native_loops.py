@@ -9,17 +9,17 @@ instructions, and an operand may be of a fourth kind, 3: the example's number in
 :data:`wyrm.native_chains.CHAIN_OPCODES`:
 
 - ``row_dot``: ``[code, address of the result, ring of a, ring of b, length of the rows]``; the result counts as that of a step.
-- ``add_rows_k``, ``subtract_rows_k``: ``[code, length of the rows, s, 0, 0]`` and ``[ring of z, ring of x]`` twice, the second only
-  for two rows, and a word more: z + s x or z - s x takes the place of z; all are computed before any is stored.
+- ``add_rows_k``, ``subtract_rows_k``: ``[code, length of the rows, s, 0, 0]`` and ``[ring of z, ring of x]`` twice, the second
+  only for two rows, and a word more: z + s x or z - s x takes the place of z; all are computed before any is stored.
 - ``guard``: a is the loss. Where it is NaN or infinite, the run ends before it changes anything.
 - ``claim``: the claims are made, and the run ends where one fails.
 - ``call``: ``[code, 0, 0, 0, 0]`` and then an instruction, to be called.
 - ``uses``: what the uses say is put where it belongs.
 - ``next``: everything is done.
 
-A *loop input* is ``[address of the input's slot, address of row 0 or 0, row stride in bytes, address of the ring]``: for a table,
-the ring has the addresses of rows. A *use* is ``[address of a ring, where in the instructions or in memory what is in it belongs,
-whether it is a number, what is to be added to an address]``; instructions that are called find their operands so.
+A *loop input* is ``[address of the input's slot, address of row 0 or 0, row stride in bytes, address of the ring]``: for a
+table, the ring has the addresses of rows. A *use* is ``[address of a ring, where in the instructions or in memory what is in it
+belongs, whether it is a number, what is to be added to an address]``; instructions that are called find their operands so.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class Loop(Encoder):
         guarded = any(isinstance(item, Step) and item.kernel == "guard" for item in before)
         loss = _as_number(program.outputs[0])
         if not guarded:
-            place = max((n + 1 for n, item in enumerate(before) if isinstance(item, Step) and item.out == loss), default=len(before))
+            place = max(
+                (n + 1 for n, item in enumerate(before) if isinstance(item, Step) and item.out == loss), default=len(before)
+            )
             before.insert(place, Step("guard", (0,), False, 0, (loss,)))
         claims = any(use.gradient is not None for use in program.parameters)
         return [*before, *([_step("claim")] if claims else []), *after, _step("next")]
@@ -202,8 +204,10 @@ class Loop(Encoder):
             return step if inside else step._replace(stored=False)
 
         return [
-            item if isinstance(item, Instruction)
-            else item._replace(step=trimmed(item.step)) if isinstance(item, _RowStep)
+            item
+            if isinstance(item, Instruction)
+            else item._replace(step=trimmed(item.step))
+            if isinstance(item, _RowStep)
             else trimmed(item)
             for item in items
         ]
