@@ -8,7 +8,18 @@ from typing import NamedTuple
 from wyrm.kernels import KERNELS
 from wyrm.program import Buffer, Chain, Instruction, Slot
 
-__all__ = ["CHAIN_OPCODES", "MOST_SUMS", "OPCODES", "Place", "Step", "are_sums", "encode_chain", "may_meet", "single_steps"]
+__all__ = [
+    "CHAIN_OPCODES",
+    "FORMS",
+    "MOST_SUMS",
+    "OPCODES",
+    "Place",
+    "Step",
+    "are_sums",
+    "encode_chain",
+    "may_meet",
+    "single_steps",
+]
 
 #: How the steps of rules are numbered: elementwise kernels in the order of the kernel table.
 OPCODES = {name: number for number, name in enumerate(k.name for k in KERNELS.values() if k.elementwise)}
@@ -16,9 +27,23 @@ OPCODES["row_mean"] = len(OPCODES)
 #: The most sums that count as :func:`are_sums`.
 MOST_SUMS = 4
 #: What chains have besides, and then what loops have (:mod:`wyrm.native_loops`), numbered from there on.
-_BESIDE = ("multiply_add", "multiply_subtract", "copy", "store", "guard", "end", "next", "uses", "claim", "call", "row_dot")
+_BESIDE: tuple[str, ...] = (
+    "multiply_add",
+    "multiply_subtract",
+    "copy",
+    "store",
+    "guard",
+    "end",
+    "next",
+    "uses",
+    "claim",
+    "call",
+    "row_dot",
+)
 _BESIDE += ("add_rows_1", "add_rows_2", "subtract_rows_1", "subtract_rows_2")
 CHAIN_OPCODES = {name: len(OPCODES) + n for n, name in enumerate(_BESIDE)}
+#: How many codes of steps an opcode has: for each place of three operands, and for whether the result is stored.
+FORMS = 2 * 4**3
 #: Of these, what has no result that later steps may take as the last one.
 _NO_RESULT = frozenset(CHAIN_OPCODES) - {"multiply_add", "multiply_subtract", "copy", "row_dot"}
 #: Buffers of a thread's own.
@@ -49,7 +74,7 @@ class Step(NamedTuple):
     def code(self) -> int:
         """The word for it."""
         a, b, c = (*self.kinds, 0, 0, 0)[:3]
-        return (64 * _opcode(self.kernel) + 16 * a + 4 * b + c) * 2 + self.stored
+        return FORMS * _opcode(self.kernel) + (16 * a + 4 * b + c) * 2 + self.stored
 
     @property
     def has_result(self) -> bool:

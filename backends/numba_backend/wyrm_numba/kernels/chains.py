@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from wyrm.native_chains import CHAIN_OPCODES, OPCODES
+from wyrm.native_chains import CHAIN_OPCODES, FORMS, OPCODES
 from wyrm_numba.arithmetic import Numbers
 from wyrm_numba.kernels import elements
 from wyrm_numba.options import inlined
@@ -20,7 +20,7 @@ from wyrm_numba.words import load, row, store, word
 REGISTERS = 5 * 24
 GUARD, END = CHAIN_OPCODES["guard"], CHAIN_OPCODES["end"]
 #: Bytes of a step, and of a step of a chain of one element, whose codes say how it finds its operands, too.
-STEP_BYTES, SINGLE_BYTES, FORMS = 32, 40, 54
+STEP_BYTES, SINGLE_BYTES = 32, 40
 
 
 @intrinsic
