@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = options.page or _ROOT / ("out" if chosen else "docs") / "benchmarks.md"
     saved = page.with_suffix("") / "results.json"
     if options.again:
+        if not saved.exists():
+            parser.error(f"there are no results in {saved}; measure first")
         results = Results.load(saved)
     else:
         settings = Settings(options.rounds, options.seconds)
