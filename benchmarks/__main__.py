@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = Results.load(saved)
     else:
         settings = Settings(options.rounds, options.seconds)
-        results = run(chosen or known, options.backend or backends(), settings, options.peers, options.rows)
-        results.save(saved)
+        names = options.backend or backends()
+        results = run(chosen or known, names, settings, options.peers, options.rows, lambda results: results.save(saved))
     write_pages(results, page)
     print(f"Results: {saved}\nPage: {page}")
     return int(results.wrong)
@@ -72,8 +72,12 @@ def run(
     settings: Settings,
     with_peers: bool = False,
     rows: int = large_table.ROWS,
+    keep: Callable[[Results], None] = lambda results: None,
 ) -> Results:
-    """Measure what is chosen, and say how it goes; what fails is noted, and does not end the others' run."""
+    """Measure what is chosen, and say how it goes; what fails is noted, and does not end the others' run.
+
+    ``keep`` is called with the results so far after each part, so that a run that is interrupted leaves what it has found.
+    """
     results = Results(describe(names), {**vars(settings), "ratings": bool(os.environ.get(interactions.VARIABLE))})
     native = [name for name in names if name != "reference"]
     workloads = [key for key in WORKLOADS if key in chosen]
@@ -87,6 +91,7 @@ def run(
             results.failures.append(f"{title}: {error}")
             print(f"  left out: {error}", flush=True)
         results.settings["took"] = time.perf_counter() - began
+        keep(results)
 
     def run_workload(key: str) -> None:
         workload = WORKLOADS[key]
