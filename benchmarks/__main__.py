@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -109,7 +110,11 @@ def run(
         _show(results.of(large.key), large.unit)
 
     def run_starts() -> None:
-        results.starts += measure_starts([key for key in workloads or WORKLOADS if not WORKLOADS[key].threads], native)
+        for start in measure_starts([key for key in workloads or WORKLOADS if not WORKLOADS[key].threads], native):
+            if math.isnan(sum(start.seconds)):
+                results.failures.append(f"Starting: {start.backend}, {start.what} {start.way}: its process failed")
+            else:
+                results.starts.append(start)
         for start in results.starts:
             print(f"  {start.backend} {start.what} {start.way}: {digits(start.cold)} ms, then {digits(start.warm)}")
 
