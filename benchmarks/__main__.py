@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -54,11 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = options.page or _ROOT / ("out" if chosen else "docs") / "benchmarks.md"
     saved = page.with_suffix("") / "results.json"
     if options.again:
+        if not saved.exists():
+            parser.error(f"there are no results in {saved}; measure first")
         results = Results.load(saved)
     else:
         settings = Settings(options.rounds, options.seconds)
-        results = run(chosen or known, options.backend or backends(), settings, options.peers, options.rows)
-        results.save(saved)
+        names = options.backend or backends()
+        results = run(chosen or known, names, settings, options.peers, options.rows, lambda results: results.save(saved))
     write_pages(results, page)
     print(f"Results: {saved}\nPage: {page}")
     return int(results.wrong)
@@ -70,8 +73,12 @@ def run(
     settings: Settings,
     with_peers: bool = False,
     rows: int = large_table.ROWS,
+    keep: Callable[[Results], None] = lambda results: None,
 ) -> Results:
-    """Measure what is chosen, and say how it goes; what fails is noted, and does not end the others' run."""
+    """Measure what is chosen, and say how it goes; what fails is noted, and does not end the others' run.
+
+    ``keep`` is called with the results so far after each part, so that a run that is interrupted leaves what it has found.
+    """
     results = Results(describe(names), {**vars(settings), "ratings": bool(os.environ.get(interactions.VARIABLE))})
     native = [name for name in names if name != "reference"]
     workloads = [key for key in WORKLOADS if key in chosen]
@@ -85,6 +92,7 @@ def run(
             results.failures.append(f"{title}: {error}")
             print(f"  left out: {error}", flush=True)
         results.settings["took"] = time.perf_counter() - began
+        keep(results)
 
     def run_workload(key: str) -> None:
         workload = WORKLOADS[key]
@@ -102,7 +110,11 @@ def run(
         _show(results.of(large.key), large.unit)
 
     def run_starts() -> None:
-        results.starts += measure_starts([key for key in workloads or WORKLOADS if not WORKLOADS[key].threads], native)
+        for start in measure_starts([key for key in workloads or WORKLOADS if not WORKLOADS[key].threads], native):
+            if math.isnan(sum(start.seconds)):
+                results.failures.append(f"Starting: {start.backend}, {start.what} {start.way}: its process failed")
+            else:
+                results.starts.append(start)
         for start in results.starts:
             print(f"  {start.backend} {start.what} {start.way}: {digits(start.cold)} ms, then {digits(start.warm)}")
 

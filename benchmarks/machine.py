@@ -26,7 +26,7 @@ def describe(backends: Sequence[str]) -> dict[str, Any]:
     cpu = _cpuinfo()
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}, {platform.machine()}",
         "processor": cpu.get("model name") or platform.processor() or platform.machine(),
         "family": " ".join(f"{key} {cpu[key]}" for key in ("cpu family", "model") if key in cpu),
         "cores": os.cpu_count(),

@@ -32,7 +32,7 @@ class Settings:
         How long a turn is meant to be.
     """
 
-    rounds: int = 7
+    rounds: int = 5
     seconds: float = 0.15
 
 

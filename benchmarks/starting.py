@@ -33,7 +33,7 @@ _EXAMPLES = 200
 
 def measure_starts(keys: Sequence[str], backends: Sequence[str]) -> list[Start]:
     """For workloads, on backends; and for ``import wyrm``, after NumPy."""
-    return [Start(**found) for found in run_fresh(__name__, " ".join(keys), " ".join(backends))]
+    return [Start(**found) for found in run_fresh(__name__, " ".join(keys), " ".join(backends), seconds=1800.0)]
 
 
 def _measure(keys: Sequence[str], backends: Sequence[str]) -> None:

@@ -31,7 +31,8 @@ def machine(results: Results) -> Iterator[str]:
     yield f"| system | {found['system']} |"
     yield f"| compiler | {found['compiler'] or 'none'} |"
     yield f"| versions | {versions} |"
-    yield f"| when | {found['time']} |"
+    took = f", in {results.settings['took'] / 60:.0f} minutes" if "took" in results.settings else ""
+    yield f"| when | {found['time']}{took} |"
 
 
 def overview(results: Results) -> Iterator[str]:

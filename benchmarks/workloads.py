@@ -61,9 +61,7 @@ WORKLOADS = {
         Workload("w2", "factorization, tables 943 × 32 and 1,682 × 32, row-sparse SGD", "step", 1_000_000, 1000, 11_991.2),
         Workload("w3", "LSTM over four tokens, cross-entropy, SGD", "step", 200_000, 200, 444.386),
         Workload("w4", "the same, 2 to 20 tokens", "token", 200_000, 200, 454.145),
-        Workload(
-            "w5", "Hogwild factorization, tables as in W2", "step", 1_000_000, 1000, 11_991.2, threads=True, longer=5, rounds=5
-        ),
+        Workload("w5", "Hogwild factorization, tables as in W2", "step", 1_000_000, 1000, 11_991.2, threads=True, longer=5),
         Workload(
             "w5-large",
             "Hogwild factorization, 500,000 and 100,000 rows of 32",
