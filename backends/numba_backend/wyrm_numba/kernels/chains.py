@@ -20,7 +20,7 @@ from wyrm_numba.words import load, row, store, word
 REGISTERS = 5 * 24
 GUARD, END = CHAIN_OPCODES["guard"], CHAIN_OPCODES["end"]
 #: Bytes of a step, and of a step of a chain of one element, whose codes say how it finds its operands, too.
-STEP_BYTES, SINGLE_BYTES, FORMS = 32, 40, 54
+STEP_BYTES, SINGLE_BYTES, FORMS = 32, 40, 128
 
 
 @intrinsic
