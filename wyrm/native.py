@@ -87,6 +87,9 @@ from wyrm.program import Instruction, Program, Slot
 
 __all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend", "are_sums"]
 
+#: The most instructions of a program for which a loop is made; of longer ones, what goes on between them is a small part.
+_MOST_INSTRUCTIONS = 32
+
 
 class NativeBackend(Backend):
     """A backend in native code.
@@ -176,10 +179,11 @@ class _NativeExecutable(Executable):
 
     @cached_property
     def loop(self) -> Loop | None:
-        """The loop of a program that is run for its loss, where the backend has an interpreter of them."""
+        """The loop of a short program that is run for its loss, where the backend has an interpreter of them."""
         program, backend = self.program, self.backend
         interpreter = backend.loop_address(program.dtype)
-        if not interpreter or program.purpose not in ("train", "accumulate") or program.skip is not None:
+        short = sum(map(len, (program.forward, program.backward, program.update))) <= _MOST_INSTRUCTIONS
+        if not interpreter or not short or program.purpose not in ("train", "accumulate") or program.skip is not None:
             return None
         return Loop(program, partial(backend.kernel_address, often=True), backend.step_word, interpreter)
 
