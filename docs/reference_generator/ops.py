@@ -52,7 +52,7 @@ def formulas(op: Op, example: Example) -> Formulas:
     operands = [Value("", shape=shape) for shape in example.shapes]
     called = dict(zip(operands, names, strict=True))
     result = op.forward(Emitter(OPTIONAL), *operands, **example.attributes)
-    g, y = Value("", shape=result.shape), Value("", shape=result.shape)
+    g, y = Value("", shape=result.shape), Value("", (), result.attributes, result.shape)
     gradients = []
     for vjp in op.vjps_of(len(operands)):
         if vjp is None:

@@ -100,15 +100,17 @@ def _untouched(rule: Rule, first: Rule) -> list[str]:
     return [said, "", *_block(rule_lines(rule.catch_up, "missed"))]
 
 
-def _states(rules: list[tuple[str, Rule]]) -> list[str]:
+def _states(rules: list[tuple[str, Rule]], optimizer: type[optim.Optimizer]) -> list[str]:
     states = {state.name: state for _, rule in rules for state in rule.states}
     if not states:
         return ["It keeps no state.", ""]
     default = {state.name for state in rules[0][1].states}
+    chosen = {state: f"`{option}`" for option, state in optimizer.beginnings.items()}
     lines = [row("state", "one for each", "at first"), row(*["---"] * 3)]
     for state in states.values():
         kept = "" if state.name in default else " (where an option asks for it)"
-        lines.append(row(f"`{state.name}`{kept}", state.per, f"{state.initial:g}"))
+        first = chosen.get(state.name, f"{state.initial:g}")
+        lines.append(row(f"`{state.name}`{kept}", state.per, first))
     return [*lines, ""]
 
 
@@ -128,7 +130,7 @@ def optimizers_section() -> list[str]:
             _plain(doc),
             "",
             *_block([f"{optimizer.__name__}({options})"]),
-            *_states(rules),
+            *_states(rules, optimizer),
         ]
         for title, rule in rules:
             lines += [f"{title}:", "", *_block(rule_lines(rule)), *_untouched(rule, rules[0][1])]
