@@ -65,8 +65,10 @@ static void draw_until(const Instruction *instruction, const Draw *draw, const B
     real *rank = instruction->operand[2].data, *until = instruction->operand[draw->until].data;
     const Instruction *body = (const Instruction *)&instruction->operand[draw->operands];
     const Instruction *end = (const Instruction *)((const int64_t *)instruction + instruction->length);
+    int64_t coming = attempted(instruction, draw, 0, 0);
     for (int64_t made = 0; made < draw->tries; made++) {
-        *number = attempted(instruction, draw, (uint64_t)made, 0);
+        *number = coming;
+        coming = attempted(instruction, draw, (uint64_t)made + 1, 0); // while the body waits for memory; perhaps in vain
         const int64_t estimate = (draw->rows - 1) / (made + 1);
         *rank = estimate > 1 ? (real)estimate : 1;
         for (const Instruction *next = body; next < end; next = (const Instruction *)((const int64_t *)next + next->length))
