@@ -36,13 +36,15 @@ INLINE void step_add_rows(const SingleStep *step, uint64_t k, real number, int c
     }
     const int64_t n = (int64_t)step->out;
     const vec s[2] = {splat(number), splat(number)};
-    if (n % LANES) {
+    if (n % (2 * LANES)) {
         sums_row(z, x, (const real *const *)z, s, count, n);
         return;
     }
     int64_t j = 0;
-    do sums_at(z, x, (const real *const *)z, s, count, j, 0);
-    while ((j += LANES) < n);
+    do {
+        sums_at(z, x, (const real *const *)z, s, count, j, 0);
+        sums_at(z, x, (const real *const *)z, s, count, j + LANES, 0);
+    } while ((j += 2 * LANES) < n);
 }
 
 #define CODE(OPCODE, A, B, C, STORED) ((64 * (OPCODE) + 16 * (A) + 4 * (B) + (C)) * 2 + (STORED))

@@ -1,5 +1,5 @@
-// Filling the rings of a loop: the numbers of coming examples, and the addresses of the rows that they look up. All loops here
-// are over a few examples at a time, and most of them become vectors.
+// Filling the rings of a loop: the numbers of coming examples, and the addresses of the rows that they look up. What lies in
+// memory as it is needed is taken in vectors.
 #ifndef WYRM_RINGS_H
 #define WYRM_RINGS_H
 
@@ -9,42 +9,35 @@
 // How many examples are added at a time; a ring has room for a few times as many.
 enum { BLOCK_OF_EXAMPLES = 8 };
 
-typedef uint64_t Words __attribute__((vector_size(8 * BLOCK_OF_EXAMPLES)));
-typedef int32_t Halves __attribute__((vector_size(4 * BLOCK_OF_EXAMPLES)));
-typedef Words Words_anywhere __attribute__((aligned(8), may_alias));
-typedef Halves Halves_anywhere __attribute__((aligned(4), may_alias));
-typedef real Reals __attribute__((vector_size(sizeof(real) * BLOCK_OF_EXAMPLES)));
-typedef Reals Reals_anywhere __attribute__((aligned(sizeof(real)), may_alias));
-
-INLINE int is_any(const Words *mask) {
-    uint64_t any = 0;
-    for (int i = 0; i < BLOCK_OF_EXAMPLES; i++) any |= (*mask)[i];
-    return any != 0;
-}
-
 // Examples to be added. Where they lie one after the other, no look at each of them is needed.
 typedef struct {
     int64_t position, count, slot; // in the order; how many there are; where they belong in rings
-    Words example;
+    uint64_t example[BLOCK_OF_EXAMPLES];
     int consecutive;
 } Block;
 
+// Whether a whole block of examples lies one after the other; if so, takes them.
+INLINE int take_consecutive(Block *block, const int64_t *order, uint64_t length) {
+    const uint64_t first = (uint64_t)order[0];
+    if (first >= length || length - first < BLOCK_OF_EXAMPLES) return 0;
+    wvec apart = {0};
+    UNROLLED
+    for (int i = 0; i < BLOCK_OF_EXAMPLES; i += WORDS) {
+        const wvec example = load_words(order + i);
+        apart |= example ^ (counting_words + (first + (uint64_t)i));
+        store_words(block->example + i, example);
+    }
+    return !is_any(apart);
+}
+
 static void take_examples(Block *block, const Repetition *repetition) {
     const int64_t *order = repetition->order + block->position * repetition->width;
-    const Words steps = {0, 1, 2, 3, 4, 5, 6, 7};
-    block->consecutive = 0;
-    if (repetition->width == 1 && block->count == BLOCK_OF_EXAMPLES) {
-        block->example = *(const Words_anywhere *)order;
-        const Words apart = block->example - block->example[0] - steps;
-        block->consecutive = !is_any(&apart);
-        if (block->consecutive && block->example[BLOCK_OF_EXAMPLES - 1] < repetition->length) return;
-    }
-    block->consecutive = 0;
+    block->consecutive = repetition->width == 1 && block->count == BLOCK_OF_EXAMPLES && take_consecutive(block, order, repetition->length);
+    if (block->consecutive) return;
     int64_t valid = 0;
     for (; valid < block->count && (uint64_t)order[valid * repetition->width] < repetition->length; valid++)
         block->example[valid] = (uint64_t)order[valid * repetition->width];
     block->count = valid;
-    for (int64_t i = valid; valid && i < BLOCK_OF_EXAMPLES; i++) block->example[i] = block->example[valid - 1];
 }
 
 // Whether a block's values lie one after the other.
@@ -60,7 +53,7 @@ INLINE int is_dense(const Block *block, int64_t stride, int64_t item) { return b
 INLINE void fill_numbers(const RingNumber *number, const Block *block) {
     real *const ring = (real *)number->ring + block->slot;
     if (number->dtype == (sizeof(real) == 4 ? FLOAT32 : FLOAT64) && !number->by_position && is_dense(block, number->stride, sizeof(real))) {
-        *(Reals_anywhere *)ring = *(const Reals_anywhere *)(number->source + (int64_t)block->example[0] * number->stride);
+        memcpy(ring, number->source + (int64_t)block->example[0] * number->stride, BLOCK_OF_EXAMPLES * sizeof(real));
         return;
     }
     switch (number->dtype) {
@@ -79,24 +72,30 @@ INLINE void fetch_row(const char *row, int64_t bytes) {
     while ((row += 64) < end);
 }
 
+// The rows of a block whose indices lie one after the other. Returns whether it could be done: indices, and bytes of a row, have
+// to be below 2^32.
+INLINE int fill_dense_rows(const RingRow *row, char **ring, const char *from) {
+    if ((row->limit | (uint64_t)row->row) >> 32) return 0;
+    wvec wrong = {0};
+    UNROLLED
+    for (int i = 0; i < BLOCK_OF_EXAMPLES; i += WORDS) {
+        const wvec index = row->wide ? load_words((const int64_t *)from + i) : load_halves((const int32_t *)from + i);
+        wrong |= (wvec)(index >= row->limit);
+        store_words(ring + i, products_of_halves(index, (wvec){0} + (uint64_t)row->row) + (uint64_t)row->table);
+    }
+    return !is_any(wrong);
+}
+
 INLINE void fill_rows(const RingRow *row, Block *block) {
-    Words index = {0};
-    const char *from = row->source + (int64_t)block->example[0] * row->stride;
-    if (!row->wide && is_dense(block, row->stride, 4))
-        index = __builtin_convertvector(*(const Halves_anywhere *)from, Words);
-    else if (row->wide && is_dense(block, row->stride, 8))
-        index = *(const Words_anywhere *)from;
-    else
-        for (int i = 0; i < BLOCK_OF_EXAMPLES; i++) {
-            const char *place = row->source + (int64_t)block->example[i] * row->stride;
-            index[i] = (uint64_t)(row->wide ? *(const int64_t *)place : *(const int32_t *)place);
-        }
-    const Words wrong = (Words)(index >= row->limit);
-    if (is_any(&wrong))
-        for (int64_t i = 0; i < block->count; i++)
-            if (index[i] >= row->limit) block->count = i;
     char **const ring = row->ring + block->slot;
-    *(Words_anywhere *)ring = index * (uint64_t)row->row + (uint64_t)row->table;
+    const char *from = row->source + (int64_t)block->example[0] * row->stride;
+    if (!is_dense(block, row->stride, row->wide ? 8 : 4) || !fill_dense_rows(row, ring, from))
+        for (int64_t i = 0; i < block->count; i++) {
+            from = row->source + (int64_t)block->example[i] * row->stride;
+            const uint64_t index = (uint64_t)(row->wide ? *(const int64_t *)from : *(const int32_t *)from);
+            if (index >= row->limit) block->count = i;
+            ring[i] = row->table + index * (uint64_t)row->row;
+        }
     if (row->far)
         for (int64_t i = 0; i < block->count; i++) fetch_row(ring[i], row->row);
 }
@@ -122,7 +121,8 @@ typedef struct {
 
 // Goes on filling; returns whether the example at `position` is there.
 static __attribute__((noinline)) int fill_further(const Repetition *repetition, Filling *filling, int64_t position) {
-    while (filling->filled < filling->end && filling->filled < position + AHEAD + BLOCK_OF_EXAMPLES) {
+    const int64_t full = position + RING - BLOCK_OF_EXAMPLES, ahead = repetition->far || !repetition->in_order ? AHEAD : 0;
+    while (filling->filled < filling->end && filling->filled <= full && filling->filled < position + ahead + BLOCK_OF_EXAMPLES) {
         Block block = {.position = filling->filled, .count = smaller(BLOCK_OF_EXAMPLES, filling->end - filling->filled)};
         const int64_t wanted = block.position + block.count;
         block.slot = (int64_t)((uint64_t)(block.position - repetition->position) % RING);
@@ -135,7 +135,7 @@ static __attribute__((noinline)) int fill_further(const Repetition *repetition, 
         filling->filled = block.position + block.count;
         if (filling->filled < wanted) filling->end = filling->filled; // one is no good
     }
-    filling->next = smaller(filling->filled < filling->end ? filling->filled - AHEAD : filling->filled, repetition->stop);
+    filling->next = smaller(filling->filled < filling->end ? filling->filled - ahead : filling->filled, repetition->stop);
     return position < filling->next;
 }
 

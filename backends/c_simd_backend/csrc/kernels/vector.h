@@ -135,6 +135,43 @@ INLINE real lane_sum(vec v) {
 #endif
 }
 
+// --- words of 64 bits
+
+#define WORDS ((int)(VECTOR_BYTES / 8))
+
+typedef uint64_t wvec __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint64_t wvec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+typedef int32_t halves_anywhere __attribute__((vector_size(VECTOR_BYTES / 2), aligned(4), may_alias));
+
+#if VECTOR_BYTES == 64
+static const wvec counting_words = {0, 1, 2, 3, 4, 5, 6, 7};
+#elif VECTOR_BYTES == 32
+static const wvec counting_words = {0, 1, 2, 3};
+#else
+static const wvec counting_words = {0, 1};
+#endif
+
+INLINE wvec load_words(const void *p) { return *(const wvec_anywhere *)p; }
+INLINE void store_words(void *p, wvec v) { *(wvec_anywhere *)p = v; }
+INLINE wvec load_halves(const int32_t *p) { return (wvec)__builtin_convertvector(*(const halves_anywhere *)p, wvec); }
+
+// Whether any word is not 0; products of words below 2^32.
+INLINE int is_any(wvec v);
+INLINE wvec products_of_halves(wvec a, wvec b);
+
+#if defined(__AVX512F__)
+INLINE int is_any(wvec v) { return _mm512_test_epi64_mask((__m512i)v, (__m512i)v) != 0; }
+INLINE wvec products_of_halves(wvec a, wvec b) { return (wvec)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+#elif defined(__AVX2__)
+INLINE int is_any(wvec v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); }
+INLINE wvec products_of_halves(wvec a, wvec b) { return (wvec)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#else
+INLINE int is_any(wvec v) { return (v[0] | v[1]) != 0; }
+INLINE wvec products_of_halves(wvec a, wvec b) { return a * b; }
+#endif
+
+// --- sums of lanes
+
 // The sums of pairs of neighbouring lanes, those of `a` and then those of `b`.
 INLINE vec pair_sums(vec a, vec b) {
     ivec even = {0};
