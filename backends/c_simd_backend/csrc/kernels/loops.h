@@ -172,6 +172,7 @@ NEXT_0000:
     losses += (double)loss;
     position++;
     k = (k + 1) % RING;
+    if (repetition->far) fetch_rows(repetition, k + AHEAD - 1);
     if (position == filling.next) {
 EXAMPLE:
         if (!fill_further(repetition, &filling, position)) goto LEAVE;

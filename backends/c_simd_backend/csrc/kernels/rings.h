@@ -30,14 +30,19 @@ INLINE int take_consecutive(Block *block, const int64_t *order, uint64_t length)
     return !is_any(apart);
 }
 
-static void take_examples(Block *block, const Repetition *repetition) {
-    const int64_t *order = repetition->order + block->position * repetition->width;
-    block->consecutive = repetition->width == 1 && block->count == BLOCK_OF_EXAMPLES && take_consecutive(block, order, repetition->length);
-    if (block->consecutive) return;
+#define SELDOM static __attribute__((noinline)) // it would take registers from what is done more often
+
+SELDOM void take_scattered(Block *block, const Repetition *repetition, const int64_t *order) {
     int64_t valid = 0;
     for (; valid < block->count && (uint64_t)order[valid * repetition->width] < repetition->length; valid++)
         block->example[valid] = (uint64_t)order[valid * repetition->width];
     block->count = valid;
+}
+
+INLINE void take_examples(Block *block, const Repetition *repetition) {
+    const int64_t *order = repetition->order + block->position * repetition->width;
+    block->consecutive = repetition->width == 1 && block->count == BLOCK_OF_EXAMPLES && take_consecutive(block, order, repetition->length);
+    if (!block->consecutive) take_scattered(block, repetition, order);
 }
 
 // Whether a block's values lie one after the other.
@@ -50,18 +55,22 @@ INLINE int is_dense(const Block *block, int64_t stride, int64_t item) { return b
     }                                                                                                                  \
     break;
 
-INLINE void fill_numbers(const RingNumber *number, const Block *block) {
-    real *const ring = (real *)number->ring + block->slot;
-    if (number->dtype == (sizeof(real) == 4 ? FLOAT32 : FLOAT64) && !number->by_position && is_dense(block, number->stride, sizeof(real))) {
-        memcpy(ring, number->source + (int64_t)block->example[0] * number->stride, BLOCK_OF_EXAMPLES * sizeof(real));
-        return;
-    }
+SELDOM void take_numbers(const RingNumber *number, const Block *block, real *ring) {
     switch (number->dtype) {
     case FLOAT32: TAKE(float)
     case FLOAT64: TAKE(double)
     case INT32: TAKE(int32_t)
     case INT64: TAKE(int64_t)
     }
+}
+
+INLINE void fill_numbers(const RingNumber *number, const Block *block) {
+    real *const ring = (real *)number->ring + block->slot;
+    const int is_real = number->dtype == (sizeof(real) == 4 ? FLOAT32 : FLOAT64);
+    if (is_real && !number->by_position && is_dense(block, number->stride, sizeof(real)))
+        memcpy(ring, number->source + (int64_t)block->example[0] * number->stride, BLOCK_OF_EXAMPLES * sizeof(real));
+    else
+        take_numbers(number, block, ring);
 }
 
 #undef TAKE
@@ -86,18 +95,26 @@ INLINE int fill_dense_rows(const RingRow *row, char **ring, const char *from) {
     return !is_any(wrong);
 }
 
+SELDOM void fill_scattered_rows(const RingRow *row, Block *block, char **ring) {
+    for (int64_t i = 0; i < block->count; i++) {
+        const char *from = row->source + (int64_t)block->example[i] * row->stride;
+        const uint64_t index = (uint64_t)(row->wide ? *(const int64_t *)from : *(const int32_t *)from);
+        if (index >= row->limit) block->count = i;
+        ring[i] = row->table + index * (uint64_t)row->row;
+    }
+}
+
 INLINE void fill_rows(const RingRow *row, Block *block) {
     char **const ring = row->ring + block->slot;
     const char *from = row->source + (int64_t)block->example[0] * row->stride;
-    if (!is_dense(block, row->stride, row->wide ? 8 : 4) || !fill_dense_rows(row, ring, from))
-        for (int64_t i = 0; i < block->count; i++) {
-            from = row->source + (int64_t)block->example[i] * row->stride;
-            const uint64_t index = (uint64_t)(row->wide ? *(const int64_t *)from : *(const int32_t *)from);
-            if (index >= row->limit) block->count = i;
-            ring[i] = row->table + index * (uint64_t)row->row;
-        }
-    if (row->far)
-        for (int64_t i = 0; i < block->count; i++) fetch_row(ring[i], row->row);
+    if (!is_dense(block, row->stride, row->wide ? 8 : 4) || !fill_dense_rows(row, ring, from)) fill_scattered_rows(row, block, ring);
+}
+
+// Asks for the rows of tables that are not in the cache, of the example in one place of the rings. It does no harm where there is
+// none.
+INLINE void fetch_rows(const Repetition *repetition, uint64_t k) {
+    for (const RingRow *row = repetition->rows; row < repetition->rows_end; row++)
+        if (row->far) fetch_row(row->ring[k % RING], row->row);
 }
 
 // Asks for the inputs of the examples from begin to before end, where they do not lie in the order in which they are needed.
@@ -121,8 +138,8 @@ typedef struct {
 
 // Goes on filling; returns whether the example at `position` is there.
 static __attribute__((noinline)) int fill_further(const Repetition *repetition, Filling *filling, int64_t position) {
-    const int64_t full = position + RING - BLOCK_OF_EXAMPLES, ahead = repetition->far || !repetition->in_order ? AHEAD : 0;
-    while (filling->filled < filling->end && filling->filled <= full && filling->filled < position + ahead + BLOCK_OF_EXAMPLES) {
+    const int64_t full = position + RING - BLOCK_OF_EXAMPLES, ahead = repetition->far ? AHEAD : 0;
+    while (filling->filled < filling->end && filling->filled <= full) {
         Block block = {.position = filling->filled, .count = smaller(BLOCK_OF_EXAMPLES, filling->end - filling->filled)};
         const int64_t wanted = block.position + block.count;
         block.slot = (int64_t)((uint64_t)(block.position - repetition->position) % RING);
@@ -136,6 +153,8 @@ static __attribute__((noinline)) int fill_further(const Repetition *repetition, 
         if (filling->filled < wanted) filling->end = filling->filled; // one is no good
     }
     filling->next = smaller(filling->filled < filling->end ? filling->filled - ahead : filling->filled, repetition->stop);
+    if (repetition->far && position == repetition->position)
+        for (uint64_t k = 0; k < AHEAD; k++) fetch_rows(repetition, k);
     return position < filling->next;
 }
 
