@@ -138,8 +138,7 @@ typedef struct {
 
 // Goes on filling; returns whether the example at `position` is there.
 static __attribute__((noinline)) int fill_further(const Repetition *repetition, Filling *filling, int64_t position) {
-    const int64_t full = position + RING - BLOCK_OF_EXAMPLES, ahead = repetition->far ? AHEAD : 0;
-    while (filling->filled < filling->end && filling->filled <= full) {
+    while (filling->filled < filling->end && filling->filled < position + AHEAD + BLOCK_OF_EXAMPLES) {
         Block block = {.position = filling->filled, .count = smaller(BLOCK_OF_EXAMPLES, filling->end - filling->filled)};
         const int64_t wanted = block.position + block.count;
         block.slot = (int64_t)((uint64_t)(block.position - repetition->position) % RING);
@@ -152,7 +151,7 @@ static __attribute__((noinline)) int fill_further(const Repetition *repetition, 
         filling->filled = block.position + block.count;
         if (filling->filled < wanted) filling->end = filling->filled; // one is no good
     }
-    filling->next = smaller(filling->filled < filling->end ? filling->filled - ahead : filling->filled, repetition->stop);
+    filling->next = smaller(filling->filled < filling->end ? filling->filled - AHEAD : filling->filled, repetition->stop);
     if (repetition->far && position == repetition->position)
         for (uint64_t k = 0; k < AHEAD; k++) fetch_rows(repetition, k);
     return position < filling->next;
