@@ -249,6 +249,16 @@ def test_orders_beyond_the_data_are_refused_before_anything_changes(backend, exa
     assert w.value == 0.5  # two steps of 1/4
 
 
+@pytest.mark.parametrize(("first", "made"), [(-1, 0), (-7, 0), (3, 7), (2**63 - 20, 0)])
+def test_ranges_beyond_the_data_are_refused(backend, first, made):
+    """Examples that follow each other, of which only the first ones or the last ones are no good."""
+    worker, w = simple_runner()
+    order = np.arange(first, first + 16, dtype=np.int64).reshape(-1, 1)
+    assert worker.runner.run(order, 0, 16) == Report.ORDER_OUT_OF_RANGE
+    assert int(worker.memories[0].report.words[4]) == made
+    assert w.value == 1 - made / 4
+
+
 def test_orders_and_choices_of_the_wrong_kind_are_refused(backend):
     chosen = wyrm.get_backend()
     if not hasattr(chosen, "run_team"):
