@@ -52,6 +52,8 @@ class _Turn:
             before, fewer = took, count
             count = min(4 * count, epoch)
             took = self._run(count)
+            if took > seconds:  # perhaps because something had to be made ready for so many
+                took = min(took, self._run(count))
             if took > seconds and (took - before) / (count - fewer) * epoch > enough:
                 break  # an epoch would be too long
         fitting = count * seconds / took
