@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,16 +92,20 @@ def _seconds(train: Train, epochs: int, threads: int, options: dict[str, object]
     return time.perf_counter() - began
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each example, as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one thread's run, at least")
     parser.add_argument("--backend", default=wyrm.get_backend().name)
     parser.add_argument("--only", default="", help="a part of the examples' names")
-    given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    wyrm.use_backend(given.backend)
+    given = parser.parse_args(arguments)
+    with warnings.catch_warnings(), wyrm.use_backend(given.backend):
+        warnings.simplefilter("ignore")
+        _compare(given)
+
+
+def _compare(given: argparse.Namespace) -> None:
     for name, (make, options) in EXAMPLES.items():
         if given.only not in name:
             continue

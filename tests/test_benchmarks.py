@@ -1,13 +1,14 @@
 """The machinery of the benchmarks, on tiny sizes: no time is asserted."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 
 import pytest
 
 import wyrm
-from benchmarks import by_fit, c_loops, from_python
+from benchmarks import by_fit, c_loops, examples, from_python
 from benchmarks.__main__ import main, run
 from benchmarks.by_hand import ByHand
 from benchmarks.instructions import own_cost
@@ -131,3 +132,9 @@ def test_unknown_names_are_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--only", "w1 w99"])
     assert "w99" in capsys.readouterr().err
+
+
+def test_examples_are_timed_on_one_thread_and_two(capsys):
+    examples.main(["--rounds", "1", "--seconds", "0.001", "--only", "BPR"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.search(r"factorization, BPR +\d+ epochs, +\d+\.\d\d s on one thread; two are \d+\.\d\d times as fast", line)
