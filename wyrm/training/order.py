@@ -16,6 +16,9 @@ from wyrm.training.feed import check_integer
 
 __all__ = ["epoch_order", "in_order", "key_seed", "run_seed"]
 
+#: The longest order that is kept, of 32 MB.
+_MOST_KEPT = 2**22
+
 
 def run_seed(seed: int | None) -> int:
     """The seed of a run: the one given, or one that is drawn.
@@ -41,9 +44,13 @@ def epoch_order(seed: int, epoch: int, length: int, chunk: int = 0) -> npt.NDArr
     return np.random.default_rng([seed, 0, epoch, *([chunk] if chunk else [])]).permutation(length)
 
 
-@lru_cache(maxsize=1)
 def in_order(length: int) -> npt.NDArray[np.int64]:
-    """The order of an epoch that is not shuffled; kept, as making it costs more than a small step for each example."""
+    """The order of an epoch that is not shuffled. The last one is kept, unless it is long: small steps cost no more than it."""
+    return _kept_order(length) if length <= _MOST_KEPT else np.arange(length, dtype=np.int64)
+
+
+@lru_cache(maxsize=1)
+def _kept_order(length: int) -> npt.NDArray[np.int64]:
     order = np.arange(length, dtype=np.int64)
     order.flags.writeable = False
     return order
