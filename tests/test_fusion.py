@@ -6,9 +6,10 @@ from conftest import SEED
 from test_lowering import ALL, factorization, kernels_of, program_of
 
 import wyrm
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.fuse import LONGEST, fused
 from wyrm.frontend.lowering.schedule import groups
+from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS
 from wyrm.optim import SGD, Adagrad, Adam
 from wyrm.program import Chain

@@ -8,10 +8,11 @@ import random_graphs
 from conftest import SEED
 
 import wyrm
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.lowering.updates import Training
+from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS
 from wyrm.optim import SGD
 from wyrm.program import Slot

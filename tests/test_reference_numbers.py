@@ -164,7 +164,8 @@ def test_what_is_said_of_broadcasting():
 
 
 def test_parentheses_stand_where_they_are_needed():
-    from wyrm.frontend.lowering.emitter import Emitter, Value
+    from wyrm.frontend.lowering.emitter import Emitter
+    from wyrm.frontend.lowering.value import Value
 
     k = Emitter()
     a, b, c = (Value("", shape=(3, 4)) for _ in "abc")

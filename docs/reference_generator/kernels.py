@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from reference_generator.listing import listing
 from reference_generator.text import row
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
+from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS, Kernel
 
 __all__ = ["PLUGINS", "Declared", "declared", "kernels_section", "kernels_used"]

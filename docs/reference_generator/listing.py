@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reference_generator.text import ATOM, Term, value_text
-from wyrm.frontend.lowering.emitter import Value
+from wyrm.frontend.lowering.value import Value
 
 __all__ = ["listing"]
 

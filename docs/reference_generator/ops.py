@@ -13,7 +13,8 @@ from reference_generator.kernels import Declared, kernels_used
 from reference_generator.listing import listing
 from reference_generator.text import row, shape_text
 from wyrm.frontend import ops
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
+from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.op import OPS, Op
 from wyrm.kernels import KERNELS
 from wyrm.program import Shape

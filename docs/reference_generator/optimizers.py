@@ -15,8 +15,8 @@ from reference_generator.listing import listing
 from reference_generator.text import row
 from wyrm import optim
 from wyrm.errors import OptionError
-from wyrm.frontend.lowering.emitter import Value
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Rule
 
 __all__ = ["optimizers", "optimizers_section", "rule_lines", "rules_of"]

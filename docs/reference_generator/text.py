@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from wyrm.frontend.lowering.emitter import Value
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Shape
 
 __all__ = ["ATOM", "LENGTHS", "Term", "call_text", "length", "row", "shape_text", "value_text"]

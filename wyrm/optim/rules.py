@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Rule, RuleStep, State
 
 __all__ = ["RuleEmitter", "Update", "trace_rule"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.trace import Record
+from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.op import Op
 
 __all__ = ["differentiate"]

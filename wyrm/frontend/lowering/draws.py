@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from wyrm.errors import OptionError, OutOfRangeError
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
+from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.order import operands_first
 
 __all__ = ["arranged"]

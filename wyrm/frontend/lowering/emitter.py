@@ -15,60 +15,11 @@ from typing import Any
 import numpy as np
 
 from wyrm.errors import OptionError
+from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS, broadcast_shapes
 from wyrm.program import Shape
 
-__all__ = ["Emitter", "Value", "part_options"]
-
-
-class Value:
-    """A matrix that a program computes or finds.
-
-    Attributes
-    ----------
-    kernel
-        What computes it; empty where it is found. Beside the kernels of the table there are ``view`` and ``slice``, the
-        operand's memory seen otherwise, ``blocks`` and ``pad``, which become copies into parts of the result, and ``rows``,
-        a row-sparse contribution.
-    place
-        Where it is found: ``("input", n)``, ``("index", n)``, ``("bag", n)``, ``("value", parameter)``,
-        ``("gradient", parameter)``, ``("state", parameter, name)``, ``("clock", parameter, rule)``, ``("scalars", rule)``,
-        ``("literal", number)``, ``("seed",)``, ``("rank",)``; ``("row", index, "", place of a table)``. Of a value that is
-        computed: where it is stored; ``("drawn",)`` for indices that are drawn.
-    onto
-        The value to which the kernel's result is added, in place; nobody reads that one afterwards.
-    uses
-        How many calls and contributions refer to it.
-    body
-        For a draw, the calls that are repeated with it; they follow it in the order of computation.
-    """
-
-    __slots__ = ("attributes", "body", "kernel", "onto", "operands", "place", "shape", "uses")
-
-    def __init__(
-        self,
-        kernel: str,
-        operands: tuple[Value, ...] = (),
-        attributes: dict[str, Any] | None = None,
-        shape: Shape = (0, 0),
-        place: tuple[Any, ...] = (),
-    ) -> None:
-        self.kernel = kernel
-        self.operands = operands
-        self.attributes = {} if attributes is None else attributes
-        self.shape = shape
-        self.place = place
-        self.onto: Value | None = None
-        self.uses = 0
-        self.body: tuple[Value, ...] = ()
-
-    @property
-    def read(self) -> tuple[Value, ...]:
-        """What has to be there before it can be computed."""
-        return self.operands if self.onto is None else (*self.operands, self.onto)
-
-    def __repr__(self) -> str:
-        return f"Value({self.kernel or self.place}, {self.shape})"
+__all__ = ["Emitter", "part_options"]
 
 
 class Emitter:

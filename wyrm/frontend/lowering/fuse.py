@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from wyrm.frontend.lowering.emitter import Value
 from wyrm.frontend.lowering.rewrite import rewritten
 from wyrm.frontend.lowering.schedule import changes_parameters, groups
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Chain
 
 __all__ = ["LONGEST", "fused", "fused_step"]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Rule
 
 __all__ = ["inlined", "stored"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wyrm.frontend.lowering.emitter import Value
 from wyrm.frontend.lowering.layout import Layout, part
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Instruction, Slot
 
 __all__ = ["EFFECTS", "instructions", "live"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wyrm.frontend.lowering.emitter import Value
+from wyrm.frontend.lowering.value import Value
 from wyrm.memory import ALIGNMENT
 from wyrm.program import Buffer, Shape, Slot
 

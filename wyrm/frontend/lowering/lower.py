@@ -20,13 +20,14 @@ from collections.abc import Sequence
 
 from wyrm.frontend.lowering.differentiate import differentiate
 from wyrm.frontend.lowering.draws import arranged
-from wyrm.frontend.lowering.emitter import Emitter, Value, part_options
+from wyrm.frontend.lowering.emitter import Emitter, part_options
 from wyrm.frontend.lowering.fuse import fused, fused_step
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.skip import skippable
 from wyrm.frontend.lowering.trace import Trace
 from wyrm.frontend.lowering.updates import Training, Updates
+from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.op import BAG, INPUT, INPUTS, PARAMETER, RANDOM, Op
 from wyrm.program import InputSlot, ParameterSlot, Program, Purpose
 

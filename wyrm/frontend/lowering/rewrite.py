@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from wyrm.frontend.lowering.emitter import Value
+from wyrm.frontend.lowering.value import Value
 
 __all__ = ["rewritten"]
 

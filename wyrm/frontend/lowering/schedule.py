@@ -11,8 +11,8 @@ import heapq
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from wyrm.frontend.lowering.emitter import Value
 from wyrm.frontend.lowering.instructions import EFFECTS
+from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS, Shape
 
 __all__ = ["changes_parameters", "groups", "is_elementwise"]

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import and_, or_
 
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.instructions import EFFECTS
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import Rule
 
 __all__ = ["skippable"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from wyrm.frontend.lowering.emitter import Emitter, Value
+from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.inline import inlined, stored
 from wyrm.frontend.lowering.instructions import instructions
 from wyrm.frontend.lowering.layout import Layout
+from wyrm.frontend.lowering.value import Value
 from wyrm.program import InputSlot, ParameterSlot, Program, Rule, Shape
 
 __all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_catch_up", "lower_update"]
