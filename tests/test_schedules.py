@@ -256,13 +256,58 @@ def test_auto_without_a_seed_measures(backend):
     np.testing.assert_array_equal(table.value[100:, 0], -epochs)
 
 
-def test_the_fastest_candidate_is_chosen():
-    candidates = [type("C", (), {"schedule": s, "num_threads": n, "batch_size": 1}) for s, n in [("a", 1), ("b", 2)]]
-    for rates, expected in (([[100.0] * 3, [104.0] * 3], "a"), ([[100.0] * 3, [1.0, 150.0, 150.0]], "b")):
-        crew = Auto(candidates)
-        crew._rates = rates
-        crew._choose()
-        assert crew.schedule == expected
+class _Timed:
+    """A crew whose runs take as long as they are said to, by a clock of its own."""
+
+    def __init__(self, schedule: str, threads: int, rates: list[float], clock: list[float]) -> None:
+        self.schedule, self.num_threads, self.rates, self.clock = schedule, threads, rates, clock
+        self.batch_size, self.runs, self.slices = 1, [], 0
+
+    def run(self, order, choice, start, stop, progress):
+        rate = self.rates[min(self.slices, len(self.rates) - 1)]
+        self.slices += 1
+        self.clock[0] += (stop - start) / rate
+        self.runs.append(range(start, stop))
+
+
+def _auto(monkeypatch, *rates: list[float]) -> Auto:
+    clock = [0.0]
+    monkeypatch.setattr("wyrm.training.auto.time.perf_counter", lambda: clock[0])
+    return Auto([_Timed("abc"[n], 1 + (n > 0), each, clock) for n, each in enumerate(rates)])
+
+
+def _run(crew: Auto, number: int) -> None:
+    """So many examples, each by exactly one candidate."""
+    for candidate in crew.candidates:
+        candidate.runs.clear()
+    crew.run(None, None, 0, number, None)
+    ran = sorted((each.start, each.stop) for candidate in crew.candidates for each in candidate.runs)
+    assert [0, *(stop for _, stop in ran)] == [*(start for start, _ in ran), number]
+
+
+def test_the_fastest_candidate_is_chosen(monkeypatch):
+    for rates, expected in (([1e5, 1.04e5], "a"), ([1e5, 1.06e5], "b"), ([1e5, 0.5e5], "a"), ([1e5, 1.1e5, 1.2e5], "c")):
+        crew = _auto(monkeypatch, *([rate] for rate in rates))
+        _run(crew, 1_000_000)
+        assert crew.schedule == expected and crew.chosen is crew.candidates["abc".index(expected)]
+        tried = [len(candidate.runs) for candidate in crew.candidates if candidate not in (crew.chosen, crew.candidates[0])]
+        assert all(number == 3 for number in tried)
+
+
+def test_where_slices_contradict_each_other_there_are_more(monkeypatch):
+    crew = _auto(monkeypatch, [1e5], [1.3e5, 1.3e5, 0.9e5, 0.9e5, 0.9e5, 0.9e5])
+    _run(crew, 1_000_000)
+    assert crew.schedule == "a" and len(crew.candidates[1].runs) == 9
+
+
+def test_what_was_chosen_is_compared_again(monkeypatch):
+    crew = _auto(monkeypatch, [1e5], [2e5])
+    _run(crew, 100_000)
+    assert crew.schedule == "b" and len(crew.candidates[0].runs) < 20
+    crew.candidates[1].rates = [0.5e5]  # from now on
+    for _ in range(10):
+        _run(crew, 100_000)
+    assert crew.schedule == "a"
 
 
 def test_auto_with_a_seed_and_batches_measures_what_changes_no_bit(backend):
