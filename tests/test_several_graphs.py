@@ -1,0 +1,93 @@
+"""Several graphs, or several results of one: of one structure, side by side, joined later, gone."""
+
+import numpy as np
+
+import wyrm
+
+
+def test_two_live_graphs_of_one_structure_do_not_share_values(backend):
+    w = wyrm.ParameterNode(2.0)
+    graphs = []
+    for n in range(5):
+        x = wyrm.InputNode((1, 1), float(n))
+        graphs.append((x, (x * w).square()))
+        graphs[-1][1].forward()
+    for n, (x, y) in enumerate(graphs):
+        assert y.value == (2 * n) ** 2
+        x.set_value(n + 1.0)
+        y.forward()
+    assert [float(y.value[0, 0]) for _, y in graphs] == [4.0, 16.0, 36.0, 64.0, 100.0]
+
+
+def test_two_graphs_of_one_shape_interleaved(backend):
+    """Passes of one between the passes of the other: each differentiates its own values."""
+    u, v = wyrm.ParameterNode(3.0), wyrm.ParameterNode(5.0)
+    x, y = wyrm.InputNode((1, 1), 2.0), wyrm.InputNode((1, 1), 7.0)
+    a, b = (u * x).square(), (v * y).square()
+    a.forward()
+    b.forward()
+    a.backward(1.0)
+    b.backward(1.0)
+    assert u.gradient.to_dense() == 2 * 3 * 2 * 2
+    assert v.gradient.to_dense() == 2 * 5 * 7 * 7
+
+
+def test_two_heads_on_one_graph(backend):
+    """In any order; a parameter gathers its gradient from both."""
+    x, w = wyrm.InputNode((1, 1), 2.0), wyrm.ParameterNode(3.0)
+    hidden = x * w
+    first, second = hidden.square(), hidden + 1.0
+    for order in ((first, second), (second, first)):
+        w.zero_gradient()
+        for head in order:
+            head.forward()
+        for head in order:
+            head.backward(1.0)
+        assert w.gradient.to_dense() == 2 * 6 * 2 + 2
+    x.set_value(4.0)
+    second.forward()
+    assert hidden.value == 12  # the last pass that held it
+    assert first.value == 36  # what its own last pass computed
+
+
+def test_graphs_that_meet_later(backend):
+    x, w = wyrm.InputNode((1, 1), 2.0), wyrm.ParameterNode(3.0)
+    hidden = x * w
+    hidden.forward()
+    z = wyrm.InputNode((1, 2), [[1.0, 10.0]])  # in a graph of its own: the first has been run
+    joined = hidden * z
+    assert joined._graph is not hidden._graph
+    np.testing.assert_array_equal(joined.value, [[6, 60]])
+    x.set_value(5.0)
+    z.set_value([[1.0, 1.0]])
+    joined.forward()
+    np.testing.assert_array_equal(joined.value, [[15, 15]])
+    assert hidden.value == 15  # the last pass that held it was the joined one
+    x.set_value(1.0)
+    hidden.forward()
+    assert hidden.value == 3
+    joined.backward(1.0)  # differentiates its own last pass
+    assert w.gradient.to_dense() == 10
+    third = wyrm.InputNode((1, 1), 1.0)
+    third.square().forward()
+    np.testing.assert_array_equal((joined * third + hidden).value, [[6, 6]])
+
+
+def test_values_of_a_graph_that_is_gone_are_not_read(backend):
+    """A workspace that another graph has taken over says nothing about this one."""
+    x, w = wyrm.InputNode((1, 1), 2.0), wyrm.ParameterNode(3.0)
+    hidden = x * w
+    hidden.forward()
+
+    def head(number):
+        z = wyrm.InputNode((1, 1), number)
+        result = hidden * z
+        result.forward()
+        return float(result.value[0, 0])
+
+    assert head(10.0) == 60
+    x.set_value(7.0)
+    assert head(10.0) == 210
+    assert hidden.value in (6, 21)
+    hidden.forward()
+    assert hidden.value == 21
