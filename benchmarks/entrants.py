@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 
 import wyrm
-from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops, peers, recommenders
+from benchmarks import by_fit, c_loops, from_python, numba_loops, numpy_loops, recommenders
 from benchmarks.competitor import Competitor
+from benchmarks.peers import programs
 from benchmarks.workloads import Workload
 
 __all__ = ["backends", "entrants", "thread_counts"]
@@ -27,7 +28,7 @@ def thread_counts() -> list[int]:
 def entrants(workload: Workload, names: Sequence[str], with_peers: bool = False) -> list[Callable[[], Competitor]]:
     """Makers of the competitors; the others are compared to the first one."""
     if workload.key in recommenders.RECOMMENDERS:  # compared to the original, where it takes part
-        originals = peers.competitors(workload, [1]) if with_peers else []
+        originals = programs.competitors(workload, [1]) if with_peers else []
         return [*originals, *recommenders.competitors(workload, names)]
     return [
         *numpy_loops.competitors(workload),
@@ -35,5 +36,5 @@ def entrants(workload: Workload, names: Sequence[str], with_peers: bool = False)
         *numba_loops.competitors(workload, thread_counts()),
         *by_fit.competitors(workload, names, thread_counts()),
         *from_python.competitors(workload, names),
-        *(peers.competitors(workload, thread_counts()) if with_peers else []),
+        *(programs.competitors(workload, thread_counts()) if with_peers else []),
     ]

@@ -1,6 +1,7 @@
 """The pages of the benchmark, and what is measured in processes of their own; no time is asserted."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_figures_take_the_place_of_those_before(results):
 def test_performance_asks_for_tables_that_there_are():
     names = re.findall(r"<!-- figures: (.*?) -->", (DOCS / "performance.md").read_text())
     assert len(names) > 5 and set(names) <= set(TABLES)
+
+
+def test_programs_of_peers_need_nothing_of_wyrm():
+    """What they import of the benchmark has to work in an environment that has NumPy alone."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['wyrm', 'pluggy', 'numba', 'cffi']))\n"
+        "import benchmarks.data, benchmarks.peers.protocol"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)
 
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="no results are published")
