@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.graph import current_graph
-from wyrm.frontend.inputs import Looker, checked_count
+from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
 from wyrm.frontend.op import BAG
 from wyrm.frontend.structure import input_structure
 from wyrm.frontend.values import as_indices, as_reals, is_native
@@ -193,7 +193,7 @@ class BagInputNode(Looker):
     def __init__(self, rows: int = 1, value: Any = None, *, name: str | None = None) -> None:
         count = checked_count("BagInputNode", "bags", rows)
         self.name = name
-        self._begin()
+        self._limit = NO_LIMIT
         self._structure = input_structure(BAG, self._enter(current_graph()), (count, 1), "int64")
         if value is not None:
             self.set_value(value)
@@ -222,7 +222,7 @@ class BagInputNode(Looker):
         if len(bags) != rows:
             raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")
         own = bags.copy()
-        self._check_range(own.values, self._limit, self._table)
+        self._checked(own.values)
         graph = self._graph
         assert graph is not None
         self._bags = own

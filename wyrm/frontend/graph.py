@@ -27,13 +27,20 @@ _CAPACITY = 64
 #: Leaves of graphs that are gone, to be used again.
 _FREE_LEAVES: list[Leaves] = []
 
-_local = threading.local()
+
+
+class _Local(threading.local):
+    """What finds a thread's current graph, which lives as long as its nodes do."""
+
+    graph: Callable[[], Graph | None] = staticmethod(lambda: None)
+
+
+_local = _Local()
 
 
 def current_graph() -> Graph:
     """The graph to which this thread's next input belongs."""
-    reference = getattr(_local, "graph", None)
-    graph: Graph | None = None if reference is None else reference()
+    graph = _local.graph()
     if graph is None or graph.closed:
         graph = Graph()
         _local.graph = weakref.ref(graph)
@@ -43,7 +50,7 @@ def current_graph() -> Graph:
 @contextmanager
 def traced_graph(who: str) -> Iterator[Graph]:
     """A new graph, to which this thread's inputs belong meanwhile, and which is never run; ``who`` traces a function."""
-    before = getattr(_local, "graph", None)
+    before = _local.graph
     graph = Graph()
     graph.traced = who
     _local.graph = weakref.ref(graph)
@@ -134,17 +141,23 @@ class Graph:
 
     def new_leaf(self) -> int:
         """The number of a new leaf."""
-        old = self.leaves
-        number = old.count
-        if number == old.capacity:
-            new = Leaves(2 * old.capacity)
-            new.indices[:number] = old.indices
-            new.arrays = old.arrays
-            self._use(new)
-            for workspace in self.workspaces:
-                workspace.attach(new)
-        self.leaves.count = number + 1
+        leaves = self.leaves
+        number = leaves.count
+        if number == leaves.capacity:
+            leaves = self._grow()
+        leaves.count = number + 1
         return number
+
+    def _grow(self) -> Leaves:
+        """Twice as much room for leaves."""
+        old = self.leaves
+        new = Leaves(2 * old.capacity)
+        new.indices[: old.capacity] = old.indices
+        new.arrays = old.arrays
+        self._use(new)
+        for workspace in self.workspaces:
+            workspace.attach(new)
+        return new
 
     # -- leaves of other graphs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +12,21 @@ from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeErr
 from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
-from wyrm.frontend.structure import input_structure
+from wyrm.frontend.structure import STORE, input_structure
 from wyrm.frontend.values import as_indices, as_reals
-from wyrm.memory import aligned
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
     from wyrm.backend import Backend
 
-__all__ = ["ConstantNode", "IndexInputNode", "InputNode", "Leafed", "Looker", "checked_count", "constant"]
+__all__ = ["NO_LIMIT", "ConstantNode", "IndexInputNode", "InputNode", "Leafed", "Looker", "checked_count", "constant"]
 
 Array = npt.NDArray[Any]
 #: What a cell takes as it is.
 _REALS = frozenset({float, int, np.float64, np.float32})
 _INTEGERS = frozenset({int, np.int64, np.int32})
+#: What a row number lies below where no table is looked up with it.
+NO_LIMIT = 2**63 - 1
 
 
 def _check_shape(shape: Any, kind: str) -> Shape:
@@ -32,6 +34,8 @@ def _check_shape(shape: Any, kind: str) -> Shape:
         rows, cols = shape
     except (TypeError, ValueError):
         raise ShapeError(f"{kind}: expected a shape (rows, columns), got {shape!r}") from None
+    if type(rows) is type(cols) is int and rows >= 0 and cols >= 0:
+        return rows, cols
     for length in (rows, cols):
         if not isinstance(length, (int, np.integer)) or isinstance(length, bool) or length < 0:
             raise ShapeError(f"{kind}: expected a shape of two whole numbers, got {shape!r}")
@@ -43,6 +47,7 @@ class Leafed(Node):
 
     __slots__ = ("_array", "_cell", "_number")
 
+    _parents = ()
     _array: Array | None
     _cell: int
     _number: int
@@ -50,7 +55,6 @@ class Leafed(Node):
     def _enter(self, graph: Graph) -> int:
         """Become a leaf of a graph, without a value."""
         self._graph = graph
-        self._parents = ()
         self._array = None
         self._number = graph.new_leaf()
         graph.unset.add(self._number)
@@ -78,7 +82,7 @@ class Leafed(Node):
             self._hold(array.item())
         else:
             if self._array is None:
-                self._array = aligned(self.shape, dtype)
+                self._array = np.empty(self.shape, dtype)
                 graph.leaves.set_array(self._number, self._array)
             self._array[...] = array.reshape(self.shape)
             graph.unset.discard(self._number)
@@ -147,7 +151,7 @@ class InputNode(Leafed):
         constant: bool = False,
         dtype: npt.DTypeLike | None = None,
     ) -> None:
-        kind = np.dtype(np.float32 if dtype is None else dtype).name
+        kind = "float32" if dtype is None else np.dtype(dtype).name
         if kind not in ("float32", "float64"):
             raise DTypeError(f"InputNode: dtype must be float32 or float64, got {kind}")
         shape = _check_shape(shape, "InputNode")
@@ -194,22 +198,21 @@ class Looker(Leafed):
 
     __slots__ = ("_limit", "_table")
 
-    def _begin(self) -> None:
-        """Begin without a table."""
-        self._limit = 2**63 - 1
-        self._table = ""
+    _limit: int
+    #: The smallest table, which may be gone by now; set with the limit.
+    _table: weakref.ref[Node]
 
     def _looked_up(self) -> Array:
         """The row numbers that it is set to, as a vector."""
         return self.value.reshape(-1)
 
-    def _check_range(self, indices: Array, limit: int, table: str) -> None:
+    def _check_range(self, indices: Array, limit: int, table: Node | None) -> None:
         if len(indices) == 1 and 0 <= indices[0] < limit:
             return
         wrong = np.flatnonzero((indices < 0) | (indices >= limit))
         if len(wrong):
             place = int(wrong[0])
-            upper = f" and below {limit}, the rows of {table}" if table else ""
+            upper = "" if limit == NO_LIMIT else f" and below {limit}, the rows of {table._label() if table else 'a table'}"
             raise OutOfRangeError(
                 f"{self._label()}: expected indices of at least 0{upper}; got {int(indices[place])} at position {place}"
             )
@@ -218,9 +221,13 @@ class Looker(Leafed):
         """Take note of a table that is looked up with this input."""
         if rows < self._limit:
             if self.is_set:
-                self._check_range(self._looked_up(), rows, table._label())
+                self._check_range(self._looked_up(), rows, table)
             self._limit = rows
-            self._table = table._label()
+            self._table = weakref.ref(table)
+
+    def _checked(self, indices: Array) -> None:
+        """Check what it is to be set to."""
+        self._check_range(indices, self._limit, None if self._limit == NO_LIMIT else self._table())
 
 
 def checked_count(kind: str, what: str, count: Any) -> int:
@@ -246,12 +253,33 @@ class IndexInputNode(Looker):
     __slots__ = ()
 
     def __init__(self, count: int = 1, value: npt.ArrayLike | None = None, *, name: str | None = None) -> None:
-        rows = checked_count("IndexInputNode", "indices", count)
+        if type(count) is not int or count < 0:
+            count = checked_count("IndexInputNode", "indices", count)
         self.name = name
-        self._begin()
-        self._structure = input_structure(INDEX, self._enter(current_graph()), (rows, 1), "int64")
-        if value is not None:
-            self.set_value(value)
+        self._limit = NO_LIMIT
+        self._graph = graph = current_graph()
+        self._array = None
+        self._number = number = graph.new_leaf()
+        shape = (count, 1)
+        self._structure = STORE.get((INDEX, number, shape, "int64")) or input_structure(INDEX, number, shape, "int64")
+        if count == 1 and type(value) is int and 0 <= value < NO_LIMIT:
+            graph.indices[number] = value
+            self._cell = number
+        else:
+            graph.unset.add(number)
+            if value is not None:
+                self.set_value(value)
+
+    def _restrict(self, rows: int, table: Node) -> None:
+        if rows < self._limit:
+            try:
+                within = 0 <= self._graph.indices[self._cell] < rows  # type: ignore[union-attr]
+            except AttributeError:  # not yet set, or not one index
+                within = False
+            if not within:
+                return super()._restrict(rows, table)
+            self._limit = rows
+            self._table = weakref.ref(table)
 
     def set_value(self, value: npt.ArrayLike) -> None:
         """Set the indices, for the passes to come.
@@ -282,7 +310,7 @@ class IndexInputNode(Looker):
         count = self.shape[0]
         if indices.shape not in ((count,), (count, 1)) and not (indices.ndim == 0 and count == 1):
             raise ShapeError(f"{self._label()}: set_value expected {count} indices, got shape {indices.shape}")
-        self._check_range(indices.reshape(-1), self._limit, self._table)
+        self._checked(indices.reshape(-1))
         self._store(indices, "int64")
 
     def _kind(self) -> str:

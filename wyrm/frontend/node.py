@@ -270,8 +270,12 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         return node
 
     def _binary(self, op: Op, other: Any) -> Node:
-        if not isinstance(other, Node):
+        a = self._structure
+        try:
+            b = other._structure
+        except AttributeError:
             other = self._constant(other, op)
+            b = other._structure
         graph = self._graph
         if graph is not other._graph:
             if graph is None:
@@ -280,7 +284,6 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
                 return self._general(op, (other,), ())
         elif graph is None:
             graph = current_graph()
-        a, b = self._structure, other._structure
         node = Node()
         node._structure = STORE.get((op, a, b)) or _interned(op, (self, other), (a, b))
         node._graph = graph

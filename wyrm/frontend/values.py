@@ -24,7 +24,7 @@ def as_reals(value: Any, label: str) -> Array:
         For complex numbers, objects, strings and anything else that is not real, naming ``label``.
     """
     try:
-        array = np.from_dlpack(value) if _by_dlpack(value) else np.asarray(value)
+        array = value if type(value) is np.ndarray else np.from_dlpack(value) if _by_dlpack(value) else np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise DTypeError(f"{label}: expected real numbers, got something that is no array: {error}") from None
     except (BufferError, RuntimeError, TypeError) as error:  # memory of another device, for instance

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.frontend.composition import Composition
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
@@ -77,15 +78,27 @@ class Cell(Module):
     def forward(self, state: tuple[Node, Node], x: Node) -> tuple[Node, Node]:
         """The next (hidden, cell), each (B, hidden_dim), from these and an input (B, input_dim)."""
         hidden, cell = state
-        width = self.shared.hidden_dim
-        gates = stack([hidden, x], axis=1).dot(self.shared.weights) + self.shared.biases
-        if not self.coupled:
-            both = gates.lstm_cell(cell)
-            return both[:, :width], both[:, width:]
-        forget, output = gates[:, :width].sigmoid(), gates[:, 2 * width : 3 * width].sigmoid()
-        candidate = gates[:, 3 * width :].tanh()
-        cell = candidate + forget * (cell - candidate)
-        return output * cell.tanh(), cell
+        step = _coupled_step if self.coupled else _step
+        return step(hidden, cell, x, self.shared.weights, self.shared.biases)  # type: ignore[return-value]
+
+
+@Composition
+def _step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
+    """The next (hidden, cell)."""
+    width = hidden.shape[1]
+    both = (stack([hidden, x], axis=1).dot(weights) + biases).lstm_cell(cell)
+    return both[:, :width], both[:, width:]
+
+
+@Composition
+def _coupled_step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
+    """The same with an input gate of 1 less the forget gate."""
+    width = hidden.shape[1]
+    gates = stack([hidden, x], axis=1).dot(weights) + biases
+    forget, output = gates[:, :width].sigmoid(), gates[:, 2 * width : 3 * width].sigmoid()
+    candidate = gates[:, 3 * width :].tanh()
+    cell = candidate + forget * (cell - candidate)
+    return output * cell.tanh(), cell
 
 
 class Layer(Recurrent):

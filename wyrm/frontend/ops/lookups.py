@@ -113,6 +113,10 @@ class Lookups(Operand):
 
 def _restrict(op: str, kinds: tuple[Any, ...], expected: str, index: Any, length: int, table: Any) -> None:
     """Check that a look-up has an input of one of the right kinds, which is to stay below a length from now on."""
-    if getattr(getattr(index, "_structure", None), "op", None) not in kinds:
+    try:
+        kind = index._structure.op
+    except AttributeError:
+        kind = None
+    if kind not in kinds:
         raise DTypeError(f"{op}: expected {expected}, got {index!r}")
     index._restrict(length, table)
