@@ -13,6 +13,7 @@ Native code finds its way by the addresses and the integer headers described her
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,8 +48,11 @@ SOURCE_DTYPES = ("float32", "float64", "int32", "int64")
 
 def address(array: Array) -> int:
     """The address of an array's first element."""
-    result: int = array.__array_interface__["data"][0]
-    return result
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError, BufferError):  # of no elements, read-only, or with gaps: NumPy's own way takes longer
+        result: int = array.__array_interface__["data"][0]
+        return result
 
 
 def aligned(shape: int | tuple[int, ...], dtype: npt.DTypeLike, fill: float | None = 0) -> Array:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Binding", "Workspace"]
 
+Array = npt.NDArray[Any]
+
 #: How many workspaces a pool keeps.
 _POOL_LIMIT = 64
 #: What the passes of expired workspaces return, beside the statuses of :class:`wyrm.memory.Report`.
@@ -122,7 +124,7 @@ class Workspace:
         The passes, as functions of nothing and of the weight; they return a status.
     """
 
-    __slots__ = ("__weakref__", "_gradients", "_pass", "backward", "binding", "forward", "memory")
+    __slots__ = ("__weakref__", "_gradients", "_leaves", "_pass", "_views", "backward", "binding", "forward", "memory")
 
     binding: Binding
 
@@ -148,6 +150,9 @@ class Workspace:
             node._backend = binding.backend
         self.memory = Memory(program, buffers)
         self._pass = binding.executable.bind(self.memory, binding.cells)
+        self._leaves: Leaves | None = None
+        #: The memory of values that have been read.
+        self._views: dict[Structure, Array] = {}
 
     def _gradient(self, node: ParameterNode, use: ParameterSlot) -> GradientBuffer:
         gradient = node._gradient_buffer()
@@ -157,25 +162,29 @@ class Workspace:
         return gradient
 
     def attach(self, leaves: Leaves) -> None:
-        """Let the passes read these leaves."""
-        self.forward, self.backward = self._pass.attached(leaves)
-        if self.binding.expired:
-            self.forward = _expired
+        """Let the passes read these leaves: mostly those of the last graph, which are used again as the workspace is."""
+        if leaves is not self._leaves:
+            self._leaves = leaves
+            self.forward, self.backward = self._pass.attached(leaves)
+            if self.binding.expired:
+                self.forward = _expired
 
     def release(self) -> None:
         """Give the workspace back to its pool."""
         self.binding.give_back(self)
 
-    def value(self, structure: Structure) -> npt.NDArray[Any] | None:
+    def value(self, structure: Structure) -> Array | None:
         """A copy of what the last pass computed for a structure; ``None`` where the program does not hold it."""
-        number = self.binding.numbers.get(structure)
-        if number is None:
-            return None
-        slot = self.binding.program.values[number]
-        flat: npt.NDArray[Any] = self.memory.buffers[slot.buffer].reshape(-1)[slot.offset :]
-        strides = (slot.stride * flat.itemsize, flat.itemsize)
-        value: npt.NDArray[Any] = np.lib.stride_tricks.as_strided(flat, slot.shape, strides).copy()
-        return value
+        view = self._views.get(structure)
+        if view is None:
+            number = self.binding.numbers.get(structure)
+            if number is None:
+                return None
+            slot = self.binding.program.values[number]
+            flat: Array = self.memory.buffers[slot.buffer].reshape(-1)[slot.offset :]
+            strides = (slot.stride * flat.itemsize, flat.itemsize)
+            view = self._views[structure] = np.lib.stride_tricks.as_strided(flat, slot.shape, strides)
+        return view.copy()
 
     def recover(self, status: int) -> None:
         """Make good what stopped a pass, so that it can be tried again, or raise."""

@@ -1,4 +1,4 @@
-"""Compositions: functions of nodes that are made of ops, whose structures are looked up all at once.
+"""Compositions: functions of nodes that are made of ops, whose results are looked up all at once.
 
 A step of a recurrent layer is half a dozen ops; where a graph is rebuilt for each example, each op costs a node and a look-up.
 A composition is called as the function itself, and its results have the structures that the function gives them, so
@@ -8,58 +8,67 @@ programs are the same. But what is in between is recorded only once for each str
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from operator import attrgetter
 
 from wyrm.frontend.graph import Graph
 from wyrm.frontend.node import Node
 from wyrm.frontend.structure import STORE_LIMIT, Structure
 
-__all__ = ["Composition"]
+__all__ = ["composition"]
 
-#: The structures of results, by the composition and the structures of its operands; bounded as the store of structures is.
-_RESULTS: dict[tuple[Composition | Structure, ...], tuple[Structure, ...]] = {}
+Function = Callable[..., tuple[Node, ...]]
 _structure = attrgetter("_structure")
 
 
-class Composition:
-    """A function of nodes, as a decorator.
+def composition(function: Function) -> Function:
+    """A decorator for functions of nodes.
 
-    What it returns is to follow from the operands' structures alone, and each result is to depend on every operand. A function
-    that makes leaves, such as constants, is called each time.
+    What the function returns has to follow from the operands' structures alone, and each result has to depend on every operand.
+    It may look nothing up by an index input, whose numbers are checked each time. Where it makes leaves, such as constants,
+    it is called each time.
 
     Examples
     --------
     >>> import wyrm
-    >>> @Composition
+    >>> @composition
     ... def averaged(before, x, weight):
     ...     return (x + weight.sigmoid() * (before - x),)
-    >>> x = wyrm.InputNode((1, 2), [[1.0, 3.0]])
-    >>> for _ in range(2):
-    ...     (result,) = averaged(x * 0.0, x, wyrm.ParameterNode([[0.0, 0.0]]))
-    >>> result.value
-    array([[0.5, 1.5]], dtype=float32)
+    >>> weight = wyrm.ParameterNode([[0.0, 0.0]])
+    >>> for value in ([[1.0, 3.0]], [[3.0, 5.0]]):
+    ...     before, x = wyrm.InputNode((1, 2), [[0.0, 0.0]]), wyrm.InputNode((1, 2), value)
+    ...     (result,) = averaged(before, x, weight)
+    ...     print(result.value)
+    [[0.5 1.5]]
+    [[1.5 2.5]]
     """
+    #: The results' structures by the operands'; bounded as the store of structures is.
+    known: dict[tuple[Structure, ...], tuple[Structure, ...]] = {}
 
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., tuple[Node, ...]]) -> None:
-        self._function = function
-
-    def __call__(self, *operands: Node) -> tuple[Node, ...]:
-        try:
-            key = (self, *map(_structure, operands))
-        except AttributeError:  # an array among them becomes a constant
-            return self._function(*operands)
+    @wraps(function)
+    def composed(*operands: Node) -> tuple[Node, ...]:
         graph: Graph | None = None
         for operand in operands:
-            other = operand._graph
+            try:
+                other = operand._graph
+            except AttributeError:  # an array, which becomes a constant
+                return function(*operands)
             if other is not graph and other is not None:
                 if graph is not None:  # leaves are taken over, op by op
-                    return self._function(*operands)
+                    return function(*operands)
                 graph = other
-        found = _RESULTS.get(key)
+        if graph is None:
+            return function(*operands)
+        structures = tuple(map(_structure, operands))
+        found = known.get(structures)
         if found is None:
-            return self._record(key, graph, operands)
+            leaves = graph.leaves.count
+            results = function(*operands)
+            if graph.leaves.count == leaves:
+                if len(known) >= STORE_LIMIT:
+                    known.clear()
+                known[structures] = tuple(map(_structure, results))
+            return results
         nodes = []
         for structure in found:
             node = Node()
@@ -69,15 +78,4 @@ class Composition:
             nodes.append(node)
         return tuple(nodes)
 
-    def _record(
-        self, key: tuple[Composition | Structure, ...], graph: Graph | None, operands: tuple[Node, ...]
-    ) -> tuple[Node, ...]:
-        if graph is None:
-            return self._function(*operands)
-        leaves = graph.leaves.count
-        results = self._function(*operands)
-        if graph.leaves.count == leaves:
-            if len(_RESULTS) >= STORE_LIMIT:
-                _RESULTS.clear()
-            _RESULTS[key] = tuple(map(_structure, results))
-        return results
+    return composed

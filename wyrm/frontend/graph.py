@@ -90,8 +90,9 @@ class Graph:
         Those that it holds until it is gone.
     imports
         For each other graph whose leaves were taken over, their numbers there and here.
-    latest
-        The workspace that ran last, of this graph or of one that took its leaves over.
+    ready
+        The workspace that ran last, of this graph or of one that took its leaves over, if the graph is plain: its next pass may
+        begin without more ado.
     traced
         Where a function was called for its graph alone, who did so: its nodes never have values.
     """
@@ -103,10 +104,10 @@ class Graph:
         "closed",
         "imports",
         "indices",
-        "latest",
         "leaves",
         "plain",
         "random",
+        "ready",
         "reals",
         "traced",
         "unset",
@@ -121,7 +122,7 @@ class Graph:
         self.random = 0
         self.unset: set[int] = set()
         self.workspaces: list[Workspace] = []
-        self.latest: Workspace | None = None
+        self.ready: Workspace | None = None
         self._passes: list[_Pass] = []
         self.imports: dict[Graph, _Numbers] = {}
         self._brought: dict[Graph, dict[Structure, Structure]] = {}
@@ -165,7 +166,7 @@ class Graph:
         """A structure of another graph as seen from this one: its leaves under numbers of this graph."""
         if graph is self:
             return structure
-        self.plain = False
+        self.prepare_passes()
         self.random += graph.random
         numbers = self.imports.setdefault(graph, _Numbers(self.new_leaf))
         return renumbered(structure, numbers, self._brought.setdefault(graph, {}))
@@ -185,16 +186,23 @@ class Graph:
 
     # -- passes
 
+    def prepare_passes(self) -> None:
+        """From now on, see to what is random and to other graphs' leaves before each pass."""
+        self.plain, self.ready = False, None
+
     def note_pass(self, workspace: Workspace) -> None:
         """Remember that a workspace of this graph ran last, here and in the graphs whose leaves it holds."""
         owner, ran = weakref.ref(self), weakref.ref(workspace)
         self._note(workspace, _Pass(owner, ran, None))
-        for graph, numbers in self._all_imports():
-            graph._note(workspace, _Pass(owner, ran, numbers))
+        if self.imports:
+            for graph, numbers in self._all_imports():
+                graph._note(workspace, _Pass(owner, ran, numbers))
 
     def _note(self, workspace: Workspace, latest: _Pass) -> None:
-        self.latest = workspace
-        others = (p for p in self._passes if p.owner() is not None and p.workspace() not in (None, workspace))
+        self.ready = workspace if self.plain else None
+        others = self._passes
+        if others:
+            others = [p for p in others if p.owner() is not None and p.workspace() not in (None, workspace)]
         self._passes = [latest, *others]
 
     def _all_imports(self) -> Iterator[tuple[Graph, dict[int, int]]]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeError
+from wyrm.errors import MissingValueError, OutOfRangeError, ShapeError
 from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import STORE, input_structure
-from wyrm.frontend.values import as_indices, as_reals
+from wyrm.frontend.values import as_indices, as_reals, real_dtype
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
@@ -151,9 +151,7 @@ class InputNode(Leafed):
         constant: bool = False,
         dtype: npt.DTypeLike | None = None,
     ) -> None:
-        kind = "float32" if dtype is None else np.dtype(dtype).name
-        if kind not in ("float32", "float64"):
-            raise DTypeError(f"InputNode: dtype must be float32 or float64, got {kind}")
+        kind = real_dtype(dtype, "InputNode")
         shape = _check_shape(shape, "InputNode")
         self.name = name
         self.constant = constant
@@ -183,7 +181,8 @@ class InputNode(Leafed):
             except AttributeError:  # not yet set, or not of one element
                 if self.shape == (1, 1):
                     return self._hold(value)  # type: ignore[arg-type]
-        array = as_reals(value, self._label())
+        known = type(value) is np.ndarray and value.dtype.kind in "fiub"
+        array = value if known else as_reals(value, self._label())
         shape = self.shape
         if array.shape != shape and not (array.size == 1 and shape == (1, 1)):
             raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {array.shape}")

@@ -165,28 +165,30 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         UnknownBackendError, BackendError
             Where there is no such backend, or it cannot be loaded.
         """
+        graph: Any = self._graph
         try:
             workspace = self._workspace
         except AttributeError:
-            workspace = self._bind(backend)
+            workspace = self._prepared(self._bind(backend))
         else:
-            if backend is not None:
-                workspace = self._bind(backend)
+            if graph.ready is not workspace or backend is not None:
+                workspace = self._prepared(workspace if backend is None else self._bind(backend))
+        status = workspace.forward()
+        while status:
+            if workspace.binding.expired:
+                workspace = self._prepared(self._bind(workspace.binding.backend))
+            else:
+                workspace.recover(status)
+            status = workspace.forward()
+
+    def _prepared(self, workspace: Workspace) -> Workspace:
+        """The workspace in which a pass that is about to begin is to run, which is taken note of."""
         graph = self._graph
         assert graph is not None
         if not graph.plain:
             workspace = self._bind(workspace.binding.backend)
-            graph.note_pass(workspace)
-        elif graph.latest is not workspace:
-            graph.note_pass(workspace)
-        status = workspace.forward()
-        while status:
-            if workspace.binding.expired:
-                workspace = self._bind(workspace.binding.backend)
-                graph.note_pass(workspace)
-            else:
-                workspace.recover(status)
-            status = workspace.forward()
+        graph.note_pass(workspace)
+        return workspace
 
     def backward(self, weight: float = 1.0) -> None:
         """Add ``weight`` times the gradient of this node (of the sum of its elements) to the parameters' gradients.
@@ -238,8 +240,10 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         binding = structure.bindings.get(key)
         if binding is None or binding.expired:
             binding = structure.bindings[key] = Binding(structure, *key)
-        graph.refresh()
-        self._check_inputs(binding, graph)
+        if graph.imports:
+            graph.refresh()
+        if graph.unset:
+            self._check_inputs(binding, graph)
         for workspace in graph.workspaces:
             if workspace.binding is binding:
                 break
@@ -252,7 +256,7 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
 
     def _check_inputs(self, binding: Binding, graph: Graph) -> None:
         """Raise where an input of the program has no value."""
-        if not graph.unset or graph.unset.isdisjoint(binding.cells):
+        if graph.unset.isdisjoint(binding.cells):
             return
         for node in self._ancestors():
             if isinstance(node._structure.op, Leaf) and getattr(node, "is_set", True) is False:

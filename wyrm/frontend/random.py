@@ -34,7 +34,8 @@ class RandomNode(Leafed):
         self._array = np.array([secrets.randbits(63) if seed is None else seed, graph.random], np.int64)
         graph.leaves.set_array(number, self._array)
         graph.unset.discard(number)
-        graph.random, graph.plain = graph.random + 1, False
+        graph.random += 1
+        graph.prepare_passes()
 
     @property
     def words(self) -> tuple[int, int]:

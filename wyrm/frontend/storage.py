@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, OptionError, ShapeError
+from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import Training, lower_catch_up
 from wyrm.frontend.mode import traced_by
-from wyrm.frontend.values import as_reals
+from wyrm.frontend.values import as_reals, real_dtype
 from wyrm.memory import Clock, Leaves, Memory, aligned
 from wyrm.program import Buffer, Rule, Shape
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["HogwildParameter", "Lazy"]
 
 Array = npt.NDArray[Any]
-_DTYPES = ("float32", "float64")
 
 
 class HogwildParameter:
@@ -67,9 +66,7 @@ class HogwildParameter:
     __slots__ = ("__weakref__", "_array", "_lazy", "_lock", "_nodes", "_states")
 
     def __init__(self, value: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, copy: bool = True) -> None:
-        name = np.dtype(np.float32 if dtype is None else dtype).name
-        if name not in _DTYPES:
-            raise DTypeError(f"parameter: dtype must be float32 or float64, got {name}")
+        name = real_dtype(dtype, "parameter")
         array = as_reals(value, "parameter")
         if array.ndim == 0:
             array = array.reshape(1, 1)

@@ -10,9 +10,27 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError
 from wyrm.memory import SOURCE_DTYPES
 
-__all__ = ["as_indices", "as_reals", "is_native"]
+__all__ = ["as_indices", "as_reals", "is_native", "real_dtype"]
 
 Array = npt.NDArray[Any]
+#: As they are mostly given; NumPy needs longer to find a dtype's name than a node needs to be made.
+_DTYPES = {None: "float32", "float32": "float32", "float64": "float64"}
+
+
+def real_dtype(dtype: npt.DTypeLike | None, label: str) -> str:
+    """The name of a dtype that a graph may have, float32 unless another is given.
+
+    Raises
+    ------
+    DTypeError
+        For any but float32 and float64, naming ``label``.
+    """
+    name = _DTYPES.get(dtype) if dtype is None or type(dtype) is str else None
+    if name is None:
+        name = np.dtype(dtype).name
+        if name not in ("float32", "float64"):
+            raise DTypeError(f"{label}: dtype must be float32 or float64, got {name}")
+    return name
 
 
 def as_reals(value: Any, label: str) -> Array:

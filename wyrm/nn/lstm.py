@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.frontend.composition import Composition
+from wyrm.frontend.composition import composition
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
@@ -82,7 +82,7 @@ class Cell(Module):
         return step(hidden, cell, x, self.shared.weights, self.shared.biases)  # type: ignore[return-value]
 
 
-@Composition
+@composition
 def _step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
     """The next (hidden, cell)."""
     width = hidden.shape[1]
@@ -90,7 +90,7 @@ def _step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tup
     return both[:, :width], both[:, width:]
 
 
-@Composition
+@composition
 def _coupled_step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
     """The same with an input gate of 1 less the forget gate."""
     width = hidden.shape[1]

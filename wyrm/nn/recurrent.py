@@ -13,6 +13,7 @@ from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.inputs import InputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.values import real_dtype
 from wyrm.nn.init import Rng, uniform
 from wyrm.nn.module import Module
 
@@ -33,7 +34,7 @@ class Recurrent(Module):
 
     def __init__(self, hidden_dim: int, dtype: npt.DTypeLike | None = None) -> None:
         self.hidden_dim = hidden_dim
-        self._dtype = np.dtype(np.float32 if dtype is None else dtype).name
+        self._dtype = real_dtype(dtype, type(self).__name__)
         self._state: tuple[Array, ...] | None = None
         self._initial: list[tuple[weakref.ref[InputNode], ...]] = []
         self._last: tuple[Node, ...] | None = None
