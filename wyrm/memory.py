@@ -49,7 +49,7 @@ SOURCE_DTYPES = ("float32", "float64", "int32", "int64")
 def address(array: Array) -> int:
     """The address of an array's first element."""
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):  # of no elements, read-only, or with gaps: NumPy's own way takes longer
         result: int = array.__array_interface__["data"][0]
         return result

@@ -184,7 +184,8 @@ class Workspace:
             flat: Array = self.memory.buffers[slot.buffer].reshape(-1)[slot.offset :]
             strides = (slot.stride * flat.itemsize, flat.itemsize)
             view = self._views[structure] = np.lib.stride_tricks.as_strided(flat, slot.shape, strides)
-        return view.copy()
+        copy: Array = view.copy()
+        return copy
 
     def recover(self, status: int) -> None:
         """Make good what stopped a pass, so that it can be tried again, or raise."""

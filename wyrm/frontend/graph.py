@@ -28,7 +28,6 @@ _CAPACITY = 64
 _FREE_LEAVES: list[Leaves] = []
 
 
-
 class _Local(threading.local):
     """What finds a thread's current graph, which lives as long as its nodes do."""
 

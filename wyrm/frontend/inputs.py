@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 #: What a cell takes as it is.
 _REALS = frozenset({float, int, np.float64, np.float32})
 _INTEGERS = frozenset({int, np.int64, np.int32})
+#: Dtypes by name, which NumPy looks up at length.
+_NUMPY = {name: np.dtype(name) for name in ("float32", "float64", "int64")}
 #: What a row number lies below where no table is looked up with it.
 NO_LIMIT = 2**63 - 1
 
@@ -56,9 +58,9 @@ class Leafed(Node):
         """Become a leaf of a graph, without a value."""
         self._graph = graph
         self._array = None
-        self._number = graph.new_leaf()
-        graph.unset.add(self._number)
-        return self._number
+        self._number = number = graph.new_leaf()
+        graph.unset.add(number)
+        return number
 
     @property
     def is_set(self) -> bool:
@@ -78,13 +80,14 @@ class Leafed(Node):
         """Keep a checked value."""
         graph = self._graph
         assert graph is not None
-        if array.size == 1 and self.shape == (1, 1):
+        shape = self._structure.shape
+        if array.size == 1 and shape == (1, 1):
             self._hold(array.item())
         else:
             if self._array is None:
-                self._array = np.empty(self.shape, dtype)
+                self._array = np.empty(shape, _NUMPY[dtype])
                 graph.leaves.set_array(self._number, self._array)
-            self._array[...] = array.reshape(self.shape)
+            self._array[...] = array if array.shape == shape else array.reshape(shape)
             graph.unset.discard(self._number)
 
     def _hold(self, number: float) -> None:
@@ -155,7 +158,8 @@ class InputNode(Leafed):
         shape = _check_shape(shape, "InputNode")
         self.name = name
         self.constant = constant
-        self._structure = input_structure(INPUT, self._enter(current_graph()), shape, kind)
+        number = self._enter(current_graph())
+        self._structure = STORE.get((INPUT, number, shape, kind)) or input_structure(INPUT, number, shape, kind)
         if value is not None:
             self.set_value(value)
 
@@ -181,12 +185,14 @@ class InputNode(Leafed):
             except AttributeError:  # not yet set, or not of one element
                 if self.shape == (1, 1):
                     return self._hold(value)  # type: ignore[arg-type]
-        known = type(value) is np.ndarray and value.dtype.kind in "fiub"
-        array = value if known else as_reals(value, self._label())
-        shape = self.shape
+        if type(value) is np.ndarray and value.dtype.kind in "fiub":
+            array: Array = value
+        else:
+            array = as_reals(value, self._label())
+        shape = self._structure.shape
         if array.shape != shape and not (array.size == 1 and shape == (1, 1)):
             raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {array.shape}")
-        self._store(array, self.dtype)
+        self._store(array, self._structure.dtype)
 
     def _kind(self) -> str:
         return "InputNode"

@@ -23,6 +23,7 @@ from wyrm.program import Shape
 
 if TYPE_CHECKING:
     from wyrm.frontend.node import Node
+    from wyrm.frontend.structure import Structure
     from wyrm.program import Attributes
 
 __all__ = ["BAG", "INDEX", "INPUT", "INPUTS", "OPS", "PARAMETER", "RANDOM", "Leaf", "Op", "Operand"]
@@ -112,6 +113,7 @@ class Operand:
     __slots__ = ()
 
     if TYPE_CHECKING:
+        _structure: Structure
 
         @property
         def shape(self) -> Shape: ...  # noqa: D102

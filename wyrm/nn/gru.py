@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy.typing as npt
 
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, generator, uniform, xavier_normal
-from wyrm.nn.recurrent import Recurrent
+from wyrm.nn.recurrent import Recurrent, unrolled
 
 __all__ = ["Layer"]
 
@@ -50,10 +52,26 @@ class Layer(Recurrent):
 
     def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
         """The next hidden state."""
-        (hidden,) = state
-        width = self.hidden_dim
-        a = x.dot(self.input_weights) + self.input_biases
-        b = hidden.dot(self.hidden_weights) + self.hidden_biases
-        gates = (a[:, : 2 * width] + b[:, : 2 * width]).sigmoid()
-        candidate = (a[:, 2 * width :] + gates[:, :width] * b[:, 2 * width :]).tanh()
-        return (candidate + gates[:, width:] * (hidden - candidate),)
+        return self._of(state, [x])[1]
+
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        if type(self).step is not Layer.step:
+            return super()._unrolled(state, inputs)
+        return self._of(state, inputs)
+
+    def _of(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        return _steps(state, inputs, self.input_weights, self.hidden_weights, self.input_biases, self.hidden_biases)
+
+
+def _step(state: tuple[Node, ...], x: Node, *parameters: Node) -> tuple[Node, ...]:
+    (hidden,) = state
+    input_weights, hidden_weights, input_biases, hidden_biases = parameters
+    width = hidden.shape[1]
+    a = x.dot(input_weights) + input_biases
+    b = hidden.dot(hidden_weights) + hidden_biases
+    gates = (a[:, : 2 * width] + b[:, : 2 * width]).sigmoid()
+    candidate = (a[:, 2 * width :] + gates[:, :width] * b[:, 2 * width :]).tanh()
+    return (candidate + gates[:, width:] * (hidden - candidate),)
+
+
+_steps = unrolled(_step, states=1, parameters=4)

@@ -7,16 +7,18 @@ outputs = layer.forward([x0, x1, x2])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.frontend.composition import composition
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, xavier_normal
 from wyrm.nn.module import Module
-from wyrm.nn.recurrent import Recurrent
+from wyrm.nn.recurrent import Recurrent, unrolled
 
 __all__ = ["Cell", "Layer", "Parameters"]
 
@@ -77,28 +79,33 @@ class Cell(Module):
 
     def forward(self, state: tuple[Node, Node], x: Node) -> tuple[Node, Node]:
         """The next (hidden, cell), each (B, hidden_dim), from these and an input (B, input_dim)."""
-        hidden, cell = state
-        step = _coupled_step if self.coupled else _step
-        return step(hidden, cell, x, self.shared.weights, self.shared.biases)  # type: ignore[return-value]
+        last: tuple[Node, Node] = self.unrolled(state, [x])[1]
+        return last
+
+    def unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> Any:
+        """The outputs, and the last (hidden, cell), of a sequence."""
+        steps = _coupled_steps if self.coupled else _steps
+        return steps(state, inputs, self.shared.weights, self.shared.biases)
 
 
-@composition
-def _step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
-    """The next (hidden, cell)."""
-    width = hidden.shape[1]
+def _step(state: tuple[Node, ...], x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
+    hidden, cell = state
+    width = cell.shape[1]
     both = (stack([hidden, x], axis=1).dot(weights) + biases).lstm_cell(cell)
     return both[:, :width], both[:, width:]
 
 
-@composition
-def _coupled_step(hidden: Node, cell: Node, x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
-    """The same with an input gate of 1 less the forget gate."""
-    width = hidden.shape[1]
+def _coupled_step(state: tuple[Node, ...], x: Node, weights: Node, biases: Node) -> tuple[Node, ...]:
+    hidden, cell = state
+    width = cell.shape[1]
     gates = stack([hidden, x], axis=1).dot(weights) + biases
     forget, output = gates[:, :width].sigmoid(), gates[:, 2 * width : 3 * width].sigmoid()
     candidate = gates[:, 3 * width :].tanh()
     cell = candidate + forget * (cell - candidate)
     return output * cell.tanh(), cell
+
+
+_steps, _coupled_steps = unrolled(_step, states=2, parameters=2), unrolled(_coupled_step, states=2, parameters=2)
 
 
 class Layer(Recurrent):
@@ -114,3 +121,9 @@ class Layer(Recurrent):
         """The next (hidden, cell)."""
         hidden, cell = state
         return self.cell.forward((hidden, cell), x)
+
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        if type(self).step is not Layer.step or type(self.cell) is not Cell:
+            return super()._unrolled(state, inputs)
+        result: tuple[list[Node], tuple[Node, ...]] = self.cell.unrolled(state, inputs)
+        return result

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import OptionError, ShapeError
+from wyrm.frontend.composition import composition
 from wyrm.frontend.inputs import InputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
@@ -17,7 +18,7 @@ from wyrm.frontend.values import real_dtype
 from wyrm.nn.init import Rng, uniform
 from wyrm.nn.module import Module
 
-__all__ = ["EWMA", "Recurrent"]
+__all__ = ["EWMA", "Recurrent", "unrolled"]
 
 Array = npt.NDArray[Any]
 
@@ -59,24 +60,30 @@ class Recurrent(Module):
         rows = {x.shape[0] for x in inputs}
         if len(rows) > 1:
             raise ShapeError(f"{name}: expected inputs of equally many rows, got {sorted(rows)}")
-        state: tuple[Node, ...] = self._begin(rows.pop())
+        outputs, self._last = self._unrolled(self._begin(rows.pop()), inputs)
+        return outputs
+
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        """The outputs, and the last state."""
         outputs = []
         for x in inputs:
             state = self.step(state, x)
             outputs.append(state[0])
-        self._last = state
-        return outputs
+        return outputs, state
 
     def _begin(self, rows: int) -> tuple[Node, ...]:
-        values = self._state or tuple(np.zeros((rows, self.hidden_dim)) for _ in range(self.state_size))
-        if values[0].shape[0] != rows:
+        shape = rows, self.hidden_dim
+        values = self._state
+        if values is None:
+            values = (np.zeros(shape),) * self.state_size
+        elif values[0].shape[0] != rows:
             raise ShapeError(
                 f"{type(self).__name__}: the state that was set has {values[0].shape[0]} rows, the inputs have {rows}; "
                 f"call reset_state first"
             )
-        shape = rows, self.hidden_dim
-        nodes = tuple(InputNode(shape, value, name="state", dtype=self._dtype, constant=True) for value in values)
-        self._initial = [*(n for n in self._initial if n[0]() is not None), tuple(weakref.ref(node) for node in nodes)]
+        nodes = tuple([InputNode(shape, value, name="state", dtype=self._dtype, constant=True) for value in values])
+        alive = [references for references in self._initial if references[0]() is not None]
+        self._initial = [*alive, tuple(map(weakref.ref, nodes))]
         return nodes
 
     @property
@@ -131,6 +138,41 @@ class Recurrent(Module):
         return twin
 
 
+def unrolled(
+    step: Callable[..., tuple[Node, ...]], states: int, parameters: int
+) -> Callable[..., tuple[list[Node], tuple[Node, ...]]]:
+    """All steps over a sequence as one composition.
+
+    Parameters
+    ----------
+    step
+        The next state, from a state, an input and parameters: ``step(state, x, *parameters)``.
+    states, parameters
+        Of how many nodes the state is made, and how many parameters there are.
+
+    Returns
+    -------
+    function
+        The outputs and the last state: ``function(state, inputs, *parameters)``.
+    """
+
+    @composition
+    def steps(*operands: Node) -> list[Node]:
+        last = len(operands) - parameters
+        state, outputs = operands[:states], []
+        for x in operands[states:last]:
+            state = step(state, x, *operands[last:])
+            outputs.append(state[0])
+        return [*outputs, *state[1:]]
+
+    def over(state: tuple[Node, ...], inputs: Sequence[Node], *shared: Node) -> tuple[list[Node], tuple[Node, ...]]:
+        results = steps(*state, *inputs, *shared)
+        count = len(inputs)
+        return results[:count], tuple(results[count - 1 :])
+
+    return over
+
+
 class EWMA(Recurrent):
     """An exponentially weighted moving average, with a weight for each column that is learned.
 
@@ -157,5 +199,17 @@ class EWMA(Recurrent):
 
     def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
         """The average with one more input."""
-        (before,) = state
-        return (x + self.alpha.sigmoid() * (before - x),)
+        return _averages(state, [x], self.alpha)[1]
+
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+        if type(self).step is not EWMA.step:
+            return super()._unrolled(state, inputs)
+        return _averages(state, inputs, self.alpha)
+
+
+def _average(state: tuple[Node, ...], x: Node, alpha: Node) -> tuple[Node, ...]:
+    (before,) = state
+    return (x + alpha.sigmoid() * (before - x),)
+
+
+_averages = unrolled(_average, states=1, parameters=1)

@@ -80,7 +80,7 @@ class Lookups(Operand):
         OutOfRangeError
             Where the index input is set to something beyond, now or later, or numbers beyond may be drawn.
         """
-        _restrict("index", _ROW_NUMBERS, "an IndexInputNode or a SampledIndexNode", index, self.shape[0], self)
+        _restrict("index", _ROW_NUMBERS, "an IndexInputNode or a SampledIndexNode", index, self._structure.shape[0], self)
         return self._binary(LOOKUP, index)
 
     def index_sum(self, bag: BagInputNode) -> Node:
@@ -114,9 +114,9 @@ class Lookups(Operand):
 def _restrict(op: str, kinds: tuple[Any, ...], expected: str, index: Any, length: int, table: Any) -> None:
     """Check that a look-up has an input of one of the right kinds, which is to stay below a length from now on."""
     try:
-        kind = index._structure.op
+        known = index._structure.op in kinds
     except AttributeError:
-        kind = None
-    if kind not in kinds:
+        known = False
+    if not known:
         raise DTypeError(f"{op}: expected {expected}, got {index!r}")
     index._restrict(length, table)

@@ -105,8 +105,8 @@ class Shapes(Operand):
         OptionError
             For steps other than 1.
         """
-        ranges = _range("rows", rows, self.shape[0]), _range("columns", cols, self.shape[1])
-        return self._unary(SLICE, (("rows", ranges[0]), ("cols", ranges[1])))
+        height, width = self._structure.shape
+        return self._unary(SLICE, (("rows", _range("rows", rows, height)), ("cols", _range("columns", cols, width))))
 
     def __getitem__(self, key: Range | tuple[Range, Range]) -> Node:
         rows, cols = key if isinstance(key, tuple) else (key, slice(None))
@@ -160,6 +160,11 @@ def _whole_shape(old: Shape, rows: int, cols: int) -> Shape:
 
 def _range(what: str, key: Range, length: int) -> tuple[int, int]:
     """The first of a range and the one after its last."""
+    if type(key) is slice and key.step is None:
+        start, stop = key.start, key.stop
+        begin, end = 0 if start is None else start, length if stop is None else stop
+        if type(begin) is type(end) is int and 0 <= begin <= end <= length:
+            return begin, end
     if not isinstance(key, slice):
         if not isinstance(key, (int, np.integer)) or isinstance(key, bool):
             raise OptionError(f"slice: expected a slice or a number for the {what}, got {key!r}")
