@@ -51,6 +51,16 @@ class Driven(Competitor):
                 loss.backward(1.0)
                 optimizer.step()
             return
+        if len(nodes) == 3:
+            first, second, third = nodes
+            for first_value, second_value, third_value in examples:
+                first.set_value(first_value)
+                second.set_value(second_value)
+                third.set_value(third_value)
+                loss.forward()
+                loss.backward(1.0)
+                optimizer.step()
+            return
         for values in examples:
             for node, value in zip(nodes, values, strict=True):
                 node.set_value(value)

@@ -25,6 +25,7 @@ from wyrm.errors import (
     WyrmError,
 )
 from wyrm.frontend.bags import BagInputNode, Bags
+from wyrm.frontend.composition import composition
 from wyrm.frontend.drawing import Drawing, draw
 from wyrm.frontend.gradcheck import finite_difference
 from wyrm.frontend.gradients import DenseGradient, RowSparseGradient
@@ -92,6 +93,7 @@ __all__ = [
     "WyrmError",
     "__version__",
     "backends",
+    "composition",
     "draw",
     "evaluate",
     "evaluating",

@@ -12,8 +12,10 @@ from functools import wraps
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from wyrm.errors import DTypeError
 from wyrm.frontend.graph import Graph
 from wyrm.frontend.node import Node
+from wyrm.frontend.op import Leaf
 from wyrm.frontend.order import operands_first
 from wyrm.frontend.structure import Structure
 
@@ -29,25 +31,45 @@ _structure = attrgetter("_structure")
 
 
 def composition(function: _Function) -> Callable[..., list[Node]]:
-    """A decorator for functions of nodes.
+    """A decorator for functions that make nodes of nodes, by which graphs that are rebuilt for each example are built faster.
 
-    What the function returns has to be made by ops, and to follow from the operands' structures alone. It may look nothing up
-    by an index input, whose numbers are checked each time. Where it makes leaves, such as constants, it is called each time.
+    The function is called once for each structure of its operands; after that, its results are looked up. So what it does has
+    to follow from these structures, such as the operands' shapes: neither from their values nor from anything that changes.
+
+    Parameters
+    ----------
+    function
+        Of any number of nodes; it returns a list or tuple of the nodes that it makes. Where these depend on leaves that are no
+        operands, such as constants or dropout, or where row numbers or bags are among the operands, it is called each time.
+
+    Returns
+    -------
+    function
+        The same function; its results are a list.
+
+    Raises
+    ------
+    DTypeError
+        When it is called, where the function returns anything but a list or tuple of nodes.
 
     Examples
     --------
-    >>> import wyrm
-    >>> @composition
-    ... def average(before, x, weight):
-    ...     return [x + weight.sigmoid() * (before - x)]
-    >>> weight = wyrm.ParameterNode([[0.0, 0.0]])
-    >>> for value in ([[1.0, 3.0]], [[3.0, 5.0]]):
-    ...     before, x = wyrm.InputNode((1, 2), [[0.0, 0.0]]), wyrm.InputNode((1, 2), value)
-    ...     print(average(before, x, weight)[0].value)
-    [[0.5 1.5]]
-    [[1.5 2.5]]
+    >>> import numpy as np, wyrm
+    >>> @wyrm.composition
+    ... def step(hidden, x, weights):
+    ...     return [(wyrm.stack([hidden, x], axis=1) @ weights).tanh()]
+    >>> weights = wyrm.ParameterNode(np.eye(4, 2) + np.eye(4, 2, -2))
+    >>> for sequence in ([[1.0, 2.0], [0.0, 1.0]], [[2.0, 3.0]], [[0.0, 1.0]]):
+    ...     hidden = wyrm.InputNode((1, 2), [[0.0, 0.0]])
+    ...     for x in sequence:
+    ...         (hidden,) = step(hidden, wyrm.InputNode((1, 2), [x]), weights)
+    ...     print(hidden.value.round(2))
+    [[0.64 0.96]]
+    [[0.96 1.  ]]
+    [[0.   0.76]]
     """
-    known: dict[tuple[Structure, ...], list[_Result]] = {}
+    #: Nothing, where the function is to be called.
+    known: dict[tuple[Structure, ...], Sequence[_Result]] = {}
 
     @wraps(function)
     def composed(*operands: Node) -> list[Node]:
@@ -56,23 +78,23 @@ def composition(function: _Function) -> Callable[..., list[Node]]:
             try:
                 other = operand._graph
             except AttributeError:  # an array, which becomes a constant
-                return list(function(*operands))
+                return _called(function, operands)
             if other is not graph and other is not None:
                 if graph is not None:  # leaves are taken over, op by op
-                    return list(function(*operands))
+                    return _called(function, operands)
                 graph = other
         if graph is None:
-            return list(function(*operands))
+            return _called(function, operands)
         structures = tuple(map(_structure, operands))
         found = known.get(structures)
-        if found is None:
-            leaves = graph.leaves.count
-            results = list(function(*operands))
-            if graph.leaves.count > leaves:
-                return results
-            if len(known) >= _LIMIT:
-                known.clear()
-            found = known[structures] = _results(structures, results)
+        if not found:
+            made = _called(function, operands)
+            if found is None:
+                if len(known) >= _LIMIT:
+                    known.clear()
+                found = known[structures] = _results(structures, made)
+            if not found:
+                return made
         nodes = list(operands)
         for structure, parents in found:
             node = Node()
@@ -85,13 +107,29 @@ def composition(function: _Function) -> Callable[..., list[Node]]:
     return composed
 
 
-def _results(operands: tuple[Structure, ...], nodes: list[Node]) -> list[_Result]:
-    """For each result, its structure and what it depends on: the result before it, where that adds nothing, and operands."""
+def _called(function: _Function, operands: Sequence[Node]) -> list[Node]:
+    """What the function makes."""
+    made = function(*operands)
+    if not isinstance(made, (list, tuple)) or not all(isinstance(node, Node) for node in made):
+        name = getattr(function, "__name__", repr(function))
+        raise DTypeError(f"composition {name}: expected the function to return a list or tuple of nodes, got {made!r}")
+    return list(made)
+
+
+def _results(operands: tuple[Structure, ...], made: list[Node]) -> list[_Result]:
+    """For each result, its structure and what it depends on: the result before it, where that adds nothing, and operands.
+
+    Nothing, where the results are not functions of the operands' structures alone.
+    """
+    structures = list(map(_structure, made))
+    if any(type(node) is not Node for node in made) or any(operand.dtype == "int64" for operand in operands):
+        return []
     reached: dict[Structure, int] = {}  # bit n: operand n
     for n, operand in enumerate(operands):
         reached[operand] = reached.get(operand, 0) | 1 << n
-    structures = list(map(_structure, nodes))
     for structure in operands_first(structures, attrgetter("parents"), reached):
+        if isinstance(structure.op, Leaf):
+            return []
         bits = 0
         for parent in structure.parents:
             bits |= reached[parent]
@@ -114,5 +152,8 @@ def _results(operands: tuple[Structure, ...], nodes: list[Node]) -> list[_Result
 
 def _taking(places: list[int]) -> Callable[[list[Node]], tuple[Node, ...]]:
     """What takes the nodes at these places."""
-    take: Any = itemgetter(*places) if len(places) > 1 else lambda nodes: tuple([nodes[place] for place in places])
+    if len(places) == 1:
+        (place,) = places
+        return lambda nodes: (nodes[place],)
+    take: Any = itemgetter(*places)
     return take  # type: ignore[no-any-return]
