@@ -107,6 +107,10 @@ class NativeBackend(Backend):
     def backward(self) -> Callable[[int, float], int]:
         """``backward(frame, weight)``: check the claims, set the seed, run the backward section."""
 
+    def passes(self, program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
+        """``forward`` and ``backward`` over a frame, as functions of nothing and of the weight: what every step calls."""
+        return partial(self.forward, frame), partial(self.backward, frame)
+
     @property
     @abstractmethod
     def run(self) -> Callable[[int, int, int, int], int]:
@@ -219,16 +223,15 @@ class _NativePass(Pass):
             stride = steps if expected.kind == "random" else 0
             origins.append(Origin(dtype, 8 * cell, stride, int(not single)))
         set_inputs(program, frame, origins)
-        self._forward = executable.backend.forward
-        self._backward = executable.backend.backward
+        self._passes = executable.backend.passes(program, frame.address)
 
     def forward(self, leaves: Leaves) -> int:
         self.frame.set("leaves", leaves.address)
-        return self._forward(self.frame.address)
+        return self._passes[0]()
 
     def backward(self, weight: float) -> int:
-        return self._backward(self.frame.address, weight)
+        return self._passes[1](weight)
 
     def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
         self.frame.set("leaves", leaves.address)
-        return partial(self._forward, self.frame.address), partial(self._backward, self.frame.address)
+        return self._passes

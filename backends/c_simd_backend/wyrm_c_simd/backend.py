@@ -11,6 +11,7 @@ from wyrm.native import NativeBackend
 from wyrm_c_simd import ENVIRONMENT_VARIABLE
 from wyrm_c_simd._native import ffi, lib
 from wyrm_c_simd.chains import chain_kernel
+from wyrm_c_simd.passes import bound
 
 __all__ = ["INSTRUCTION_SETS", "CSimdBackend"]
 
@@ -64,6 +65,10 @@ class CSimdBackend(NativeBackend):
         if not address:
             raise BackendError(f"the native library has no kernel {instruction.kernel!r}")
         return address
+
+    def passes(self, program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
+        """Functions that cost less to call than those of cffi."""
+        return bound(program, frame)
 
     def step_word(self, code: int, dtype: str) -> int:
         """Where the library has what makes a step."""

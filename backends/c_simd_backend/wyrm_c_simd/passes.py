@@ -1,0 +1,52 @@
+"""The passes of programs that are driven from Python: a call of them costs as little as it can.
+
+They are functions of a small module in C beside the one that cffi makes: a call by cffi costs some 50 ns, of which half goes into
+leaving and taking the GIL. That is worth while where a pass takes longer than the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from wyrm.backend import Instruction, Program
+from wyrm_c_simd import _passes
+from wyrm_c_simd._native import ffi, lib
+
+__all__ = ["bound", "is_short"]
+
+_passes.use(*[int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("wyrm_forward", "wyrm_backward")])
+#: Of a program that keeps the GIL, the elements that it handles at most; they take a microsecond or two.
+_MOST_ELEMENTS = 4096
+
+
+def bound(program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
+    """``forward()`` and ``backward(weight)`` over a frame."""
+    return _passes.bind(frame, is_short(program))
+
+
+def is_short(program: Program) -> bool:
+    """Whether passes of a program take so short a time that other threads need not wait less.
+
+    How long draws and bags take is not known before.
+    """
+    if any(buffer.kind == "bag" for buffer in program.buffers):
+        return False
+    elements = 0
+    for instruction in program.instructions:
+        if instruction.kernel == "draw":
+            return False
+        elements += _elements(instruction)
+        if elements > _MOST_ELEMENTS:
+            return False
+    return True
+
+
+def _elements(instruction: Instruction) -> int:
+    sizes = [prod(slot.shape) for slot in (instruction.out, *instruction.operands)]
+    if instruction.kernel == "accumulate_rows":  # the gradient's list grows by these rows
+        return sum(sizes[1:])
+    if instruction.kernel == "matmul":
+        return sizes[0] * max(instruction.operands[0].shape)
+    chain = dict(instruction.attributes).get("chain")
+    return sum(sizes) * (1 if chain is None else len(chain.steps))
