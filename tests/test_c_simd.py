@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import wyrm
@@ -78,3 +79,25 @@ def test_limits_of_rules_are_those_of_the_source():
     text = (SOURCES / "kernels" / "rules.h").read_text()
     assert f"#define MAX_REGISTERS {backend_module._MAX_REGISTERS} " in text
     assert f"#define MAX_STATES {backend_module._MAX_STATES}\n" in text
+
+
+def test_short_passes_keep_the_gil_and_others_leave_it():
+    """By what a program handles; how many numbers a bag has, or how often is drawn, is not known before."""
+    from wyrm_c_simd.passes import is_short
+
+    table = wyrm.ParameterNode(np.ones((100_000, 8)))
+    row, wide = table.index(wyrm.IndexInputNode(1, 3)), wyrm.InputNode((64, 64), np.ones((64, 64)))
+    weights = wyrm.ParameterNode(np.ones((64, 64)))
+    sample = wyrm.SampledIndexNode(100_000, seed=1)
+    expected = {
+        (row.square().scalar_sum() - 2.0).square(): True,
+        (wide @ weights).scalar_sum(): False,
+        table.index_sum(wyrm.BagInputNode(1, [[1, 2]])).scalar_sum(): False,
+        table.index(sample).scalar_sum().redraw(sample, 3): False,
+    }
+    for loss, short in expected.items():
+        loss.forward(backend="c_simd")
+        assert is_short(loss._workspace.binding.program) == short
+        loss.backward(2)
+        with pytest.raises(wyrm.DTypeError, match="expected a number as weight"):
+            loss.backward("much")

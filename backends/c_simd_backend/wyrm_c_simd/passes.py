@@ -1,7 +1,7 @@
 """The passes of programs that are driven from Python: a call of them costs as little as it can.
 
-They are functions of a small module in C beside the one that cffi makes: a call by cffi costs some 50 ns, of which half goes into
-leaving and taking the GIL. That is worth while where a pass takes longer than the call.
+They are functions of a small module in C beside the one that cffi makes: a call by cffi costs some 50 ns, of which half goes
+into leaving the GIL and taking it again. That is worth while where a pass takes longer than the call.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ __all__ = ["bound", "is_short"]
 _passes.use(*[int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("wyrm_forward", "wyrm_backward")])
 #: Of a program that keeps the GIL, the elements that it handles at most; they take a microsecond or two.
 _MOST_ELEMENTS = 4096
+#: Which of a kernel's result and operands is a table, or its gradient, of which some rows are touched.
+_TABLES = {"gather": 1, "accumulate_rows": 0}
 
 
 def bound(program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
@@ -44,8 +46,8 @@ def is_short(program: Program) -> bool:
 
 def _elements(instruction: Instruction) -> int:
     sizes = [prod(slot.shape) for slot in (instruction.out, *instruction.operands)]
-    if instruction.kernel == "accumulate_rows":  # the gradient's list grows by these rows
-        return sum(sizes[1:])
+    if instruction.kernel in _TABLES:
+        sizes[_TABLES[instruction.kernel]] = 0
     if instruction.kernel == "matmul":
         return sizes[0] * max(instruction.operands[0].shape)
     chain = dict(instruction.attributes).get("chain")
