@@ -119,7 +119,7 @@ def test_rows_that_are_behind_are_caught_up_with_before_a_draw_reads_them(backen
         loss = violated.relu().square() + items.index(item) * 0.0
         optimizer = SGD(rate, [items], momentum=momentum)
         if run:
-            wyrm.fit(loss, {item: rated}, optimizer, shuffle=False)
+            wyrm.fit(loss, {item: rated}, optimizer, shuffle=False, num_threads=1)
         else:
             for i in rated:
                 item.set_value(i)

@@ -272,7 +272,8 @@ class _Timed:
 
 def _auto(monkeypatch, *rates: list[float]) -> Auto:
     clock = [0.0]
-    monkeypatch.setattr("wyrm.training.auto.time.perf_counter", lambda: clock[0])
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(f"wyrm.training.auto.time.{name}", lambda: clock[0])
     return Auto([_Timed("abc"[n], 1 + (n > 0), each, clock) for n, each in enumerate(rates)])
 
 

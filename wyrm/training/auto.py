@@ -16,7 +16,7 @@ from wyrm.training.runners import Choice
 
 __all__ = ["Auto"]
 
-#: Seconds of work on one thread, before which nothing else is tried.
+#: Seconds of the processor's time on one thread, before which nothing else is tried.
 _BEFORE = 0.01
 #: Seconds of work in a slice that is measured.
 _SLICE = 0.008
@@ -98,9 +98,10 @@ class Auto(Crew):
         crew = self.candidates[number]
         self.num_threads = max(self.num_threads, crew.num_threads)
         end = min(stop, start + self._length * (1 if early else crew.num_threads))
-        began = time.perf_counter()
+        clock = time.process_time if early else time.perf_counter  # a process that waits has not worked
+        began = clock()
         crew.run(order, choice, start, end, progress)
-        seconds = max(time.perf_counter() - began, 1e-9)
+        seconds = max(clock() - began, 1e-9)
         if early:
             self._before += seconds
             fitting = int((end - start) * _SLICE / seconds) // self.batch_size
