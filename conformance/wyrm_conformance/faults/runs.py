@@ -82,6 +82,12 @@ def _drawing(name: str, draw: Callable[..., int]) -> None:
 _draw = philox.draw
 _drawing("excluded numbers are drawn", lambda key, number, rows, table, excluded: _draw(key, number, rows, table))
 _drawing("frequencies are ignored", lambda key, number, rows, table, excluded: _draw(key, number, rows, None, excluded))
+patch_fault(
+    "numbers are drawn by one word alone",
+    "draws/many rows",
+    target=kernel_steps,
+    draw=lambda key, number, rows, table=None, excluded=(): philox._blocks(key, philox.ATTEMPTS * number)[0] * rows >> 32,
+)
 _drawing("every step draws the same", lambda key, *others: _draw((key[0], key[1], 0), *others))
 _drawing("every sample draws the same", lambda key, *others: _draw((key[0], 0, key[2]), *others))
 _step = Steps._draw

@@ -54,6 +54,26 @@ _rule_fault("subtract taken for add in rules", "sgd", "sgd, clipped", change=_ex
 _rule_fault("add taken for subtract in rules", "sgd, l2", change=_exchanged("add", "subtract"))
 
 
+def _as_descent(rule: Rule) -> Rule:
+    if len(rule.steps) != 2 or rule.states:
+        return rule
+    product, difference = rule.steps
+    product = replace(product, kernel="multiply", operands=(2, 1))
+    difference = replace(difference, kernel="subtract", operands=(0, product.out))
+    return replace(rule, steps=(product, difference), results=(difference.out,))
+
+
+def _as_adagrad(rule: Rule) -> Rule:
+    if len(rule.steps) != 7 or len(rule.states) != 1:
+        return rule
+    kernels = ("multiply", "add", "sqrt", "add", "divide", "multiply", "subtract")
+    return replace(rule, steps=tuple(replace(step, kernel=k) for step, k in zip(rule.steps, kernels, strict=True)))
+
+
+_rule_fault("rules of two steps are taken for gradient descent", "relatives", change=_as_descent)
+_rule_fault("rules of seven steps and a state are taken for Adagrad", "relatives", change=_as_adagrad)
+
+
 def _values_alone(self: Any, rows: Array) -> None:
     kept = [state.copy() for state in self.states]
     _catch_up(self, rows)
