@@ -12,6 +12,7 @@ from typing import Any
 import wyrm
 from wyrm.backend import Backend, Declaration, Exemption
 from wyrm_conformance import (
+    bounds,
     chains,
     contract,
     draws,
@@ -40,6 +41,7 @@ __all__ = ["FAMILIES", "Result", "find_backend", "levels_reached", "run", "selec
 #: The modules that register checks.
 FAMILIES = (
     contract,
+    bounds,
     kernels,
     chains,
     tables,
