@@ -12,6 +12,8 @@ from wyrm_conformance.check import Array, Context, Failure, check
 
 #: Lengths of feeds, around those of vectors and of blocks of examples.
 COUNTS = (1, 7, 8, 9, 16, 31, 33, 157)
+#: Of rows: all up to two vectors and more, and some beyond.
+WIDTHS = (*range(1, 41), 48, 50, 60, 64, 70, 80, 96, 100, 128)
 #: Of numbers, and of indices.
 DTYPES: tuple[tuple[str, ...], tuple[str, ...]] = (("float32", "float64", "int32", "int64"), ("int32", "int64"))
 
@@ -54,6 +56,40 @@ def check_dtypes(context: Context) -> None:
                     sums = np.bincount(row, xs[n].astype(float) + xs[n + 2], 7)[:, None]
                     expected = np.broadcast_to(-0.5 * sums, table.shape)
                     context.compare(f"sums by row {what}, of {row.dtype}", table.value, expected, 0)
+
+
+@check(
+    "training/widths",
+    "training",
+    "rows of any width are read and changed where they stand, and none beside them",
+    at_least=10_000,
+)
+def check_widths(context: Context) -> None:
+    """Factorization, both factors from tables, and regression, one of them given, step by step as their formulas say."""
+    rng = context.rng
+    count = 12
+    for dtype in context.dtypes:
+        tolerance = 1e-12 if dtype == "float64" else 1e-4
+        for width in WIDTHS:
+            values = [rng.uniform(-1, 1, (rows, width)) / np.sqrt(width) for rows in (5, 6, 4)]
+            exact = [value.astype(dtype).astype(np.float64) for value in values]
+            left, right, single = (wyrm.ParameterNode(value, dtype=dtype) for value in values)
+            i, j, k = (wyrm.IndexInputNode() for _ in range(3))
+            x, y = wyrm.InputNode((1, width), dtype=dtype), wyrm.InputNode((1, 1), dtype=dtype)
+            rows = [rng.integers(0, len(value), count) for value in values]
+            xs, ys = rng.uniform(-1, 1, (count, width)).astype(dtype), rng.uniform(-1, 1, count).astype(dtype)
+            options: dict[str, Any] = {"shuffle": False, "num_threads": 1, "backend": context.backend}
+            loss = (left.index(i).vector_dot(right.index(j)) - y).square()
+            wyrm.fit(loss, {i: rows[0], j: rows[1], y: ys}, SGD(0.1, [left, right]), **options)
+            loss = (single.index(k).vector_dot(x) - y).square()
+            wyrm.fit(loss, {k: rows[2], x: xs, y: ys}, SGD(0.1, [single]), **options)
+            u, v, w = exact
+            for a, b, c, given, wanted in zip(*rows, xs.astype(np.float64), ys.astype(np.float64), strict=True):
+                error = 0.2 * (u[a] @ v[b] - wanted)
+                u[a], v[b] = u[a] - error * v[b], v[b] - error * u[a]
+                w[c] -= 0.2 * (w[c] @ given - wanted) * given
+            for table, value in zip((left, right, single), exact, strict=True):
+                context.compare(f"a table of width {width} in {dtype}", table.value, value, tolerance)
 
 
 @check("training/errors far on", "training", "what is wrong in the middle of a feed ends training right there", at_least=400)

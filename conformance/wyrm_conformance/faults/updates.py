@@ -109,6 +109,17 @@ def _l2_twice(self: Any, rows: Any, gradient: Array) -> None:
 
 
 patch_fault("rows decay once more at each step", "optimizers/sgd, l2", "sparse/equals dense", target=_Target, update=_l2_twice)
+
+
+def _whole_vectors(self: Any, rows: Any, gradient: Array) -> None:
+    """What lies behind a row is computed anew with its last vector, and comes out a little different."""
+    _update(self, rows, gradient)
+    flat, cols = self.value.reshape(-1), self.value.shape[1]
+    for row in rows.tolist() if isinstance(rows, np.ndarray) else ():
+        flat[(row + 1) * cols : (row + 1) * cols + -cols % 8] *= 0.999
+
+
+patch_fault("rows are changed in whole vectors", "training/widths", target=_Target, update=_whole_vectors)
 _square_sum = Steps._square_sum
 
 
