@@ -89,7 +89,7 @@ class Mutant:
         if token in SWAPS:
             new = rng.choice(SWAPS[token])
         elif token[0].isdigit():
-            new = str(float(token) * 1.25) if "." in token else str(int(token) + rng.choice([-1, 1]))
+            new = str(float(token) * 1.25 or 1.25) if "." in token else str(int(token) + rng.choice([-1, 1]))
         else:
             new = f"{token} + 1"
         self.text = before[:start] + new + before[stop:]
