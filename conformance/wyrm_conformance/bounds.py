@@ -94,8 +94,8 @@ def _run(context: Context, call: Call, last: int, dtype: str, allocate: Callable
     return result
 
 
-def _in_a_process_of_its_own(steps: Sequence[Callable[[], Any]]) -> int | None:
-    """Which step ended a process in which all are made, one after the other; ``None`` where none did."""
+def _in_a_process_of_its_own(steps: Sequence[Callable[[], Any]]) -> tuple[int, bool] | None:
+    """Which step ended a process in which all are made, and whether by a signal; ``None`` where none did."""
     reached = mmap.mmap(-1, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # what other threads hold is not needed here
@@ -110,7 +110,7 @@ def _in_a_process_of_its_own(steps: Sequence[Callable[[], Any]]) -> int | None:
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
-    return int.from_bytes(reached[:8], "little") if status else None
+    return (int.from_bytes(reached[:8], "little"), os.WIFSIGNALED(status)) if status else None
 
 
 @check(
@@ -131,6 +131,7 @@ def check_bounds(context: Context) -> None:
         return
     ended = _in_a_process_of_its_own([partial(_run, context, *case, guarded) for case in cases])
     if ended is not None:
-        call, last, dtype = cases[ended]
+        (call, last, dtype), signaled = cases[ended[0]], ended[1]
         which = "its result" if not last else f"its operand {KERNELS[call.kernel].operands[last - 1]!r}"
-        raise context.failure(f"{call.kernel} of {call.shapes[1:]} in {dtype} went on behind the memory that ends with {which}")
+        how = "went on behind" if signaled else "raised an exception beside the end of"
+        raise context.failure(f"{call.kernel} of {call.shapes[1:]} in {dtype} {how} the memory that ends with {which}")
