@@ -81,6 +81,20 @@ def _values_alone(self: Any, rows: Array) -> None:
         state[...] = before
 
 
+patch_fault(
+    "rows are read as they are, whatever they missed",
+    "optimizers/momentum",
+    "optimizers/sgd, weight_decay",
+    target=Steps,
+    _catch_up_rows=lambda self, instruction: lambda: None,
+)
+patch_fault(
+    "rows are pooled as they are, whatever they missed",
+    "optimizers/momentum",
+    "optimizers/sgd, weight_decay",
+    target=Steps,
+    _catch_up_bag=lambda self, instruction: lambda: None,
+)
 patch_fault("states of rows that missed steps stay behind", "optimizers/momentum", target=_Target, catch_up=_values_alone)
 
 
