@@ -5,9 +5,9 @@
 
 Each mutant changes one token of one kernel source, in a copy of the package; of the C backend, what the change reaches in one
 instruction set is compiled anew. The checks are run in a process of the mutant's own, forked from one that has everything else
-loaded, up to the first that fails: those that killed mutants of the same source before, then the quickest. A crash or a hang
-kills, too. What survives is printed in the end: each is equivalent, or wants a new check. Not part of the tests: some seconds
-for each mutant.
+loaded, up to the first that fails: those that killed mutants of the same source before, then those that use the kernels at
+hand and little else. A crash or a hang kills, too. What survives is printed in the end: each is equivalent, or wants a new
+check. Not part of the tests: some seconds for each mutant.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ from collections import Counter
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 from wyrm_conformance.check import CHECKS
+from wyrm_conformance.faults import forget
 from wyrm_conformance.runner import run_one, select
 
 import wyrm
+from wyrm.backend import Executable
+from wyrm.kernels import KERNELS
+from wyrm.program import Program
 
 ROOT = Path(__file__).parent.parent
 #: What becomes of a token; one of the choices is taken.
@@ -60,8 +65,17 @@ TOKEN = re.compile(
 )
 #: An array's element that there is not ends the process.
 BOUNDS = ["-fsanitize=bounds-strict", "-fsanitize-undefined-trap-on-error"]
-#: How long a mutant may wait, and how many times as much of a processor it may use as the backend as it is.
+#: How long a check may take, and how many times as much of a processor it may use as on the backend as it is.
 SECONDS, TIMES = 400, 4
+#: Where a source has a kernel.
+KERNEL = re.compile(r"(?:def |\bkernel_)(\w+)")
+
+
+class Use(NamedTuple):
+    """Seconds of a processor that a check takes on the backend as it is, and the kernels that its programs have."""
+
+    seconds: float
+    kernels: frozenset[str]
 
 
 class Mutant:
@@ -75,10 +89,13 @@ class Mutant:
         if token in SWAPS:
             new = rng.choice(SWAPS[token])
         elif token[0].isdigit():
-            new = str(float(token) * 1.25) if "." in token else str(int(token) + rng.choice([-1, 1]))
+            new = str(float(token) * 1.25 or 1.25) if "." in token else str(int(token) + rng.choice([-1, 1]))
         else:
             new = f"{token} + 1"
         self.text = before[:start] + new + before[stop:]
+        #: The kernels of the source, and the last of them before the token.
+        self.kernels = set(KERNEL.findall(before)) & set(KERNELS)
+        self.kernel = ([""] + [name for name in KERNEL.findall(before[:start]) if name in KERNELS])[-1]
         line = before[:start].count("\n")
         old, new = (text.splitlines()[line].strip() for text in (before, self.text))
         self.difference = f"{self.path.relative_to(ROOT)}:{line + 1}\n    - {old}\n    + {new}"
@@ -98,6 +115,7 @@ class CBackend:
     """The kernels for one instruction set, rebuilt where a change reaches them; everything else is compiled once."""
 
     name, package = "c_simd", "wyrm_c_simd"
+    more = 10.0  # seconds of a processor, besides, for each check
     sets = {
         "avx2": ["-mavx2", "-mfma"],
         "portable": [],
@@ -166,6 +184,7 @@ class NumbaBackend:
     """A copy of the package, with an empty cache of compiled code for each mutant."""
 
     name, package = "numba", "wyrm_numba"
+    more = 60.0  # what is compiled once may be so in any check
 
     def __init__(self, folder: Path, sets: list[str]) -> None:
         import numba  # noqa: F401 - so that no mutant has to load it
@@ -190,9 +209,8 @@ class NumbaBackend:
         return True
 
 
-def check_all(backend: CBackend | NumbaBackend, names: list[str], seed: int, seconds: float, pipe: Connection) -> None:
-    """In a process of its own: run checks up to the first that fails, and say how each went and what it cost."""
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
+def check_all(backend: CBackend | NumbaBackend, names: list[str], seed: int, known: dict[str, Use], pipe: Connection) -> None:
+    """In a process of its own: run checks up to the first that fails, and say how each went and what it used."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.dont_write_bytecode = True
@@ -201,43 +219,69 @@ def check_all(backend: CBackend | NumbaBackend, names: list[str], seed: int, sec
     module = importlib.import_module(backend.package)
     assert Path(module.__file__ or "").is_relative_to(backend.folder)
     subject = wyrm.get_backend(backend.name)
+    kernels = set[str]()
+    compiling = subject.compile
+
+    def noting(program: Program) -> Executable:
+        kernels.update(instruction.kernel for instruction in program.instructions)
+        return compiling(program)
+
+    subject.compile = noting  # type: ignore[method-assign]
     for name in names:
+        if not known:  # whatever a check uses is compiled in it
+            forget()
+        kernels.clear()
         began = time.process_time()
+        limit = int(began + (TIMES * known[name].seconds + backend.more if name in known else 10_000))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         result = run_one(subject, CHECKS[name], seed)
-        pipe.send((name, "" if result.passed else result.failure.splitlines()[-1], time.process_time() - began))
+        used = Use(time.process_time() - began, frozenset(kernels))
+        pipe.send((name, "" if result.passed else result.failure.splitlines()[-1], used))
         if not result.passed:
             return
-    pipe.send(("", "", 0.0))
+    pipe.send(("", "", None))
 
 
 def fate(
-    backend: CBackend | NumbaBackend, names: list[str], seed: int, seconds: float = 10_000
-) -> tuple[str, str, dict[str, float]]:
-    """The check that kills what is built now, and why; empty where it survives. What each check cost."""
+    backend: CBackend | NumbaBackend, names: list[str], seed: int, known: dict[str, Use]
+) -> tuple[str, str, dict[str, Use]]:
+    """The check that kills what is built now, and why; empty where it survives. What each check used.
+
+    What a check is known to use on the backend as it is limits how long it may go on.
+    """
     receiving, sending = get_context("fork").Pipe(duplex=False)
-    process = get_context("fork").Process(target=check_all, args=(backend, names, seed, seconds, sending))
+    process = get_context("fork").Process(target=check_all, args=(backend, names, seed, known, sending))
     process.start()
     sending.close()
-    costs, left = dict[str, float](), list(names)
-    deadline = time.monotonic() + SECONDS
+    uses, left = dict[str, Use](), list(names)
     try:
-        while receiving.poll(max(0.0, deadline - time.monotonic())):
-            name, failure, cost = receiving.recv()
+        while receiving.poll(SECONDS):
+            name, failure, used = receiving.recv()
             if not name:
-                return "", "", costs
-            costs[name] = cost
+                return "", "", uses
+            uses[name] = used
             left.remove(name)
             if failure:
-                return name, failure, costs
-        return (left or [""])[0], "a hang", costs
+                return name, failure, uses
+        return (left or [""])[0], "a hang", uses
     except EOFError:  # the process is at its end
         process.join()
         code = process.exitcode or 0
-        return (left or ["no check"])[0], signal.Signals(-code).name if code < 0 else f"exit status {code}", costs
+        return (left or ["no check"])[0], signal.Signals(-code).name if code < 0 else f"exit status {code}", uses
     finally:
         process.kill()
         process.join()
         process.close()
+
+
+def ordered(mutant: Mutant, uses: dict[str, Use], kills: Counter[str]) -> list[str]:
+    """The checks, those first that are likely to notice a mutant."""
+
+    def place(name: str) -> tuple[float, ...]:
+        used = uses[name].kernels
+        return -kills[name], mutant.kernel not in used, not used & mutant.kernels, len(used), uses[name].seconds
+
+    return sorted(uses, key=place)
 
 
 def main() -> int:
@@ -256,19 +300,18 @@ def main() -> int:
         sources = [path for path in backend.sources if places(path, path.read_text())]
         weights = [len(places(path, path.read_text())) for path in sources]
         assert backend.build(sources[0], sources[0].read_text())
-        name, failure, costs = fate(backend, [check.name for check in select(patterns=options.select)], options.seed)
+        name, failure, uses = fate(backend, [check.name for check in select(patterns=options.select)], options.seed, {})
         assert not name, f"the backend fails as it is: {name}: {failure}"
-        limit = TIMES * sum(costs.values()) + 10
-        print(f"the backend as it is passes {len(costs)} checks in {sum(costs.values()):.1f} s of a processor", flush=True)
-        known = set()
+        seconds = sum(used.seconds for used in uses.values())
+        print(f"the backend as it is passes {len(uses)} checks in {seconds:.1f} s of a processor", flush=True)
+        known = set[str]()
         while len(known) < options.mutants:
             mutant = Mutant(rng.choices(sources, weights)[0], rng)
             if mutant.text in known or not backend.build(mutant.path, mutant.text):  # no program at all, or the same one
                 continue
             known.add(mutant.text)
             counter = kills.setdefault(mutant.path, Counter())
-            names = sorted(costs, key=lambda name: (-counter[name], costs[name]))
-            name, failure, _ = fate(backend, names, options.seed, limit)
+            name, failure, _ = fate(backend, ordered(mutant, uses, counter), options.seed, uses)
             counter[name] += 1
             verdict = f"killed by {name} ({failure[:120]})" if name else "SURVIVED"
             where = " ".join(backend.environment.values()) if options.backend == "c_simd" else ""

@@ -119,8 +119,8 @@ class GradientBuffer:
     Attributes
     ----------
     header
-        Eleven int64 for native code: 0 whether the matrix was touched; 1 its address (0: none); 2 the number of rows in
-        the list; 3 its capacity; 4 the address of the row numbers (int64); 5 of their values; 6 of a scratch table of
+        Eleven int64 for native code: 0 whether the matrix was touched, 1 or 0; 1 its address (0: none); 2 the number of rows
+        in the list; 3 its capacity; 4 the address of the row numbers (int64); 5 of their values; 6 of a scratch table of
         int32, to find duplicates with; 7 the length of that table less 1 (a power of two, at least twice the capacity);
         8 and 9 the parameter's shape; 10 the number of steps that have been made with this gradient, which is the step in the
         keys of random numbers.

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 import wyrm
+from wyrm.memory import Leaves, Memory
 from wyrm.optim import SGD
 from wyrm.philox import draw
+from wyrm.program import Buffer, Instruction, Program, Slot
 from wyrm_conformance.check import Array, Context, check
 
 
@@ -54,6 +56,24 @@ def check_numbers(context: Context) -> None:
                     context.compare(f"draws of step {step} from {n}", sample.value[:, 0], expected, 0)
                 loss.backward(1.0)
                 optimizer.step()
+
+
+@check("draws/many rows", "sparse", "numbers below some billions are drawn by all 64 bits", at_least=1000)
+def check_many_rows(context: Context) -> None:
+    """A program of one instruction, as no memory has room for such a table."""
+    for rows in (*context.rng.integers(2**31, 2**32, 4).tolist(), 2**32 - 1):
+        key = [int(word) for word in context.rng.integers(0, 2**62, 3)]
+        count, drawn = 256, Slot(1, 3, (256, 1), 1)
+        options = (("tries", 1), ("rows", rows), ("weighted", False), ("excluding", False))
+        instruction = Instruction("draw", drawn, (Slot(1, 0, (3, 1), 1), Slot(0, 0, (1, 1), 1)), options)
+        buffers = (Buffer("real"), Buffer("index"))
+        program = Program("evaluate", context.dtypes[0], buffers, real_length=1, index_length=3 + count, forward=(instruction,))
+        memory = Memory(program, Memory.own(program))
+        memory.buffers[1][:3] = key
+        context.require("a draw returns 0", context.backend.compile(program).bind(memory).forward(Leaves(1)) == 0)
+        context.case(f"draws below {rows}, by wyrm.philox", key=np.array(key))
+        expected = np.array([draw(key, n, rows) for n in range(count)])
+        context.compare(f"numbers below {rows}", memory.buffers[1][3:], expected, 0)
 
 
 def violation(

@@ -212,16 +212,17 @@ def check_sum(context: Context) -> None:
 def check_matmul(context: Context) -> None:
     """Either operand transposed, at sizes around the blocks that kernels work in."""
     sizes = [(1, 1, 1), (4, 3, 64), (5, 9, 17), (3, 70, 33), (9, 0, 4), (2, 5, 0), (13, 16, 130), (8, 33, 8), (1, 64, 128)]
+    sizes += [(3, 1, 9), (1, 1, 33), (5, 1, 16)]  # columns, which are rows where there are no gaps
     for dtype in context.dtypes:
         for m, k, n in sizes:
             for turns in ((False, False), (True, False), (False, True), (True, True)):
                 a, b = (context.rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n)))
                 operands = [a.T if turns[0] else a, b.T if turns[1] else b]
                 attributes = (("transpose_a", turns[0]), ("transpose_b", turns[1]))
-                for accumulate in (False, True):
+                for accumulate, gap in ((False, 2), (True, 2), (False, 0)):
                     expected = a.astype(WIDE) @ b.astype(WIDE) + int(accumulate)
                     context.case(f"{KERNELS['matmul'].formula}, {dict(attributes)}", a=operands[0], b=operands[1])
-                    result = apply(context, "matmul", operands, (m, n), dtype, accumulate, attributes)
+                    result = apply(context, "matmul", operands, (m, n), dtype, accumulate, attributes, gap)
                     context.compare(f"matmul of {m} × {k} × {n} in {dtype}", result, expected, _bound("matmul", k, dtype))
 
 

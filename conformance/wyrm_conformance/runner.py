@@ -12,9 +12,11 @@ from typing import Any
 import wyrm
 from wyrm.backend import Backend, Declaration, Exemption
 from wyrm_conformance import (
+    bounds,
     chains,
     contract,
     draws,
+    feeds,
     gradients,
     graphs,
     kernels,
@@ -22,6 +24,7 @@ from wyrm_conformance import (
     long_feeds,
     optimizers,
     parallel,
+    rules,
     schedules,
     sequences,
     sparse,
@@ -38,6 +41,7 @@ __all__ = ["FAMILIES", "Result", "find_backend", "levels_reached", "run", "selec
 #: The modules that register checks.
 FAMILIES = (
     contract,
+    bounds,
     kernels,
     chains,
     tables,
@@ -47,7 +51,9 @@ FAMILIES = (
     sparse,
     draws,
     optimizers,
+    rules,
     training,
+    feeds,
     long_feeds,
     sequences,
     parallel,

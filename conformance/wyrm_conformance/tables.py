@@ -125,6 +125,7 @@ def check_gradients(context: Context) -> None:
             one.require_dense()
             apply(context, "merge_gradient", [other], one, dtype)
             context.require("a gradient that was merged is empty", not other.touched and not other.count)
+            context.require("the matrix that it was merged into is marked by a 1", one.header[0] == 1)
             whole = 2 * expected + dense
             context.compare(f"gradients merged in {dtype}", _dense(one), whole, _tolerance(dtype))
             total = (whole**2).sum().reshape(1, 1)

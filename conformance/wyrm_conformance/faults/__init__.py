@@ -6,9 +6,9 @@
 """
 
 from wyrm_conformance.faults import chains, execution, frontend, kernels, rows, runs, updates
-from wyrm_conformance.faults.subject import FAULTS, Fault, correct_backend, forget
+from wyrm_conformance.faults.subject import FAULTS, Fault, correct_backend, forget, noted
 
-__all__ = ["FAMILIES", "FAULTS", "Fault", "correct_backend", "forget"]
+__all__ = ["FAMILIES", "FAULTS", "Fault", "correct_backend", "forget", "noted"]
 
 #: The modules that register faults.
 FAMILIES = (kernels, chains, execution, rows, updates, runs, frontend)

@@ -88,6 +88,14 @@ kernel_fault(
         (a.T if transpose_a else a) @ (b.reshape(b.shape[::-1]) if transpose_b else b)
     ),
 )
+
+
+def _row_beyond(a: Array, b: Array, **turns: bool) -> Array:
+    np.lib.stride_tricks.as_strided(b, (b.shape[0] + 1, b.shape[1]), b.strides).copy()
+    return KERNELS["matmul"](a, b, **turns)
+
+
+kernel_fault("matmul reads one row too many, in vain", "contract/bounds", matmul=_row_beyond)
 kernel_fault("matmul in float32 where float64 is asked for", "kernels/matmul", matmul=_narrow("matmul"))
 kernel_fault("row_dot in float32 where float64 is asked for", "kernels/row_dot", row_dot=_narrow("row_dot"))
 kernel_fault(

@@ -1,4 +1,4 @@
-"""Faulty runs: batches, sequences, schedules, and numbers that are drawn."""
+"""Faulty runs: feeds, batches, sequences, schedules, and numbers that are drawn."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from wyrm.training.conflict_free import ConflictFree
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
 
-# -- batches and sequences
+# -- feeds, batches and sequences
 
 _rows = Source.rows
+
+
+def _unsigned(self: Source, examples: Any) -> Array:
+    numbers = _rows(self, examples)
+    return numbers.view(f"u{numbers.itemsize}") if numbers.dtype.kind == "i" else numbers
+
+
+patch_fault("whole numbers are read as numbers without a sign", "training/dtypes", target=Source, rows=_unsigned)
 
 
 def _from_the_beginning(self: Source, examples: Any) -> Array:
@@ -46,6 +54,23 @@ def _endless(self: JoinedRunner, order: Array, start: int, stop: int) -> int:
     return _joined_run(self, np.concatenate([order, order[-1:]]), start, stop)  # the last run no longer ends the order
 
 
+def _by_blocks(self: Any, order: Array, start: int, stop: int) -> int:
+    for begin in range(start, stop, 8):
+        end, part = min(begin + 8, stop), self.parts[0]
+        for position in range(begin, end):
+            status = part._load(order[position, : part.examples].tolist(), position)
+            if status:
+                part.bound.memory.report.words[4] = begin
+                return int(status)
+        status = _joined_run(self, order, begin, end)
+        if status:
+            return status
+    return 0
+
+
+patch_fault(
+    "examples are given up for one that comes behind them", "training/errors far on", target=JoinedRunner, run=_by_blocks
+)
 patch_fault("a shorter last batch is forgotten", "training/batches", target=JoinedRunner, run=_endless)
 
 
@@ -82,6 +107,12 @@ def _drawing(name: str, draw: Callable[..., int]) -> None:
 _draw = philox.draw
 _drawing("excluded numbers are drawn", lambda key, number, rows, table, excluded: _draw(key, number, rows, table))
 _drawing("frequencies are ignored", lambda key, number, rows, table, excluded: _draw(key, number, rows, None, excluded))
+patch_fault(
+    "numbers are drawn by one word alone",
+    "draws/many rows",
+    target=kernel_steps,
+    draw=lambda key, number, rows, table=None, excluded=(): philox._blocks(key, philox.ATTEMPTS * number)[0] * rows >> 32,
+)
 _drawing("every step draws the same", lambda key, *others: _draw((key[0], key[1], 0), *others))
 _drawing("every sample draws the same", lambda key, *others: _draw((key[0], 0, key[2]), *others))
 _step = Steps._draw

@@ -54,6 +54,26 @@ _rule_fault("subtract taken for add in rules", "sgd", "sgd, clipped", change=_ex
 _rule_fault("add taken for subtract in rules", "sgd, l2", change=_exchanged("add", "subtract"))
 
 
+def _as_descent(rule: Rule) -> Rule:
+    if len(rule.steps) != 2 or rule.states:
+        return rule
+    product, difference = rule.steps
+    product = replace(product, kernel="multiply", operands=(2, 1))
+    difference = replace(difference, kernel="subtract", operands=(0, product.out))
+    return replace(rule, steps=(product, difference), results=(difference.out,))
+
+
+def _as_adagrad(rule: Rule) -> Rule:
+    if len(rule.steps) != 7 or len(rule.states) != 1:
+        return rule
+    kernels = ("multiply", "add", "sqrt", "add", "divide", "multiply", "subtract")
+    return replace(rule, steps=tuple(replace(step, kernel=k) for step, k in zip(rule.steps, kernels, strict=True)))
+
+
+_rule_fault("rules of two steps are taken for gradient descent", "relatives", change=_as_descent)
+_rule_fault("rules of seven steps and a state are taken for Adagrad", "relatives", change=_as_adagrad)
+
+
 def _values_alone(self: Any, rows: Array) -> None:
     kept = [state.copy() for state in self.states]
     _catch_up(self, rows)
@@ -61,6 +81,20 @@ def _values_alone(self: Any, rows: Array) -> None:
         state[...] = before
 
 
+patch_fault(
+    "rows are read as they are, whatever they missed",
+    "optimizers/momentum",
+    "optimizers/sgd, weight_decay",
+    target=Steps,
+    _catch_up_rows=lambda self, instruction: lambda: None,
+)
+patch_fault(
+    "rows are pooled as they are, whatever they missed",
+    "optimizers/momentum",
+    "optimizers/sgd, weight_decay",
+    target=Steps,
+    _catch_up_bag=lambda self, instruction: lambda: None,
+)
 patch_fault("states of rows that missed steps stay behind", "optimizers/momentum", target=_Target, catch_up=_values_alone)
 
 
@@ -89,6 +123,17 @@ def _l2_twice(self: Any, rows: Any, gradient: Array) -> None:
 
 
 patch_fault("rows decay once more at each step", "optimizers/sgd, l2", "sparse/equals dense", target=_Target, update=_l2_twice)
+
+
+def _whole_vectors(self: Any, rows: Any, gradient: Array) -> None:
+    """What lies behind a row is computed anew with its last vector, and comes out a little different."""
+    _update(self, rows, gradient)
+    flat, cols = self.value.reshape(-1), self.value.shape[1]
+    for row in rows.tolist() if isinstance(rows, np.ndarray) else ():
+        flat[(row + 1) * cols : (row + 1) * cols + -cols % 8] *= 0.999
+
+
+patch_fault("rows are changed in whole vectors", "training/widths", target=_Target, update=_whole_vectors)
 _square_sum = Steps._square_sum
 
 
