@@ -31,6 +31,8 @@ enum {
     OPCODE_add_rows_2,
     OPCODE_subtract_rows_1,
     OPCODE_subtract_rows_2,
+    OPCODE_BEGIN,
+    OPCODE_guard_product,
     OPCODES
 };
 

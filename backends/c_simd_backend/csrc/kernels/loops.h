@@ -78,16 +78,16 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
 #define TERNARY(NAME, VALUE) PLACES_ABC(LABEL, NAME)
 #include "elementwise.def"
         TERNARY(multiply_add, ) TERNARY(multiply_subtract, ) UNARY(copy, ) UNARY(STORE, ) UNARY(GUARD, )
-        UNARY(add_rows_1, ) UNARY(add_rows_2, ) UNARY(subtract_rows_1, ) UNARY(subtract_rows_2, )
+        BINARY(guard_product, ) UNARY(add_rows_1, ) UNARY(add_rows_2, ) UNARY(subtract_rows_1, ) UNARY(subtract_rows_2, )
         LABEL(row_dot, 0, 0, 0, 0) LABEL(row_dot, 0, 0, 0, 1) LABEL(END, 0, 0, 0, 0) LABEL(NEXT, 0, 0, 0, 0) LABEL(USES, 0, 0, 0, 0) LABEL(CLAIM, 0, 0, 0, 0)
-        LABEL(CALL, 0, 0, 0, 0)
+        LABEL(CALL, 0, 0, 0, 0) LABEL(BEGIN, 0, 0, 0, 0)
 #undef UNARY
 #undef BINARY
 #undef TERNARY
 #undef LABEL
     };
     if (!steps) return labels;
-    const SingleStep *step = steps;
+    const SingleStep *step = steps, *first = steps;
     real last = 0, before = 0, next, loss = 0;
     int64_t position = 0;
     uint64_t k = 0;
@@ -96,7 +96,6 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
     if (repetition) {
         position = repetition->position;
         filling = (Filling){position, position, repetition->in_order && !repetition->far ? repetition->stop : repetition->known};
-        goto EXAMPLE;
     }
     goto *step->code;
 
@@ -122,6 +121,11 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
     if (!isfinite(next)) goto LEAVE;                                                                                   \
     loss = next;                                                                                                       \
     GO_ON(1)
+#define GUARD_PRODUCT_CODE(NAME, A, B, C, STORED)                                                                            \
+    NAME##_##A##B##C##STORED : next = PLACE_##A(a) * PLACE_##B(b);                                                     \
+    if (!isfinite(next)) goto LEAVE;                                                                                   \
+    loss = next;                                                                                                       \
+    GO_ON(1)
 #define ROWS_CODE(NAME, A, B, C, STORED)                                                                               \
     NAME##_##A##B##C##STORED : ROWS_##NAME(PLACE_##A(a));                                                              \
     GO_ON(2)
@@ -138,6 +142,7 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
     UNARY(copy, )
     PLACES_A(STORE_CODE, STORE)
     PLACES_A(GUARD_CODE, GUARD)
+    PLACES_AB(GUARD_PRODUCT_CODE, guard_product)
     PLACES_A(ROWS_CODE, add_rows_1)
     PLACES_A(ROWS_CODE, add_rows_2)
     PLACES_A(ROWS_CODE, subtract_rows_1)
@@ -166,6 +171,9 @@ USES_0000:
             *(char **)use->place = ((char *const *)use->ring)[k] + use->offset;
     }
     GO_ON(1)
+BEGIN_0000:
+    first = step + 1;
+    goto EXAMPLE;
 END_0000:
     return labels;
 NEXT_0000:
@@ -177,7 +185,7 @@ NEXT_0000:
 EXAMPLE:
         if (!fill_further(repetition, &filling, position)) goto LEAVE;
     }
-    step = steps;
+    step = first;
     goto *step->code;
 LEAVE:
     if (repetition) {
