@@ -88,7 +88,7 @@ typedef struct {
 typedef struct {
     const int64_t *order;
     int64_t width;                 // numbers in the order from one run to the next
-    int64_t position, stop, known; // it may end before `stop`; the order is known up to `known`
+    int64_t begin, position, stop, known; // `position` is the next one; it may end before `stop`; the order is known up to `known`
     uint64_t length;               // every example is below
     const RingNumber *numbers, *numbers_end;
     const RingRow *rows, *rows_end;
