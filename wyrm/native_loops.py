@@ -38,7 +38,7 @@ from wyrm.program import Chain, Instruction, Program, Slot
 __all__ = ["RING", "Loop", "LoopInput", "LoopUse"]
 
 #: The places of a ring, each of eight bytes.
-RING = 32
+RING = 64
 #: The most rows that one step changes.
 _MOST_ROWS = 2
 _NUMBER = (1, 1)

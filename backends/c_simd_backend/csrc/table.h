@@ -51,7 +51,7 @@ typedef struct {
 } Single;
 
 // Examples that a loop has at hand: for each input, a ring of so many numbers, or addresses of the rows that its indices name.
-enum { RING = 32 };
+enum { RING = 64 };
 
 // How many runs ahead rows are fetched into the cache, and half of how many inputs are: in random order, each is a miss.
 // On a table of 64 MB, half as many came late.

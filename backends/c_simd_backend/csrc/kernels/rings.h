@@ -7,7 +7,7 @@
 #include "vector.h"
 
 // How many examples are added at a time; a ring has room for a few times as many.
-enum { BLOCK_OF_EXAMPLES = 8 };
+enum { BLOCK_OF_EXAMPLES = 16 };
 
 // Examples to be added. Where they lie one after the other, no look at each of them is needed.
 typedef struct {
