@@ -11,9 +11,9 @@ from wyrm.program import Buffer, Chain, Instruction, Slot
 __all__ = [
     "CHAIN_OPCODES",
     "FORMS",
-    "Item",
     "MOST_SUMS",
     "OPCODES",
+    "Item",
     "Place",
     "RowStep",
     "Step",

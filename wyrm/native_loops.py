@@ -12,7 +12,8 @@ instructions, and an operand may be of a fourth kind, 3: the example's number in
 - ``add_rows_k``, ``subtract_rows_k``: ``[code, length of the rows, s, 0, 0]`` and ``[ring of z, ring of x]`` twice, the second
   only for two rows, and a word more: z + s x or z - s x takes the place of z; all are computed before any is stored.
 - ``begin``: what stands before is done once, what stands behind for each example.
-- ``guard``: a is the loss; ``guard_product``: the product of a and b is. Where it is NaN or infinite, the run ends before it changes anything.
+- ``guard``: a is the loss; ``guard_product``: the product of a and b is. Where it is NaN or infinite, the run ends before it
+  changes anything.
 - ``claim``: the claims are made, and the run ends where one fails.
 - ``call``: ``[code, 0, 0, 0, 0]`` and then an instruction, to be called.
 - ``uses``: what the uses say is put where it belongs.

@@ -1,4 +1,4 @@
-"""Products in the loops of :mod:`wyrm.native_loops`: what no example changes is multiplied once a run, what is known last comes last.
+"""Products in loops (:mod:`wyrm.native_loops`): what no example changes is multiplied once, what is known last comes last.
 
 A gradient is a product of numbers that stay as they are, such as a learning rate, of numbers of the example, and of the error,
 for which everything else waits. Written as the derivatives make it, one multiplication after the other waits with it.
