@@ -9,7 +9,7 @@ from wyrm import nn
 from wyrm.native_chains import Step
 from wyrm.native_products import Products
 from wyrm.optim import SGD, Adagrad
-from wyrm.program import Buffer, InputSlot, Program, Slot
+from wyrm.program import Buffer, InputSlot, Instruction, Program, Slot
 
 #: More than rings have room for, and no multiple of the examples that are added at a time.
 COUNT = 157
@@ -122,7 +122,9 @@ def test_constants_are_multiplied_once_and_errors_last():
     assert made.items == [_product(x, once.out, out=beside), error, update._replace(operands=(0, beside, slope))]
 
     # What changes meanwhile is read where it was.
-    moved = Step("add", (0, 0), True, slope, (slope, slope))
-    items = [_product(slope, two, out=0), moved, update._replace(operands=(0, rate, slope))]
-    made = Products(program, items, 1)
-    assert (made.once, made.items) == ([], items)
+    part = Slot(0, 3, (1, 1), 1)
+    for changed in (slope, part):
+        moved = Instruction("exp", Slot(changed.buffer, 0 if changed is slope else 2, (1, 2), 2), (slope,))
+        items = [_product(changed, two, out=0), moved, update._replace(operands=(0, rate, slope))]
+        made = Products(program, items, 1)
+        assert (made.once, made.items) == ([], items)

@@ -78,9 +78,9 @@ class Products:
 
     def _factors(self, place: Place, n: int, passed: list[int]) -> list[Place]:
         """What is multiplied to what item n reads at a place; products that are not needed for it are noted."""
-        made = self._made.get(place)
-        if made is None or not isinstance(place, int):
+        if not isinstance(place, int) or place not in self._made:
             return [place]
+        made = self._made[place]
         step = self._items[made]
         assert isinstance(step, Step)
         if step.kernel != "multiply" or any(self._changes(operand, made + 1, n) for operand in step.operands):
@@ -97,7 +97,13 @@ class Products:
         """Whether items from ``begin`` to before ``end`` may change what is at a place."""
         if isinstance(place, int):
             return False
-        return any(may_meet(place, slot, self.buffers) for slots in self._changed[begin:end] for slot in slots)
+        return any(self._meet(place, slot) for slots in self._changed[begin:end] for slot in slots)
+
+    def _meet(self, number: Slot, slot: Slot) -> bool:
+        """Whether a number may be one of a slot's."""
+        end = slot.offset + (slot.shape[0] - 1) * slot.stride + slot.shape[1]
+        inside = number.buffer == slot.buffer and slot.offset <= number.offset < end
+        return inside or may_meet(number, slot, self.buffers)
 
     def _is_constant(self, place: Place) -> bool:
         """Whether a number is the same for all examples of a run."""
@@ -122,6 +128,7 @@ class Products:
         return self._known[factors]
 
     def _drop_unread(self) -> None:
+        """Leave out products that nothing needs any more."""
         read: set[Place] = set()
         kept: list[Item] = []
         for item in reversed(self.items):
