@@ -5,7 +5,7 @@ import pytest
 
 import wyrm
 from wyrm import Bags
-from wyrm.optim import SGD
+from wyrm.optim import FTRL, SGD, Adagrad, Adam, RowwiseAdagrad
 
 
 def pooled(table, lists, weights=None, mean=False):
@@ -84,6 +84,39 @@ def test_fit_over_bags_equals_steps(backend, rng):
         results.append(w.value.copy())
     np.testing.assert_allclose(results[0], results[1], rtol=1e-10, atol=1e-12)
     assert results[0].any()
+
+
+RULES = {
+    "descent": lambda p: SGD(0.05, p),
+    "momentum, decay": lambda p: SGD(0.05, p, momentum=0.5, weight_decay=0.01),
+    "Adagrad": lambda p: Adagrad(0.1, p),
+    "row-wise Adagrad": lambda p: RowwiseAdagrad(0.1, p),
+    "Adam": lambda p: Adam(0.05, p),
+    "FTRL": lambda p: FTRL(0.1, p, l1=0.05, l2=0.1),
+}
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("rule", RULES)
+def test_rows_of_one_number_are_updated_together(backend, rng, rule):
+    """Ascending or not, several times or once, more than are taken at a time."""
+    lists = [rng.integers(0, 200, n) for n in rng.integers(0, 150, 30)]
+    lists[::3] = [np.unique(bag) for bag in lists[::3]]
+    weights = [rng.uniform(-1, 1, len(bag)) for bag in lists]
+    start, clicked = 0.1 * rng.standard_normal((200, 1)), rng.integers(0, 2, 30)
+    tables = []
+    for chosen in (backend, "reference"):
+        table, bag, target = (
+            wyrm.ParameterNode(start, dtype="float64"),
+            wyrm.BagInputNode(),
+            wyrm.InputNode((1, 1), dtype="float64"),
+        )
+        score = table.index_sum(bag)
+        feed = {bag: Bags.from_lists(lists, weights), target: clicked}
+        wyrm.fit(score.softplus() - score * target, feed, RULES[rule]([table]), shuffle=False, num_threads=1, backend=chosen)
+        tables.append(table.value)
+    assert np.abs(tables[1] - start).max() > 0.1
+    np.testing.assert_allclose(*tables, rtol=1e-9, atol=1e-12)
 
 
 def test_threads_make_room_each_for_itself(backend, rng):

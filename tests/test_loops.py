@@ -6,7 +6,10 @@ from conftest import SEED
 
 import wyrm
 from wyrm import nn
+from wyrm.native_chains import Step
+from wyrm.native_products import Products
 from wyrm.optim import SGD, Adagrad
+from wyrm.program import Buffer, InputSlot, Instruction, Program, Slot
 
 #: More than rings have room for, and no multiple of the examples that are added at a time.
 COUNT = 157
@@ -99,3 +102,29 @@ def test_nothing_is_changed_from_a_loss_that_is_not_finite_on(backend, bad):
         values.append([parameter.value.copy() for parameter in loss.parameters()])
     for stopped, short in zip(*values, strict=True):
         np.testing.assert_array_equal(stopped, short)
+
+
+def _product(*operands, out):
+    return Step("multiply", (0, 0), True, out, operands)
+
+
+def test_constants_are_multiplied_once_and_errors_last():
+    """Of rate * (2 * error) * x, one product is made before all examples, and one does not wait for the error."""
+    x, two, rate, slope = Slot(0, 0, (1, 1), 1), Slot(0, 1, (1, 1), 1), Slot(2, 0, (1, 1), 1), Slot(3, 0, (1, 1), 1)
+    buffers = (Buffer("real"), Buffer("index"), Buffer("scalars"), Buffer("value"))
+    program = Program("train", "float32", buffers, 2, inputs=(InputSlot("dense", x),), literals=((2.0, two),))
+    error = Step("subtract", (0, 0), True, 0, (slope, x))
+    update = Step("multiply_subtract", (0, 0, 0), True, slope, (2, rate, slope))
+    made = Products(program, [error, _product(0, two, out=1), _product(x, 1, out=2), update], 3)
+    (once,) = made.once
+    assert once == _product(two, rate, out=once.out)
+    beside = made.items[0].out
+    assert made.items == [_product(x, once.out, out=beside), error, update._replace(operands=(0, beside, slope))]
+
+    # What changes meanwhile is read where it was.
+    part = Slot(0, 3, (1, 1), 1)
+    for changed in (slope, part):
+        moved = Instruction("exp", Slot(changed.buffer, 0 if changed is slope else 2, (1, 2), 2), (slope,))
+        items = [_product(changed, two, out=0), moved, update._replace(operands=(0, rate, slope))]
+        made = Products(program, items, 1)
+        assert (made.once, made.items) == ([], items)

@@ -13,7 +13,9 @@ __all__ = [
     "FORMS",
     "MOST_SUMS",
     "OPCODES",
+    "Item",
     "Place",
+    "RowStep",
     "Step",
     "are_sums",
     "encode_chain",
@@ -40,7 +42,7 @@ _BESIDE: tuple[str, ...] = (
     "call",
     "row_dot",
 )
-_BESIDE += ("add_rows_1", "add_rows_2", "subtract_rows_1", "subtract_rows_2")
+_BESIDE += ("add_rows_1", "add_rows_2", "subtract_rows_1", "subtract_rows_2", "begin", "guard_product")
 CHAIN_OPCODES = {name: len(OPCODES) + n for n, name in enumerate(_BESIDE)}
 #: How many codes of steps an opcode has: for each place of three operands, and for whether the result is stored.
 FORMS = 2 * 4**3
@@ -80,6 +82,17 @@ class Step(NamedTuple):
     def has_result(self) -> bool:
         """Whether it counts as a step before others."""
         return self.kernel not in _NO_RESULT
+
+
+class RowStep(NamedTuple):
+    """A step of a loop on rows of one length: with its number, and the rows in the order in which they are encoded."""
+
+    step: Step
+    rows: tuple[Slot, ...]
+
+
+#: What a loop is made of.
+Item = Step | RowStep | Instruction
 
 
 def encode_chain(chain: Chain) -> list[int]:

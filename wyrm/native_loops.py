@@ -11,7 +11,9 @@ instructions, and an operand may be of a fourth kind, 3: the example's number in
 - ``row_dot``: ``[code, address of the result, ring of a, ring of b, length of the rows]``; the result counts as that of a step.
 - ``add_rows_k``, ``subtract_rows_k``: ``[code, length of the rows, s, 0, 0]`` and ``[ring of z, ring of x]`` twice, the second
   only for two rows, and a word more: z + s x or z - s x takes the place of z; all are computed before any is stored.
-- ``guard``: a is the loss. Where it is NaN or infinite, the run ends before it changes anything.
+- ``begin``: what stands before is done once, what stands behind for each example.
+- ``guard``: a is the loss; ``guard_product``: the product of a and b is. Where it is NaN or infinite, the run ends before it
+  changes anything.
 - ``claim``: the claims are made, and the run ends where one fails.
 - ``call``: ``[code, 0, 0, 0, 0]`` and then an instruction, to be called.
 - ``uses``: what the uses say is put where it belongs.
@@ -24,18 +26,20 @@ belongs, whether it is a number, what is to be added to an address]``; instructi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from wyrm.kernels import KERNELS
-from wyrm.native_chains import Place, Step, are_sums, may_meet, single_steps
+from wyrm.native_chains import Item, Place, RowStep, Step, are_sums, may_meet, single_steps
 from wyrm.native_code import Encoder
+from wyrm.native_products import Products, read_numbers
 from wyrm.program import Chain, Instruction, Program, Slot
 
 __all__ = ["RING", "Loop", "LoopInput", "LoopUse"]
 
 #: The places of a ring, each of eight bytes.
-RING = 32
+RING = 64
 #: The most rows that one step changes.
 _MOST_ROWS = 2
 _NUMBER = (1, 1)
@@ -56,16 +60,6 @@ class LoopUse(NamedTuple):
     ring: int
     word: int | None
     number: int = 0
-
-
-class _RowStep(NamedTuple):
-    """A step on rows of one length: with its number, and the rows in the order in which they are encoded."""
-
-    step: Step
-    rows: tuple[Slot, ...]
-
-
-_Item = Step | _RowStep | Instruction
 
 
 class Loop(Encoder):
@@ -91,17 +85,18 @@ class Loop(Encoder):
         self.uses: list[LoopUse] = []
         self._numbers = 0  # of results that have no slot
         self._rings: dict[tuple[int, int], int] = {}  # by buffer and offset
-        items = self._items()
-        self._words += [0] * self._numbers
+        products = Products(program, self._items(), self._numbers)
+        items: list[Item] = products.items
+        self._words += [0] * products.numbers
         called = [slot for item in items if isinstance(item, Instruction) for slot in _all_slots(item)]
-        rows = [slot for item in items if isinstance(item, _RowStep) for slot in item.rows]
+        rows = [slot for item in items if isinstance(item, RowStep) for slot in item.rows]
         self._make_rings(rows, called)
-        items = self._without_stores(self._joined(items), called + rows)
+        items = self._without_stores(self._joined(self._with_guards(items, called + rows)), called + rows)
         if called or any(self._is_looked_up(item) for item in items):
             items.insert(0, _step("uses"))
         self.begin = 8 * len(self._words)
         self._words.append(interpreter)
-        for item in items:
+        for item in (*products.once, _step("begin"), *items):
             self._encode_item(item)
         self._finish()
         for place, buffer in zip(self.places.tolist(), self.buffers.tolist(), strict=True):
@@ -110,7 +105,7 @@ class Loop(Encoder):
 
     # -- what is done in a run
 
-    def _items(self) -> list[_Item]:
+    def _items(self) -> list[Item]:
         program = self.program
         before = [item for i in program.forward for item in self._items_of(i)]
         after = [item for i in program.backward + program.update for item in self._items_of(i)]
@@ -124,7 +119,7 @@ class Loop(Encoder):
         claims = any(use.gradient is not None for use in program.parameters)
         return [*before, *([_step("claim")] if claims else []), *after, _step("next")]
 
-    def _items_of(self, instruction: Instruction) -> Sequence[_Item]:
+    def _items_of(self, instruction: Instruction) -> Sequence[Item]:
         """An instruction as steps, or as it is."""
         slots = (instruction.out, *instruction.operands)
         chain = dict(instruction.attributes).get("chain")
@@ -143,42 +138,40 @@ class Loop(Encoder):
             return place + begin if isinstance(place, int) else place
 
         return [
-            step._replace(out=moved(step.out), operands=tuple(map(moved, step.operands)))
+            Step(step.kernel, (0,) * len(step.kinds), step.has_result, moved(step.out), tuple(map(moved, step.operands)))
             for step in single_steps(chain, [_as_number(slot) for slot in slots], self.program.buffers)
             if step.kernel != "end"
         ]
 
-    def _is_looked_up(self, item: _Item) -> bool:
+    def _is_looked_up(self, item: Item) -> bool:
         """Whether a step on numbers reads or changes one in a row that is looked up."""
         slots = [] if not isinstance(item, Step) else [slot for slot in (item.out, *item.operands) if isinstance(slot, Slot)]
         return any(self.program.buffers[slot.buffer].kind == "row" for slot in slots)
 
-    def _joined(self, items: list[_Item]) -> list[_Item]:
+    def _joined(self, items: list[Item]) -> list[Item]:
         """Steps that take from the two before them what is still at hand, and from rings what is there."""
         numbers = {source.slot for source in self.program.inputs if _place(source.slot) in self._rings}
         numbers = {_as_number(slot) for slot in numbers}
         held: tuple[Place | None, Place | None] = None, None
 
-        def kind(place: Place, known: int) -> int:
-            if known:
-                return known
+        def kind(place: Place) -> int:
             return held.index(place) + 1 if place in held else 3 if place in numbers else 0
 
-        joined: list[_Item] = []
+        joined: list[Item] = []
         for item in items:
             if isinstance(item, Instruction):
                 held = None, None
                 joined.append(item)
                 continue
-            step = item.step if isinstance(item, _RowStep) else item
-            step = step._replace(kinds=tuple(map(kind, step.operands, step.kinds)))
-            if isinstance(item, _RowStep) and not step.has_result:
+            step = item.step if isinstance(item, RowStep) else item
+            step = step._replace(kinds=tuple(map(kind, step.operands)))
+            if isinstance(item, RowStep) and not step.has_result:
                 held = None, None  # rows may be what a number is in
             elif step.stored or step.kernel == "store":
                 held = self._unchanged(held[0], step.out), self._unchanged(held[1], step.out)
             if step.has_result:
                 held = step.out, held[0]
-            joined.append(item._replace(step=step) if isinstance(item, _RowStep) else step)
+            joined.append(item._replace(step=step) if isinstance(item, RowStep) else step)
         return joined
 
     def _unchanged(self, place: Place | None, changed: Place) -> Place | None:
@@ -187,27 +180,44 @@ class Loop(Encoder):
             return None if may_meet(place, changed, self.program.buffers) else place
         return None if place == changed else place
 
-    def _without_stores(self, items: list[_Item], called: list[Slot]) -> list[_Item]:
+    def _with_guards(self, items: list[Item], called: list[Slot]) -> list[Item]:
+        """A product and the guard behind it, such as that of a squared error, as one step where nothing else reads it."""
+        reads = Counter(place for item in items for place in read_numbers(item))
+        joined: list[Item] = []
+        for item in items:
+            before = joined[-1] if joined else None
+            if isinstance(item, Step) and item.kernel == "guard" and isinstance(before, Step) and before.kernel == "multiply":
+                place = item.operands[0]
+                if before.out == place and reads[place] == 1 and not self._is_seen(place, called):
+                    joined[-1] = before._replace(kernel="guard_product", stored=False)
+                    continue
+            joined.append(item)
+        return joined
+
+    def _is_seen(self, place: Place, called: list[Slot]) -> bool:
+        """Whether a number outlives the run, or rows or what is called may hold it."""
+        if not isinstance(place, Slot):
+            return False
+        ends = ((s.offset, s.offset + (s.shape[0] - 1) * s.stride + s.shape[1]) for s in called if s.buffer == 0)
+        return place.buffer != 0 or any(begin <= place.offset < end for begin, end in ends)
+
+    def _without_stores(self, items: list[Item], called: list[Slot]) -> list[Item]:
         """Steps whose results are not stored where nobody reads them there."""
         read: set[Place] = set()
         for item in items:
             if not isinstance(item, Instruction):
-                step = item.step if isinstance(item, _RowStep) else item
+                step = item.step if isinstance(item, RowStep) else item
                 read.update(place for place, kind in zip(step.operands, step.kinds, strict=True) if kind in (0, 3))
-        ranges = [(s.offset, s.offset + (s.shape[0] - 1) * s.stride + s.shape[1]) for s in called if s.buffer == 0]
 
         def trimmed(step: Step) -> Step:
-            own = not isinstance(step.out, Slot) or step.out.buffer == 0
-            if not step.stored or not own or step.out in read:
-                return step
-            inside = isinstance(step.out, Slot) and any(begin <= step.out.offset < end for begin, end in ranges)
-            return step if inside else step._replace(stored=False)
+            wanted = step.out in read or self._is_seen(step.out, called)
+            return step._replace(stored=step.stored and wanted)
 
         return [
             item
             if isinstance(item, Instruction)
             else item._replace(step=trimmed(item.step))
-            if isinstance(item, _RowStep)
+            if isinstance(item, RowStep)
             else trimmed(item)
             for item in items
         ]
@@ -243,7 +253,7 @@ class Loop(Encoder):
 
     # -- words
 
-    def _encode_item(self, item: _Item) -> None:
+    def _encode_item(self, item: Item) -> None:
         if isinstance(item, Step):
             self._encode_number_step(item)
         elif isinstance(item, Instruction):
@@ -304,15 +314,15 @@ def _all_slots(instruction: Instruction) -> list[Slot]:
     return [instruction.out, *instruction.operands, *(slot for i in instruction.body for slot in _all_slots(i))]
 
 
-def _product(instruction: Instruction) -> _RowStep | Instruction:
+def _product(instruction: Instruction) -> RowStep | Instruction:
     """The product of two rows of one length as a step."""
     a, b = instruction.operands
     if instruction.accumulate or a.shape != b.shape or a.shape[0] != 1 or a.shape[1] == 1:
         return instruction
-    return _RowStep(Step("row_dot", (), True, _as_number(instruction.out), ()), (a, b))
+    return RowStep(Step("row_dot", (), True, _as_number(instruction.out), ()), (a, b))
 
 
-def _changed_rows(instruction: Instruction, chain: Chain) -> _RowStep | Instruction:
+def _changed_rows(instruction: Instruction, chain: Chain) -> RowStep | Instruction:
     """A chain that adds multiples of rows, all by one number, to other rows where they stand, as a step."""
     results = len(chain.results)
     slots = (instruction.out, *instruction.operands)
@@ -326,4 +336,4 @@ def _changed_rows(instruction: Instruction, chain: Chain) -> _RowStep | Instruct
         rows += [target, slots[results + x]]
     kernel, number = kernels.pop()
     name = f"{'add' if kernel == 'multiply_add' else 'subtract'}_rows_{results}"
-    return _RowStep(Step(name, (0,), False, 0, (_as_number(slots[results + number]),)), tuple(rows))
+    return RowStep(Step(name, (0,), False, 0, (_as_number(slots[results + number]),)), tuple(rows))

@@ -87,6 +87,7 @@ int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start,
     plan->repetition = (Repetition){
         .order = examples,
         .width = order->width,
+        .begin = start,
         .position = start,
         .stop = stop,
         .known = known,

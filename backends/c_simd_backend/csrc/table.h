@@ -51,7 +51,7 @@ typedef struct {
 } Single;
 
 // Examples that a loop has at hand: for each input, a ring of so many numbers, or addresses of the rows that its indices name.
-enum { RING = 32 };
+enum { RING = 64 };
 
 // How many runs ahead rows are fetched into the cache, and half of how many inputs are: in random order, each is a miss.
 // On a table of 64 MB, half as many came late.
@@ -88,7 +88,7 @@ typedef struct {
 typedef struct {
     const int64_t *order;
     int64_t width;                 // numbers in the order from one run to the next
-    int64_t position, stop, known; // it may end before `stop`; the order is known up to `known`
+    int64_t begin, position, stop, known; // `position` is the next one; it may end before `stop`; the order is known up to `known`
     uint64_t length;               // every example is below
     const RingNumber *numbers, *numbers_end;
     const RingRow *rows, *rows_end;

@@ -12,12 +12,25 @@ INLINE real bag_factor(const Bag *bag, int64_t number, int64_t mean) {
     return 1 / sum;
 }
 
+// What a bag comes to where rows are single numbers.
+INLINE real bag_number(const Operand *table, const Bag *bag, int64_t number, real factor) {
+    const real *weights = bag->weights;
+    real sum = 0;
+    for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++)
+        sum += factor * weights[i] * *row_of(table, bag->indices[i]);
+    return sum;
+}
+
 static void kernel_gather_bag(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *table = &instruction->operand[1];
     const Bag *bag = instruction->operand[2].data;
     for (int64_t b = 0; b < bag->bags; b++) {
         const real factor = bag_factor(bag, b, instruction->attribute);
         if (!instruction->accumulate) clear_row(row_of(out, b), out->cols);
+        if (out->cols == 1) {
+            *row_of(out, b) += bag_number(table, bag, b, factor);
+            continue;
+        }
         for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
             add_scaled(row_of(out, b), factor * ((const real *)bag->weights)[i], row_of(table, bag->indices[i]), out->cols);
     }
@@ -42,13 +55,15 @@ static void kernel_accumulate_bag(const Instruction *instruction) {
     const Operand *from = &instruction->operand[2];
     const int64_t cols = gradient->cols;
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real factor = bag_factor(bag, b, instruction->attribute);
-        for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++, gradient->count++) {
-            real *to = (real *)gradient->row_values + gradient->count * cols;
-            gradient->row_numbers[gradient->count] = bag->indices[i];
-            clear_row(to, cols);
-            add_scaled(to, factor * ((const real *)bag->weights)[i], row_of(from, b), cols);
-        }
+        const real factor = bag_factor(bag, b, instruction->attribute), *weights = bag->weights, *row = row_of(from, b);
+        const int64_t begin = bag->offsets[b], count = bag->offsets[b + 1] - begin;
+        real *to = (real *)gradient->row_values + gradient->count * cols;
+        memcpy(gradient->row_numbers + gradient->count, bag->indices + begin, (size_t)count * sizeof *bag->indices);
+        gradient->count += count;
+        if (cols == 1)
+            for (int64_t i = 0; i < count; i++) to[i] = factor * weights[begin + i] * *row;
+        else
+            for (int64_t i = 0; i < count; i++) scaled_row(to + i * cols, factor * weights[begin + i], row, cols);
     }
 }
 

@@ -31,6 +31,8 @@ enum {
     OPCODE_add_rows_2,
     OPCODE_subtract_rows_1,
     OPCODE_subtract_rows_2,
+    OPCODE_BEGIN,
+    OPCODE_guard_product,
     OPCODES
 };
 
@@ -96,6 +98,13 @@ INLINE void add_scaled(real *out, real factor, const real *a, int64_t n) {
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) store(out + j, load(out + j) + factor * load(a + j));
     if (j < n) store_part(out + j, load_part(out + j, n - j) + factor * load_part(a + j, n - j), n - j);
+}
+
+// out = factor * a, n elements.
+INLINE void scaled_row(real *out, real factor, const real *a, int64_t n) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) store(out + j, factor * load(a + j));
+    if (j < n) store_part(out + j, factor * load_part(a + j, n - j), n - j);
 }
 
 INLINE void unary_rows(Unary f, const Instruction *instruction, int accumulate) {

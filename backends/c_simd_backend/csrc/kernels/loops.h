@@ -25,6 +25,12 @@ INLINE real step_row_dot(const SingleStep *step, uint64_t k) {
     return lane_sum(even + odd);
 }
 
+INLINE void exchange(real *const *row, vec s, int64_t j) {
+    const vec a = load(row[0] + j), b = load(row[1] + j);
+    store(row[0] + j, a + s * b);
+    store(row[1] + j, b + s * a);
+}
+
 // z + number * x in place of z, for `count` pairs of rows, whose rings are in what would be the next step.
 INLINE void step_add_rows(const SingleStep *step, uint64_t k, real number, int count) {
     real *const *const *const rings = (real *const *const *)(step + 1);
@@ -41,10 +47,23 @@ INLINE void step_add_rows(const SingleStep *step, uint64_t k, real number, int c
         return;
     }
     int64_t j = 0;
+    if (count == 2 && z[0] == x[1] && z[1] == x[0]) { // each is added to the other, as a product's gradients are
+        do {
+            exchange(z, s[0], j);
+            exchange(z, s[0], j + LANES);
+        } while ((j += 2 * LANES) < n);
+        return;
+    }
     do {
         sums_at(z, x, (const real *const *)z, s, count, j, 0);
         sums_at(z, x, (const real *const *)z, s, count, j + LANES, 0);
     } while ((j += 2 * LANES) < n);
+}
+
+// Adds the losses of the examples up to a position, in their order, and notes that these have been run.
+static __attribute__((noinline)) void count_losses(Repetition *repetition, const real *losses, int64_t position) {
+    for (; repetition->position < position; repetition->position++)
+        repetition->losses += (double)losses[(uint64_t)(repetition->position - repetition->begin) % RING];
 }
 
 #define CODE(OPCODE, A, B, C, STORED) ((64 * (OPCODE) + 16 * (A) + 4 * (B) + (C)) * 2 + (STORED))
@@ -78,25 +97,23 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
 #define TERNARY(NAME, VALUE) PLACES_ABC(LABEL, NAME)
 #include "elementwise.def"
         TERNARY(multiply_add, ) TERNARY(multiply_subtract, ) UNARY(copy, ) UNARY(STORE, ) UNARY(GUARD, )
-        UNARY(add_rows_1, ) UNARY(add_rows_2, ) UNARY(subtract_rows_1, ) UNARY(subtract_rows_2, )
+        BINARY(guard_product, ) UNARY(add_rows_1, ) UNARY(add_rows_2, ) UNARY(subtract_rows_1, ) UNARY(subtract_rows_2, )
         LABEL(row_dot, 0, 0, 0, 0) LABEL(row_dot, 0, 0, 0, 1) LABEL(END, 0, 0, 0, 0) LABEL(NEXT, 0, 0, 0, 0) LABEL(USES, 0, 0, 0, 0) LABEL(CLAIM, 0, 0, 0, 0)
-        LABEL(CALL, 0, 0, 0, 0)
+        LABEL(CALL, 0, 0, 0, 0) LABEL(BEGIN, 0, 0, 0, 0)
 #undef UNARY
 #undef BINARY
 #undef TERNARY
 #undef LABEL
     };
     if (!steps) return labels;
-    const SingleStep *step = steps;
-    real last = 0, before = 0, next, loss = 0;
+    const SingleStep *step = steps, *first = steps;
+    real last = 0, before = 0, next, losses[RING]; // of the examples that have not been counted yet
     int64_t position = 0;
     uint64_t k = 0;
-    double losses = 0;
     Filling filling;
     if (repetition) {
         position = repetition->position;
         filling = (Filling){position, position, repetition->in_order && !repetition->far ? repetition->stop : repetition->known};
-        goto EXAMPLE;
     }
     goto *step->code;
 
@@ -120,7 +137,12 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
 #define GUARD_CODE(NAME, A, B, C, STORED)                                                                              \
     NAME##_##A##B##C##STORED : next = PLACE_##A(a);                                                                    \
     if (!isfinite(next)) goto LEAVE;                                                                                   \
-    loss = next;                                                                                                       \
+    losses[k] = next;                                                                                                  \
+    GO_ON(1)
+#define GUARD_PRODUCT_CODE(NAME, A, B, C, STORED)                                                                            \
+    NAME##_##A##B##C##STORED : next = PLACE_##A(a) * PLACE_##B(b);                                                     \
+    if (!isfinite(next)) goto LEAVE;                                                                                   \
+    losses[k] = next;                                                                                                  \
     GO_ON(1)
 #define ROWS_CODE(NAME, A, B, C, STORED)                                                                               \
     NAME##_##A##B##C##STORED : ROWS_##NAME(PLACE_##A(a));                                                              \
@@ -138,6 +160,7 @@ static __attribute__((noinline)) const void *const *interpret(const SingleStep *
     UNARY(copy, )
     PLACES_A(STORE_CODE, STORE)
     PLACES_A(GUARD_CODE, GUARD)
+    PLACES_AB(GUARD_PRODUCT_CODE, guard_product)
     PLACES_A(ROWS_CODE, add_rows_1)
     PLACES_A(ROWS_CODE, add_rows_2)
     PLACES_A(ROWS_CODE, subtract_rows_1)
@@ -166,23 +189,25 @@ USES_0000:
             *(char **)use->place = ((char *const *)use->ring)[k] + use->offset;
     }
     GO_ON(1)
+BEGIN_0000:
+    first = step + 1;
+    goto EXAMPLE;
 END_0000:
     return labels;
 NEXT_0000:
-    losses += (double)loss;
     position++;
     k = (k + 1) % RING;
     if (repetition->far) fetch_rows(repetition, k + AHEAD - 1);
     if (position == filling.next) {
 EXAMPLE:
+        count_losses(repetition, losses, position);
         if (!fill_further(repetition, &filling, position)) goto LEAVE;
     }
-    step = steps;
+    step = first;
     goto *step->code;
 LEAVE:
     if (repetition) {
-        repetition->losses = losses;
-        repetition->position = position;
+        count_losses(repetition, losses, position);
     }
     return labels;
 }

@@ -7,7 +7,7 @@
 #include "vector.h"
 
 // How many examples are added at a time; a ring has room for a few times as many.
-enum { BLOCK_OF_EXAMPLES = 8 };
+enum { BLOCK_OF_EXAMPLES = 16 };
 
 // Examples to be added. Where they lie one after the other, no look at each of them is needed.
 typedef struct {
@@ -141,7 +141,7 @@ static __attribute__((noinline)) int fill_further(const Repetition *repetition, 
     while (filling->filled < filling->end && filling->filled < position + AHEAD + BLOCK_OF_EXAMPLES) {
         Block block = {.position = filling->filled, .count = smaller(BLOCK_OF_EXAMPLES, filling->end - filling->filled)};
         const int64_t wanted = block.position + block.count;
-        block.slot = (int64_t)((uint64_t)(block.position - repetition->position) % RING);
+        block.slot = (int64_t)((uint64_t)(block.position - repetition->begin) % RING);
         if (!repetition->in_order)
             fetch_numbers(repetition, smaller(wanted + AHEAD, repetition->known), smaller(wanted + AHEAD + BLOCK_OF_EXAMPLES, repetition->known));
         take_examples(&block, repetition);
@@ -152,7 +152,7 @@ static __attribute__((noinline)) int fill_further(const Repetition *repetition, 
         if (filling->filled < wanted) filling->end = filling->filled; // one is no good
     }
     filling->next = smaller(filling->filled < filling->end ? filling->filled - AHEAD : filling->filled, repetition->stop);
-    if (repetition->far && position == repetition->position)
+    if (repetition->far && position == repetition->begin)
         for (uint64_t k = 0; k < AHEAD; k++) fetch_rows(repetition, k);
     return position < filling->next;
 }

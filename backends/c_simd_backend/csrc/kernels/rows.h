@@ -57,18 +57,24 @@ static void kernel_accumulate_rows(const Instruction *instruction) {
     }
 }
 
-// Whether the few rows of a gradient's list are different ones.
+// Whether it is easy to see that the rows of a gradient's list are different ones: they ascend, as in a bag of a matrix in the
+// format CSR, or there are few.
 INLINE int are_distinct(const Gradient *gradient) {
-    for (int64_t i = 1; i < gradient->count; i++)
+    const int64_t *rows = gradient->row_numbers, count = gradient->count;
+    int64_t ascending = 1;
+    while (ascending < count && rows[ascending - 1] < rows[ascending]) ascending++;
+    if (ascending >= count) return 1;
+    if (count > FEW) return 0;
+    for (int64_t i = ascending; i < count; i++)
         for (int64_t j = 0; j < i; j++)
-            if (gradient->row_numbers[i] == gradient->row_numbers[j]) return 0;
+            if (rows[i] == rows[j]) return 0;
     return 1;
 }
 
 // Sums the rows that stand more than once in a gradient's list.
 static void merge_rows(Gradient *gradient) {
     const int64_t count = gradient->count, cols = gradient->cols;
-    if (count <= FEW && are_distinct(gradient)) return;
+    if (are_distinct(gradient)) return;
     int64_t mask = gradient->scratch_mask;
     while (mask >> 1 >= 2 * count) mask >>= 1; // no more of the table than these rows need: it has to be cleared
     int32_t *place = gradient->scratch; // place + 1 in the list of the row that hashes here; 0: none

@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     real *stream[2 + MAX_STATES];
     int one_gradient; // it is a single number
+    int numbers;      // each element is a row of its own
 } Row;
 
 INLINE void fill(real *to, real value) {
@@ -102,8 +103,9 @@ static void prepare_update(Updater *updater, const Rule *rule, const real *scala
 #define TERNARY(NAME, VALUE) STEP(NAME, element_##NAME(load(a + j), load(b + j), load(c + j)))
 
 // The steps from `first` on, up to the first mean over the row that is not known yet, on the first n elements of the registers and
-// whatever lies beyond them in the last vector. Returns the number of the step that it stopped at.
-static int64_t run_steps(Updater *updater, int64_t first, int64_t known, int64_t n) {
+// whatever lies beyond them in the last vector. Returns the number of the step that it stopped at. Where each element is a row of
+// its own, it is its own mean.
+static int64_t run_steps(Updater *updater, int64_t first, int64_t known, int64_t n, int numbers) {
     for (int64_t s = first; s < updater->rule->steps; s++) {
         const RuleStep *step = &updater->steps[s];
         real *out = updater->registers[step->out];
@@ -111,7 +113,10 @@ static int64_t run_steps(Updater *updater, int64_t first, int64_t known, int64_t
         switch (step->opcode) {
 #include "elementwise.def"
         case OPCODE_ROW_MEAN:
-            if (s >= known) return s;
+            if (numbers)
+                read_row(out, a, n);
+            else if (s >= known)
+                return s;
         }
     }
     return updater->rule->steps;
@@ -124,7 +129,7 @@ static int64_t run_steps(Updater *updater, int64_t first, int64_t known, int64_t
 static void read_block(Updater *updater, const Row *row, int64_t begin, int64_t count) {
     const Rule *rule = updater->rule;
     for (int64_t s = 0; s < 2 + rule->states; s++) {
-        if (s == 1 ? row->one_gradient : s >= 2 && rule->states_per_row >> (s - 2) & 1)
+        if (s == 1 ? row->one_gradient : s >= 2 && !row->numbers && rule->states_per_row >> (s - 2) & 1)
             fill(updater->registers[s], row->stream[s][0]);
         else
             read_row(updater->registers[s], row->stream[s] + begin, count);
@@ -140,7 +145,7 @@ static int64_t compute_means(Updater *updater, const Row *row, int64_t n) {
         for (int64_t begin = 0; begin < n; begin += BLOCK) {
             const int64_t count = n - begin < BLOCK ? n - begin : BLOCK;
             read_block(updater, row, begin, count);
-            stop = run_steps(updater, 0, known, count);
+            stop = run_steps(updater, 0, known, count, 0);
             if (stop == updater->rule->steps) return stop;
             const real *operand = updater->registers[updater->steps[stop].a];
             for (int64_t j = 0; j < count; j++) sum += operand[j];
@@ -162,15 +167,15 @@ static void apply_rule(Updater *updater, const Row *row, int64_t n) {
         return;
     }
     const Rule *rule = updater->rule;
-    const int64_t known = rule->by_element ? 0 : compute_means(updater, row, n);
+    const int64_t known = rule->by_element || row->numbers ? 0 : compute_means(updater, row, n);
     for (int64_t begin = 0; begin < n; begin += BLOCK) {
         const int64_t count = n - begin < BLOCK ? n - begin : BLOCK;
         read_block(updater, row, begin, count);
-        run_steps(updater, 0, known, count);
+        run_steps(updater, 0, known, count, row->numbers);
         for (int64_t s = 0; s <= rule->states; s++) {
             const real *result = updater->registers[rule->results[s]];
             real *to = row->stream[s ? s + 1 : 0];
-            if (!s || !(rule->states_per_row >> (s - 1) & 1))
+            if (!s || row->numbers || !(rule->states_per_row >> (s - 1) & 1))
                 write_row(to + begin, result, count);
             else if (begin + BLOCK >= n)
                 to[0] = result[0];

@@ -23,7 +23,7 @@ INLINE Target target_of(const Instruction *instruction, int first) {
 
 // Written where it is used: to copy what has just been written in parts would have to wait.
 INLINE void point_to_row(Row *row, const Target *target, int64_t number, const real *gradient) {
-    row->one_gradient = 0;
+    row->one_gradient = row->numbers = 0;
     row->stream[0] = row_of(target->value, number);
     row->stream[1] = (real *)gradient;
     for (int64_t s = 0; s < target->rule->states; s++) row->stream[2 + s] = row_of(&target->states[s], number);
@@ -69,14 +69,37 @@ static void kernel_tick(const Instruction *instruction) {
 
 // --- updates ----------------------------------------------------------------------------------------------------
 
+INLINE void tick_row(const Target *target, int64_t number) {
+    if (!target->clock) return;
+    catch_up_row(target, number);
+    target->clock->last[number] = target->clock->now + 1;
+}
+
 INLINE void update_row(Updater *updater, const Target *target, int64_t number, const real *gradient) {
-    if (target->clock) {
-        catch_up_row(target, number);
-        target->clock->last[number] = target->clock->now + 1;
-    }
+    tick_row(target, number);
     Row row;
     point_to_row(&row, target, number, gradient);
     apply_rule(updater, &row, target->value->cols);
+}
+
+// Rows of one number each, all different: brought together, updated as elements of one row, and put back.
+static void update_numbers(Updater *updater, const Target *target, const int64_t *numbers, const real *gradient, int64_t count) {
+    Register together[1 + MAX_STATES];
+    for (; count > 0; count -= BLOCK, numbers += BLOCK, gradient += BLOCK) {
+        const int64_t n = count < BLOCK ? count : BLOCK;
+        Row row = {.stream[1] = (real *)gradient, .numbers = 1};
+        for (int64_t i = 0; i < n; i++) tick_row(target, numbers[i]);
+        for (int64_t s = 0; s <= target->rule->states; s++) {
+            const Operand *from = s ? &target->states[s - 1] : target->value;
+            row.stream[s ? s + 1 : 0] = together[s];
+            for (int64_t i = 0; i < n; i++) together[s][i] = *row_of(from, numbers[i]);
+        }
+        apply_rule(updater, &row, n);
+        for (int64_t s = 0; s <= target->rule->states; s++) {
+            const Operand *to = s ? &target->states[s - 1] : target->value;
+            for (int64_t i = 0; i < n; i++) *row_of(to, numbers[i]) = together[s][i];
+        }
+    }
 }
 
 INLINE void update_all(Updater *updater, const Target *target, const real *gradient, int64_t stride) {
@@ -131,7 +154,8 @@ static void kernel_update_gradient(const Instruction *instruction) {
         clear_row(gradient->dense, gradient->rows * cols);
     } else {
         merge_rows(gradient);
-        for (int64_t i = 0; i < gradient->count; i++)
+        if (cols == 1) update_numbers(&updater, &target, gradient->row_numbers, gradient->row_values, gradient->count);
+        for (int64_t i = 0; cols > 1 && i < gradient->count; i++)
             update_row(&updater, &target, gradient->row_numbers[i], (const real *)gradient->row_values + i * cols);
     }
     gradient->touched = 0;
