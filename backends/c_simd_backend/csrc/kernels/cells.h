@@ -17,8 +17,8 @@ INLINE void put_up_to(real *to, vec v, int64_t part, int accumulate) {
 INLINE vec logistic_slope(vec y) { return y * (1 - y); }
 INLINE vec tangent_slope(vec y) { return 1 - y * y; }
 
-// `count` vectors of columns, 2 at most. What belongs together lies n columns apart: in the gates f, i, o, g; in the result h, c, f, i,
-// o, g, tanh(c). The new cells wait for the gates: those of the other vector are computed meanwhile.
+// `count` vectors of columns, 2 at most. What belongs together lies n columns apart: in the gates f, i, o, g; in the result h, c,
+// f, i, o, g, tanh(c). The new cells wait for the gates: those of the other vector are computed meanwhile.
 INLINE void lstm_cell_at(real *out, const real *gates, const real *cell, int64_t n, int count, int64_t part, int accumulate) {
     vec f[2], i[2], o[2], g[2];
     UNROLLED
