@@ -26,7 +26,7 @@ def agrees_with_the_reference(build, backend, make=lambda parameters: SGD(0.05, 
     ends = []
     for name in (backend, "reference"):
         loss, feed = build(np.random.default_rng(SEED))
-        history = wyrm.fit(loss, feed, make(loss.parameters()), shuffle=False, backend=name)
+        history = wyrm.fit(loss, feed, make(loss.parameters()), shuffle=False, num_threads=1, backend=name)
         ends.append([*(p.value for p in loss.parameters()), np.array(history.epochs[0].loss)])
     for actual, expected in zip(*ends, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-11)
@@ -222,3 +222,34 @@ def test_the_gradient_of_a_weight_used_at_every_step(backend, length):
     assert [p.out.shape for p in products] == [(7, 16)]
     assert products[0].operands[0].shape == (2 * length, 7)
     assert products[0].accumulate
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("width", [1, 5, 33])
+def test_what_stands_between_draws_is_fused(backend, width):
+    """Each draw is followed by its body as it was recorded; the calls before, between and after them are chains."""
+
+    def build(rng):
+        table = wyrm.ParameterNode(rng.standard_normal((20, width)) * 0.3, dtype="float64")
+        scale = wyrm.ParameterNode(rng.standard_normal((1, width)), dtype="float64")
+        indices = [wyrm.IndexInputNode() for _ in range(3)]
+        state, losses = table.index(indices[0]), []
+        for n, index in enumerate(indices[1:]):
+            row = table.index(index)
+            state = row + scale.sigmoid() * (state - row)
+            sample = wyrm.SampledIndexNode(20, seed=n)
+            positive, negative = state.vector_dot(row), state.vector_dot(table.index(sample))
+            losses.append(wyrm.nn.losses.warp(positive, negative, sample, tries=3))
+        return wyrm.stack(losses).scalar_sum(), {index: rng.integers(0, 20, 50) for index in indices}
+
+    agrees_with_the_reference(build, backend, lambda parameters: SGD(0.02, parameters))
+    agrees_with_the_reference(build, backend, lambda parameters: Adagrad(0.1, parameters, l2=0.01))
+    program = program_of(build(np.random.default_rng(SEED))[0], "train")
+    draws = [i for i in program.forward if i.kernel == "draw"]
+    assert len(draws) == 2
+    for draw in draws:
+        assert "fused" not in kernels_of(draw.body)
+    kernels = kernels_of(program.forward)
+    first, second = (n for n, kernel in enumerate(kernels) if kernel == "draw")
+    assert "fused" in kernels[first:second]
+    assert "fused" in kernels_of(program.backward)

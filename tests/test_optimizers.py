@@ -67,6 +67,30 @@ def test_parameters_without_gradient_stay(backend):
     assert unused.value == 0.25
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("cols", [1, 7, 16, 37])
+@pytest.mark.variants
+def test_adagrad_on_rows(backend, rng, cols, l2):
+    start = rng.standard_normal((5, cols))
+    table = wyrm.ParameterNode(start, dtype="float64")
+    index, x = wyrm.IndexInputNode(2), wyrm.InputNode((2, cols), dtype="float64")
+    loss = (table.index(index) * x).scalar_sum()
+    optimizer = Adagrad(0.1, [table], l2=l2, initial_accumulator_value=0.5)
+    expected, total = start.copy(), np.full_like(start, 0.5)
+    for rows in ([0, 3], [3, 3], [4, 0]):
+        given = rng.standard_normal((2, cols))
+        index.set_value(rows)
+        x.set_value(given)
+        loss.forward()
+        loss.backward(1.0)
+        optimizer.step()
+        for row in set(rows):
+            gradient = given[[r == row for r in rows]].sum(axis=0) + l2 * expected[row]
+            total[row] += gradient**2
+            expected[row] -= 0.1 * gradient / (np.sqrt(total[row]) + 1e-10)
+        np.testing.assert_allclose(table.value, expected, rtol=1e-12, atol=1e-13)
+
+
 def test_learning_rate_between_steps(backend):
     w = wyrm.ParameterNode(0.0)
     optimizer = SGD(1.0, [w])

@@ -13,7 +13,7 @@ from wyrm.frontend.lowering.schedule import changes_parameters, groups
 from wyrm.frontend.lowering.value import Value
 from wyrm.program import Chain
 
-__all__ = ["LONGEST", "fused", "fused_step"]
+__all__ = ["LONGEST", "fused", "fused_between_draws", "fused_step"]
 
 #: How many calls a chain may be made of. Backends have room for so many steps, and four times as many operands and results.
 LONGEST = 24
@@ -23,6 +23,22 @@ def fused(values: Sequence[Value], needed: Collection[Value]) -> list[Value]:
     """A section with its elementwise calls fused; ``needed`` are the values that are read after it."""
     readers = _readers(values)
     return [_call(group, readers, needed, None) for group in _cut(groups(values, None, False))]
+
+
+def fused_between_draws(values: Sequence[Value], needed: Collection[Value]) -> list[Value]:
+    """As :func:`fused`, of a section with draws that are repeated: these and their bodies stay as they are."""
+    pieces: list[list[Value]] = [[]]
+    repeated: set[Value] = set()
+    for value in values:
+        repeated.update(value.body)
+        if value.kernel == "draw" or value in repeated:
+            pieces += [[value], []]
+        else:
+            pieces[-1].append(value)
+    homes = {value: n for n, piece in enumerate(pieces) for value in piece}
+    read = {operand for value in values for operand in value.read if homes.get(operand) != homes[value]}
+    read.update(needed)
+    return [call for piece in pieces for call in fused(piece, read)]
 
 
 def fused_step(values: Sequence[Value], needed: Collection[Value], loss: Value) -> tuple[list[Value], list[Value]]:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from wyrm.frontend.lowering.differentiate import differentiate
 from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, part_options
-from wyrm.frontend.lowering.fuse import fused, fused_step
+from wyrm.frontend.lowering.fuse import fused, fused_between_draws, fused_step
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.skip import skippable
@@ -95,6 +95,8 @@ class _Lowering:
         in_place = purpose != "interactive" and "lookup" in optional_kernels
         tables = {p for p in self.parameters.values() if in_place and not (self.lazy and self.lazy[p])}
         self.k = Emitter(optional_kernels, evaluating, tables)
+        self.fuses = "fused" in optional_kernels
+        self.repeats = False  # whether there are draws that are repeated
         self.effects: list[Value] = []
         self.inputs: list[Value] = []
         self.outputs: dict[int, Value] = {}
@@ -122,7 +124,7 @@ class _Lowering:
         sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
         sections[0] = arranged(k, sections[0])
         skip = skippable(k, sections[1] + sections[2]) if self.purpose == "train" else None
-        if "fused" in k.optional_kernels:
+        if self.fuses:
             sections = self._fused(sections, roots, results)
         layout = Layout(trace.dtype, sections, [*found, *results])
         forward, backward, update = (instructions(layout, section) for section in sections)
@@ -165,7 +167,8 @@ class _Lowering:
             self.values.append(value)
         self.effects += [until for until in k.draws.values() if until is not None]
         if any(until is not None for until in k.draws.values()):
-            k.optional_kernels -= {"fused"}  # what is repeated stays as it was recorded
+            self.repeats = True
+            k.optional_kernels -= {"fused"}  # updates stay whole, so that they can be seen to change nothing
         for root in self.trace.roots:
             if self.values[root].place[:1] == ("row",):  # results are read after the parameters have changed
                 self.outputs[root] = k.call("copy", self.values[root], shape=self.values[root].shape)
@@ -201,15 +204,15 @@ class _Lowering:
                 self.contributions[number] = [k.total(parts)]
 
     def _fused(self, sections: list[list[Value]], roots: list[Value], results: list[Value]) -> list[list[Value]]:
-        """The sections with elementwise calls fused; those of a training step as one."""
-        if self.purpose == "train":
+        """The sections with elementwise calls fused; those of a training step as one, unless it repeats draws."""
+        if self.purpose == "train" and not self.repeats:
             forward, rest = fused_step([v for section in sections for v in section], {*roots}, roots[0])
             return [forward, [], rest]
         read = {*results, *self.effects}
         for section in sections:
             own = set(section)
             read.update([o for v in section for o in v.read if o not in own])
-        return [fused(section, read) for section in sections]
+        return [fused_between_draws(section, read) if self.repeats else fused(section, read) for section in sections]
 
     def _gather(self, p: int, parts: Sequence[Value]) -> None:
         """Let the rows of a parameter's gradient be appended to its buffer."""

@@ -17,14 +17,22 @@ INLINE void put_up_to(real *to, vec v, int64_t part, int accumulate) {
 INLINE vec logistic_slope(vec y) { return y * (1 - y); }
 INLINE vec tangent_slope(vec y) { return 1 - y * y; }
 
-// One vector of columns. What belongs together lies n columns apart: in the gates f, i, o, g; in the result h, c, f, i, o, g,
-// tanh(c).
-INLINE void lstm_cell_at(real *out, const real *gates, const real *cell, int64_t n, int64_t part, int accumulate) {
-    const vec f = logistic(load_up_to(gates, part)), i = logistic(load_up_to(gates + n, part));
-    const vec o = logistic(load_up_to(gates + 2 * n, part)), g = hyperbolic_tangent(load_up_to(gates + 3 * n, part));
-    const vec c = f * load_up_to(cell, part) + i * g, bounded = hyperbolic_tangent(c);
-    const vec results[] = {o * bounded, c, f, i, o, g, bounded};
-    for (int k = 0; k < 7; k++) put_up_to(out + k * n, results[k], part, accumulate);
+// `count` vectors of columns, 2 at most. What belongs together lies n columns apart: in the gates f, i, o, g; in the result h, c,
+// f, i, o, g, tanh(c). The new cells wait for the gates: those of the other vector are computed meanwhile.
+INLINE void lstm_cell_at(real *out, const real *gates, const real *cell, int64_t n, int count, int64_t part, int accumulate) {
+    vec f[2], i[2], o[2], g[2];
+    UNROLLED
+    for (int v = 0; v < count; v++) {
+        const real *from = gates + v * LANES;
+        f[v] = logistic(load_up_to(from, part)), i[v] = logistic(load_up_to(from + n, part));
+        o[v] = logistic(load_up_to(from + 2 * n, part)), g[v] = hyperbolic_tangent(load_up_to(from + 3 * n, part));
+    }
+    UNROLLED
+    for (int v = 0; v < count; v++) {
+        const vec c = f[v] * load_up_to(cell + v * LANES, part) + i[v] * g[v], bounded = hyperbolic_tangent(c);
+        const vec results[] = {o[v] * bounded, c, f[v], i[v], o[v], g[v], bounded};
+        for (int k = 0; k < 7; k++) put_up_to(out + k * n + v * LANES, results[k], part, accumulate);
+    }
 }
 
 // The same for the derivative: in the gradient those by h, c; in the result those by the gates f, i, o, g and the old cell.
@@ -51,8 +59,9 @@ static void kernel_lstm_cell(const Instruction *instruction) {
         real *to = row_of(out, i);
         const real *z = row_of(gates, i), *c = row_of(cell, i);
         int64_t j = 0;
-        for (; j + LANES <= n; j += LANES) lstm_cell_at(to + j, z + j, c + j, n, 0, accumulate);
-        if (j < n) lstm_cell_at(to + j, z + j, c + j, n, n - j, accumulate);
+        for (; j + 2 * LANES <= n; j += 2 * LANES) lstm_cell_at(to + j, z + j, c + j, n, 2, 0, accumulate);
+        for (; j + LANES <= n; j += LANES) lstm_cell_at(to + j, z + j, c + j, n, 1, 0, accumulate);
+        if (j < n) lstm_cell_at(to + j, z + j, c + j, n, 1, n - j, accumulate);
     }
 }
 

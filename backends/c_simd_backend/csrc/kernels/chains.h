@@ -67,10 +67,12 @@ static void kernel_fused(const Instruction *instruction) {
                     read_row(blocks[k], from, count);
                 }
             }
-            if (count == CHAIN_BLOCK)
-                chain_steps(steps, end, registers + operands, registers, CHAIN_VECTORS);
-            else
-                chain_steps(steps, end, registers + operands, registers, (int)((count + LANES - 1) / LANES));
+            switch ((count + LANES - 1) / LANES) { // loops of a known length cost less than the steps between them
+            case 1: chain_steps(steps, end, registers + operands, registers, 1); break;
+            case 2: chain_steps(steps, end, registers + operands, registers, 2); break;
+            case CHAIN_VECTORS: chain_steps(steps, end, registers + operands, registers, CHAIN_VECTORS); break;
+            default: chain_steps(steps, end, registers + operands, registers, 3);
+            }
             for (int64_t r = 0; r < results; r++) write_row(row_of(&targets[r], i) + j, registers[stored[r]], count);
         }
     }

@@ -55,6 +55,9 @@ typedef struct {
 #define BLOCK_WIDTH 2
 #endif
 
+// Rows of a block that is narrower than a vector.
+enum { TALL = 8 };
+
 // A block of the product, `height` rows by `width` vectors, kept in registers while p runs; the last vector may be a part. A block
 // that is small has several sums, for p, p + 1, …: one would wait for itself.
 INLINE void product_block(
@@ -208,6 +211,9 @@ static void kernel_matmul(const Instruction *instruction) {
         const int64_t begin = out->rows > 8 ? product_of_few_rows(out, left, b, depth, accumulate) : 0, n = out->cols - begin;
         if (!n) return;
         const real *right = (const real *)b->data + begin;
+        if (n < LANES) // narrow rows are all loaded before any is stored: a load near what was just stored in part has to wait
+            for (; i + TALL <= out->rows; i += TALL, left.data += TALL * left.row)
+                product_block(row_of(out, i) + begin, out->stride, left, right, b->stride, depth, TALL, 1, 1, n, accumulate);
         for (; i + 4 <= out->rows; i += 4, left.data += 4 * left.row)
             product_rows(row_of(out, i) + begin, out->stride, left, right, b->stride, depth, n, accumulate);
         for (; i < out->rows; i++, left.data += left.row)

@@ -16,8 +16,8 @@ typedef struct {
     const Rule *rule;
     const RuleStep *steps;
     int is_descent; // the rule is value - rate * gradient
-    int is_adagrad;
-    real rate, eps;
+    int is_adagrad, has_l2;
+    real rate, eps, l2;
     Register registers[MAX_REGISTERS];
 } Updater;
 
@@ -43,37 +43,62 @@ static void recognise_descent(Updater *updater, const real *scalars) {
     if (updater->is_descent) updater->rate = scalars[product->a - 2];
 }
 
-// Recognises Adagrad with an accumulator for each element, and nothing besides.
+// Recognises Adagrad with an accumulator for each element, and nothing besides but l2.
 static void recognise_adagrad(Updater *updater, const real *scalars) {
-    enum { VALUE, GRADIENT, SUM, RATE, EPS, SQUARE, TOTAL, ROOT, BELOW, FACTOR, MOVE, NEW };
-    static const int64_t steps[7][5] = {
-        {OPCODE_multiply, SQUARE, GRADIENT, GRADIENT}, {OPCODE_add, TOTAL, SUM, SQUARE},     {OPCODE_sqrt, ROOT, TOTAL},
-        {OPCODE_add, BELOW, ROOT, EPS},                {OPCODE_divide, FACTOR, RATE, BELOW}, {OPCODE_multiply, MOVE, FACTOR, GRADIENT},
-        {OPCODE_subtract, NEW, VALUE, MOVE}};
+    enum { VALUE, GRADIENT, SUM, RATE, EPS, L2 };
     const Rule *rule = updater->rule;
-    updater->is_adagrad = rule->steps == 7 && rule->states == 1 && !rule->states_per_row && rule->scalars == 2 &&
-                          !rule->literals && rule->results[0] == NEW && rule->results[1] == TOTAL &&
-                          !memcmp(updater->steps, steps, sizeof steps);
-    if (updater->is_adagrad) updater->rate = scalars[0], updater->eps = scalars[1];
+    const int64_t decays = rule->scalars == 3, next = RATE + rule->scalars;
+    const int64_t square = next + 2 * decays, gradient = decays ? next + 1 : GRADIENT;
+    const RuleStep steps[] = {
+        {OPCODE_multiply, next, L2, VALUE, 0},
+        {OPCODE_add, next + 1, GRADIENT, next, 0},
+        {OPCODE_multiply, square, gradient, gradient, 0},
+        {OPCODE_add, square + 1, SUM, square, 0},
+        {OPCODE_sqrt, square + 2, square + 1, 0, 0},
+        {OPCODE_add, square + 3, square + 2, EPS, 0},
+        {OPCODE_divide, square + 4, RATE, square + 3, 0},
+        {OPCODE_multiply, square + 5, square + 4, gradient, 0},
+        {OPCODE_subtract, square + 6, VALUE, square + 5, 0},
+    };
+    const int64_t count = 7 + 2 * decays;
+    updater->is_adagrad = rule->steps == count && rule->states == 1 && !rule->states_per_row && rule->scalars == 2 + decays &&
+                          !rule->literals && rule->results[0] == square + 6 && rule->results[1] == square + 1 &&
+                          !memcmp(updater->steps, steps + 9 - count, (size_t)count * sizeof *steps);
+    if (!updater->is_adagrad) return;
+    updater->rate = scalars[0], updater->eps = scalars[1];
+    updater->has_l2 = (int)decays;
+    updater->l2 = decays ? scalars[2] : 0;
 }
 
-INLINE vec adagrad_step(vec value, vec gradient, vec *sum, real rate, real eps) {
-    *sum += gradient * gradient;
-    return value - rate / (square_root(*sum) + eps) * gradient;
+// `count` elements from j on, or where that is 0, a vector. The flags are constants where this is used.
+INLINE void adagrad_at(const Updater *updater, const Row *row, int64_t j, int64_t count, int has_l2) {
+    real *at = row->stream[0] + j, *sum_at = row->stream[2] + j;
+    const real *gradient_at = row->stream[1] + j;
+    const vec value = count ? load_part(at, count) : load(at);
+    vec gradient = count ? load_part(gradient_at, count) : load(gradient_at);
+    if (has_l2) gradient += updater->l2 * value;
+    const vec sum = (count ? load_part(sum_at, count) : load(sum_at)) + gradient * gradient;
+    const vec moved = value - updater->rate / (square_root(sum) + updater->eps) * gradient;
+    if (count) {
+        store_part(at, moved, count);
+        store_part(sum_at, sum, count);
+    } else {
+        store(at, moved);
+        store(sum_at, sum);
+    }
 }
 
-static void apply_adagrad(real *value, const real *gradient, real *sum, real rate, real eps, int64_t n) {
+INLINE void adagrad_row(const Updater *updater, const Row *row, int64_t n, int has_l2) {
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        vec total = load(sum + j);
-        store(value + j, adagrad_step(load(value + j), load(gradient + j), &total, rate, eps));
-        store(sum + j, total);
-    }
-    if (j < n) {
-        vec total = load_part(sum + j, n - j);
-        store_part(value + j, adagrad_step(load_part(value + j, n - j), load_part(gradient + j, n - j), &total, rate, eps), n - j);
-        store_part(sum + j, total, n - j);
-    }
+    for (; j + LANES <= n; j += LANES) adagrad_at(updater, row, j, 0, has_l2);
+    if (j < n) adagrad_at(updater, row, j, n - j, has_l2);
+}
+
+static void apply_adagrad(const Updater *updater, const Row *row, int64_t n) {
+    if (updater->has_l2)
+        adagrad_row(updater, row, n, 1);
+    else
+        adagrad_row(updater, row, n, 0);
 }
 
 static void prepare(Updater *updater, const Rule *rule, const real *scalars) {
@@ -163,7 +188,7 @@ static void apply_rule(Updater *updater, const Row *row, int64_t n) {
         return;
     }
     if (updater->is_adagrad) {
-        apply_adagrad(row->stream[0], row->stream[1], row->stream[2], updater->rate, updater->eps, n);
+        apply_adagrad(updater, row, n);
         return;
     }
     const Rule *rule = updater->rule;

@@ -17,10 +17,8 @@ INLINE real row_largest(const real *row, int64_t n) {
     vec largest = splat(-INFINITY);
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) largest = element_maximum(largest, load(row + j));
-    real result = -INFINITY;
-    for (int64_t i = 0; i < LANES; i++) result = largest[i] > result || largest[i] != largest[i] ? largest[i] : result;
-    for (; j < n; j++) result = row[j] > result || row[j] != row[j] ? row[j] : result;
-    return result;
+    if (j < n) largest = element_maximum(largest, load_part_or(row + j, n - j, -INFINITY));
+    return lanes_folded(largest, element_maximum)[0];
 }
 
 INLINE void clear_row(real *row, int64_t n) { memset(row, 0, (size_t)n * sizeof(real)); }

@@ -9,12 +9,8 @@ INLINE real exponential_sum(const real *row, real largest, int64_t n) {
     vec sum = {0};
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES) sum += exponential(load(row + j) - largest);
-    real rest = 0;
-    if (j < n) {
-        const vec last = exponential(load_part(row + j, n - j) - largest);
-        for (int64_t i = 0; i < n - j; i++) rest += last[i];
-    }
-    return lane_sum(sum) + rest;
+    if (j < n) sum += exponential(load_part_or(row + j, n - j, -INFINITY) - largest);
+    return lane_sum(sum);
 }
 
 INLINE real log_of(real x) { return logarithm((vec){x})[0]; }

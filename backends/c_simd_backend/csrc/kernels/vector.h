@@ -30,6 +30,11 @@ typedef int32_t integer;
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
+#ifdef WYRM_DOUBLE
+#define LANES_TO_COUNT (VECTOR_BYTES / 8) // the same for the preprocessor
+#else
+#define LANES_TO_COUNT (VECTOR_BYTES / 4)
+#endif
 
 // Before a loop over arrays of vectors: unrolled, they are kept in registers.
 #define UNROLLED _Pragma("GCC unroll 16")
@@ -50,15 +55,22 @@ INLINE vec limited(vec x, real low, real high);
 
 // The first `count` elements, 0 < count < LANES; the other lanes are 0. Reads nothing beyond them.
 INLINE vec load_part(const real *p, int64_t count);
+INLINE vec load_part_or(const real *p, int64_t count, real rest); // with something else in the other lanes
 INLINE void store_part(real *p, vec v, int64_t count);
 
 #if defined(__AVX512F__) && defined(WYRM_DOUBLE)
 INLINE __mmask8 first(int64_t count) { return (__mmask8)((1u << count) - 1); }
 INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm512_maskz_loadu_pd(first(count), p); }
+INLINE vec load_part_or(const real *p, int64_t count, real rest) {
+    return (vec)_mm512_mask_loadu_pd((__m512d)splat(rest), first(count), p);
+}
 INLINE void store_part(real *p, vec v, int64_t count) { _mm512_mask_storeu_pd(p, first(count), (__m512d)v); }
 #elif defined(__AVX512F__)
 INLINE __mmask16 first(int64_t count) { return (__mmask16)((1u << count) - 1); }
 INLINE vec load_part(const real *p, int64_t count) { return (vec)_mm512_maskz_loadu_ps(first(count), p); }
+INLINE vec load_part_or(const real *p, int64_t count, real rest) {
+    return (vec)_mm512_mask_loadu_ps((__m512)splat(rest), first(count), p);
+}
 INLINE void store_part(real *p, vec v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), (__m512)v); }
 #elif defined(__AVX2__)
 // Masked stores take some processors many cycles, and loads that follow have to wait for them: single elements go without.
@@ -75,6 +87,9 @@ INLINE vec masked_load(const real *p, int64_t count) { return (vec)_mm256_masklo
 INLINE void masked_store(real *p, vec v, int64_t count) { _mm256_maskstore_ps(p, first(count), (__m256)v); }
 #endif
 INLINE vec load_part(const real *p, int64_t count) { return count == 1 ? (vec){*p} : masked_load(p, count); }
+INLINE vec load_part_or(const real *p, int64_t count, real rest) {
+    return choose((ivec)first(count), masked_load(p, count), splat(rest));
+}
 INLINE void store_part(real *p, vec v, int64_t count) {
     if (count == 1)
         *p = v[0];
@@ -82,11 +97,12 @@ INLINE void store_part(real *p, vec v, int64_t count) {
         masked_store(p, v, count);
 }
 #else
-INLINE vec load_part(const real *p, int64_t count) {
-    vec v = {0};
+INLINE vec load_part_or(const real *p, int64_t count, real rest) {
+    vec v = splat(rest);
     for (int64_t i = 0; i < count; i++) v[i] = p[i];
     return v;
 }
+INLINE vec load_part(const real *p, int64_t count) { return load_part_or(p, count, 0); }
 INLINE void store_part(real *p, vec v, int64_t count) {
     for (int64_t i = 0; i < count; i++) p[i] = v[i];
 }
@@ -170,22 +186,57 @@ INLINE int is_any(wvec v) { return (v[0] | v[1]) != 0; }
 INLINE wvec products_of_halves(wvec a, wvec b) { return a * b; }
 #endif
 
-// --- sums of lanes
+// --- lanes of several vectors, or of one, put together
 
-// The sums of pairs of neighbouring lanes, those of `a` and then those of `b`.
-INLINE vec pair_sums(vec a, vec b) {
-    ivec even = {0};
-    for (int i = 0; i < (int)LANES; i++) even[i] = 2 * i;
-    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
-}
+// A list with F(lane, D) for each lane. The numbers of lanes in shuffles are constants for the compiler's first passes.
+#define LANES_2(F, D) F(0, D), F(1, D)
+#define LANES_4(F, D) LANES_2(F, D), F(2, D), F(3, D)
+#define LANES_8(F, D) LANES_4(F, D), F(4, D), F(5, D), F(6, D), F(7, D)
+#define LANES_16(F, D) LANES_8(F, D), F(8, D), F(9, D), F(10, D), F(11, D), F(12, D), F(13, D), F(14, D), F(15, D)
+#if LANES_TO_COUNT == 16
+#define EACH_LANE LANES_16
+#elif LANES_TO_COUNT == 8
+#define EACH_LANE LANES_8
+#elif LANES_TO_COUNT == 4
+#define EACH_LANE LANES_4
+#else
+#define EACH_LANE LANES_2
+#endif
+
+// Does something for each power of two below the number of lanes, the largest first.
+#if LANES_TO_COUNT == 16
+#define EACH_DISTANCE(DO) DO(8) DO(4) DO(2) DO(1)
+#elif LANES_TO_COUNT == 8
+#define EACH_DISTANCE(DO) DO(4) DO(2) DO(1)
+#elif LANES_TO_COUNT == 4
+#define EACH_DISTANCE(DO) DO(2) DO(1)
+#else
+#define EACH_DISTANCE(DO) DO(1)
+#endif
+
+// Of two vectors: the first's lanes where their number lacks the bit D, the second's where not; and those D lanes from these.
+#define OWN_LANE(I, D) ((I) & (D) ? LANES_TO_COUNT + (I) : (I))
+#define OTHER_LANE(I, D) (OWN_LANE(I, D) ^ (D))
+#define LANE_APART(I, D) ((I) ^ (D))
 
 // The sum of all lanes of each of LANES vectors.
 INLINE vec lane_sums(vec *v) {
-    UNROLLED
-    for (int count = (int)LANES; count > 1; count /= 2)
-        UNROLLED
-        for (int i = 0; i < count / 2; i++) v[i] = pair_sums(v[2 * i], v[2 * i + 1]);
+#define SUMS(D)                                                                                                        \
+    UNROLLED                                                                                                           \
+    for (int i = 0; i < D; i++)                                                                                        \
+        v[i] = __builtin_shuffle(v[i], v[i + D], (ivec){EACH_LANE(OWN_LANE, D)}) +                                     \
+               __builtin_shuffle(v[i], v[i + D], (ivec){EACH_LANE(OTHER_LANE, D)});
+    EACH_DISTANCE(SUMS)
+#undef SUMS
     return v[0];
+}
+
+// All lanes put together by a function of two vectors, in every lane.
+INLINE vec lanes_folded(vec v, vec (*f)(vec, vec)) {
+#define FOLD(D) v = f(v, __builtin_shuffle(v, (ivec){EACH_LANE(LANE_APART, D)}));
+    EACH_DISTANCE(FOLD)
+#undef FOLD
+    return v;
 }
 
 #endif
