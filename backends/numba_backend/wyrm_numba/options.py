@@ -16,7 +16,7 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract"},
     "no_rewrites": True,  # of expressions on arrays, of which there are none
 }
-#: For functions that only compiled code calls, by addresses or names: without the wrappers in which Python and C would call them.
+#: For functions that only compiled code calls, by addresses or names: without the wrappers by which Python and C call.
 BARE: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: A function that is a part of its callers.
 inlined: Any = njit(**{**OPTIONS, "inline": "always"})

@@ -101,10 +101,7 @@ def totals_of(builder: Any, vectors: Sequence[Any]) -> Any:
     lanes = vectors[0].type.count
     sums, block = list(vectors), 1
     while block < lanes:
-        if len(sums) > 1:
-            pairs = list(zip(sums[::2], sums[1::2], strict=True))
-        else:
-            pairs = [(sums[0], sums[0])]
+        pairs = list(zip(sums[::2], sums[1::2], strict=True)) if len(sums) > 1 else [(sums[0], sums[0])]
         first = [lane if not lane & block else lanes + (lane ^ block) for lane in range(lanes)]
         second = [lane ^ block if not lane & block else lanes + lane for lane in range(lanes)]
         sums = [builder.fadd(*(_shuffled(builder, *pair, order) for order in (first, second)), flags=FLAGS) for pair in pairs]

@@ -17,8 +17,8 @@ from numba.extending import intrinsic
 __all__ = [
     "address_of",
     "call",
-    "call_whole",
     "call_compiled",
+    "call_whole",
     "compare_and_set",
     "count_up",
     "function_type",
