@@ -17,22 +17,22 @@ from numba import types
 from numba.extending import intrinsic
 
 from wyrm_numba.cache import cached_module
+from wyrm_numba.words import address_of, call_compiled, function_type
 
 __all__ = ["apart", "entry_point"]
 
-_WORD = ir.IntType(64)
 #: The symbols of what has been compiled.
 _COMPILED: set[str] = set()
 
 _APART = '''"""The function {name} of the interpreter."""
 
-from numba import cfunc
+from numba import njit
 
 from wyrm_numba.cache import as_if_in
 from wyrm_numba.{module} import {name}
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import BARE
 
-compiled = cfunc("int64({types})", cache=True, **OPTIONS)(as_if_in(__file__, {name}.original))
+compiled = njit("int64({types})", cache=True, **BARE)(as_if_in(__file__, {name}.original))
 '''
 
 _ENTRY = '''"""What Python calls as {name}."""
@@ -55,9 +55,9 @@ def apart(function: Callable[..., Any]) -> Any:
 
     def call(typingctx: Any, *arguments: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            kind = ir.FunctionType(_WORD, [_WORD] * len(values))
+            kind = function_type(context, signature)
             target = builder.module.globals.get(symbol) or ir.Function(builder.module, kind, symbol)
-            return builder.call(target, values)
+            return call_compiled(context, builder, signature, target, values)
 
         return types.int64(*[types.int64] * len(arguments)), generate
 
@@ -89,8 +89,8 @@ def _compile_needed(function: Any) -> None:
             _compile_needed(value)
     if original is not None:
         integers = ", ".join(["int64"] * original.__code__.co_argcount)
-        compiled = cached_module(original.__name__, _source(_APART, original, integers)).compiled
-        llvmlite.binding.add_symbol(_symbol(original), compiled.address)
+        module = cached_module(original.__name__, _source(_APART, original, integers))
+        llvmlite.binding.add_symbol(_symbol(original), address_of(module.compiled))
         _COMPILED.add(_symbol(original))
 
 

@@ -108,26 +108,51 @@ class Numbers:
         if not self.single:
             return self._call("exp", x)
         b = self.builder
-        x = self.choose(self.compare(">", x, self.constant(89.0)), self.constant(89.0), x)
-        x = self.choose(self.compare("<", x, self.constant(-104.0)), self.constant(-104.0), x)
-        shifted = self.multiply_add(x, self.constant(1.44269504088896341), self.constant(_ROUNDING))
-        n = self.subtract(shifted, self.constant(_ROUNDING), flags=())
-        r = self.multiply_add(n, self.constant(-0.693359375), x)
-        r = self.multiply_add(n, self.constant(2.12194440e-4), r)
-        p = self.polynomial(
-            r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
-        )
-        p = self.multiply_add(p, self.multiply(r, r), self.add(r, self.constant(1.0)))
+        x = self._within(self._within(x, "<", 89.0), ">", -104.0)
+        shifted, fraction = self._exp_of_fraction(x)
         # times 2 ** n, in two steps: n may lie outside the exponents of normal numbers
         power = b.sub(b.bitcast(shifted, self.whole), self._whole_constant(_ROUNDING_BITS))
         half = b.ashr(power, self._whole_constant(1))
         return self.multiply(
-            self.multiply(p, self._power_of_two(half), flags=()), self._power_of_two(b.sub(power, half)), flags=()
+            self.multiply(fraction, self._power_of_two(half), flags=()), self._power_of_two(b.sub(power, half)), flags=()
         )
 
-    def _power_of_two(self, n: Any) -> Any:
+    def exp_of_negative(self, x: Any) -> Any:
+        """E ** x for x from minus infinity to 0, which takes fewer steps."""
+        if not self.single:
+            return self._call("exp", x)
+        shifted, fraction = self._exp_of_fraction(self._within(x, ">", -104.0))
+        scaled = self.multiply(fraction, self._power_of_two(self.builder.bitcast(shifted, self.whole), 64), flags=())
+        return self.multiply(scaled, self.constant(2.0**-64), flags=())
+
+    def _within(self, x: Any, sign: str, bound: float) -> Any:
+        """``x`` where it is less or greater than a bound, or NaN; else the bound."""
+        beyond = self.compare(">" if sign == "<" else "<", x, self.constant(bound))
+        return self.choose(beyond, self.constant(bound), x)
+
+    def _reduced(self, x: Any) -> tuple[Any, Any]:
+        """A number with n, the multiple of ln 2 nearest to x, in its lowest bits; and x - n ln 2."""
+        shifted = self.multiply_add(x, self.constant(1.44269504088896341), self.constant(_ROUNDING))
+        n = self.subtract(shifted, self.constant(_ROUNDING), flags=())
+        r = self.multiply_add(n, self.constant(-0.693359375), x)
+        return shifted, self.multiply_add(n, self.constant(2.12194440e-4), r)
+
+    def _exp_of_fraction(self, x: Any) -> tuple[Any, Any]:
+        """A number with n in its lowest bits, and E ** (x - n ln 2)."""
+        shifted, r = self._reduced(x)
+        return shifted, self.multiply_add(self._exp_polynomial(r), self.multiply(r, r), self.add(r, self.constant(1.0)))
+
+    def _exp_polynomial(self, r: Any) -> Any:
+        """(E ** r - 1 - r) / r ** 2, for r from -ln 2 / 2 to ln 2 / 2."""
+        return self.polynomial(
+            r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
+        )
+
+    def _power_of_two(self, n: Any, more: int = 0) -> Any:
+        """2 ** (n + more); only the lowest nine bits of n count."""
         b = self.builder
-        return b.bitcast(b.shl(b.add(n, self._whole_constant(127)), self._whole_constant(23)), self.kind)
+        exponent = b.add(b.shl(n, self._whole_constant(23)), self._whole_constant((127 + more) << 23))
+        return b.bitcast(exponent, self.kind)
 
     def log(self, x: Any) -> Any:
         """The natural logarithm; in float32 by a polynomial of Cephes."""
@@ -173,16 +198,15 @@ class Numbers:
         return self.add(self.log(w), self.divide(lost, w), flags=())
 
     def tanh(self, x: Any) -> Any:
-        """The hyperbolic tangent; in float32 by Cephes: a polynomial near 0, an exponential elsewhere."""
+        """The hyperbolic tangent; in float32 as m / (m + 2), where m = E ** 2|x| - 1 has no cancellation near 0."""
         if not self.single:
             return self._each("tanh", x)
-        square = self.multiply(x, x)
-        p = self.polynomial(square, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
-        near = self.multiply_add(self.multiply(p, square), x, x)
         size = self.absolute(x)
-        e = self.exp(self.add(size, size))
-        far = self.subtract(self.constant(1.0), self.divide(self.constant(2.0), self.add(e, self.constant(1.0))))
-        return self.with_sign(self.choose(self.compare("<", size, self.constant(0.625)), near, far), x)
+        shifted, r = self._reduced(self._within(self.add(size, size), "<", 20.0))  # from 18.03 on, it is 1
+        power = self._power_of_two(self.builder.bitcast(shifted, self.whole))
+        m = self.multiply_add(self._exp_polynomial(r), self.multiply(r, r), r)
+        m = self.multiply_add(m, power, self.subtract(power, self.constant(1.0)))
+        return self.with_sign(self.divide(m, self.add(m, self.constant(2.0))), x)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """An intrinsic function of LLVM."""

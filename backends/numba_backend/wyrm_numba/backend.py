@@ -20,18 +20,19 @@ from wyrm_numba.cache import cached_module
 from wyrm_numba.chain_source import as_chain, chain_source
 from wyrm_numba.rule_source import rule_source
 from wyrm_numba.whole_source import whole_source
+from wyrm_numba.words import address_of
 
 __all__ = ["NumbaBackend"]
 
 _KERNEL = '''"""The kernel {name} for {dtype}."""
 
-from numba import cfunc, {dtype}
+from numba import njit, {dtype}
 
 from wyrm_numba.kernels import {name}
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import BARE
 
 
-@cfunc("void(int64)", cache=True, **OPTIONS)
+@njit("void(int64)", cache=True, **BARE)
 def kernel(instruction):
     {name}(instruction, {dtype}(0))
 '''
@@ -40,17 +41,17 @@ _CHAIN = '''"""Elements of {dtype}: {text}."""
 
 import math
 
-from numba import cfunc, {dtype}
+from numba import njit, {dtype}
 
 from wyrm_numba.kernels import elements
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import BARE
 from wyrm_numba.vectors import lanes, load_part, many, store_part
 from wyrm_numba.words import load, row, store, word
 
 ZERO = {dtype}(0)
 
 
-@cfunc("void(int64)", cache=True, **OPTIONS)
+@njit("void(int64)", cache=True, **BARE)
 def kernel(p):
 {body}
 '''
@@ -59,29 +60,29 @@ _WHOLE = '''"""A whole step of a small program, {dtype}."""
 
 import math
 
-from numba import cfunc, float32, float64, int32, int64
+from numba import float32, float64, int32, int64, njit
 
 from wyrm_numba.interpreter import INPUT_BYTES, INPUTS, LENGTH, LOSSES, POSITIONS, SOURCE, STRIDE
 from wyrm_numba.kernels import elements
-from wyrm_numba.options import OPTIONS
+from wyrm_numba.options import BARE
 from wyrm_numba.vectors import load_part, many, store_part, total
 from wyrm_numba.words import load, prefetch, real, store, word
 
 ZERO = {dtype}(0)
 
 
-@cfunc("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, **OPTIONS)
+@njit("int64(int64, int64, int64, int64, int64, int64, int64)", cache=True, **BARE)
 def kernel(frame, places, examples, width, start, stop, known):
 {body}
 '''
 
 _UPDATE = '''"""The kernel {name} for {dtype}, with the rule {rule}."""
 
-from numba import cfunc, {dtype}
+from numba import njit, {dtype}
 
 from wyrm_numba.kernels import elements
 from wyrm_numba.kernels.updates import {name} as driver
-from wyrm_numba.options import OPTIONS, linked
+from wyrm_numba.options import BARE, linked
 from wyrm_numba.words import itemsize, load, real, store, word
 
 ZERO = {dtype}(0)
@@ -89,7 +90,7 @@ ZERO = {dtype}(0)
 
 {apply}
 
-@cfunc("void(int64)", cache=True, **OPTIONS)
+@njit("void(int64)", cache=True, **BARE)
 def kernel(instruction):
     driver(apply, {catch_up}, {states}, {timed}, {by_element}, instruction, ZERO)
 '''
@@ -160,7 +161,7 @@ class NumbaBackend(NativeBackend):
         return found
 
     def _address(self, key: Any, compiled: Callable[[], Any]) -> int:
-        address: int = self._once(key, compiled).address
+        address: int = self._once(key, lambda: address_of(compiled()))
         return address
 
     def _once(self, key: Any, compiled: Callable[[], Any]) -> Any:

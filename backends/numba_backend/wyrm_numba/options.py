@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-__all__ = ["OPTIONS", "inlined", "linked"]
+__all__ = ["BARE", "OPTIONS", "inlined", "linked"]
 
 #: Sums may be taken in another order and products fused with sums; NaN and infinity keep their meaning.
 OPTIONS: dict[str, Any] = {
@@ -16,7 +16,9 @@ OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract"},
     "no_rewrites": True,  # of expressions on arrays, of which there are none
 }
+#: For functions that only compiled code calls, by addresses or names: without the wrappers by which Python and C call.
+BARE: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: A function that is a part of its callers.
 inlined: Any = njit(**{**OPTIONS, "inline": "always"})
-#: A function that callers are linked with: not for Python to call, so it needs no wrappers.
-linked: Any = njit(**{**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+#: A function that callers are linked with.
+linked: Any = njit(**BARE)

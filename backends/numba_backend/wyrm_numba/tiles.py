@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from wyrm_numba.arithmetic import Numbers
-from wyrm_numba.vectors import load_lanes, splat, store_lanes, total_of
+from wyrm_numba.vectors import load_lanes, splat, store_lanes, totals_of
 
 __all__ = ["dots", "tile"]
 
@@ -82,8 +82,8 @@ def tile(rows: int, vectors: int) -> Any:
 
 
 @cache
-def dots(count: int) -> Any:
-    """A function that computes so many inner products of one row with others.
+def dots(most: int) -> Any:
+    """A function that computes so many inner products of one row with others, but no more than a vector has lanes.
 
     ``function(out, a, b, b_row, depth, accumulate, vector)``: out[n] is the product of a and row n of b, or is added to.
     """
@@ -93,7 +93,7 @@ def dots(count: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             out, a, b, b_row, depth, accumulate, _ = arguments
             kind = context.get_value_type(v)
-            k, size = Numbers(builder, kind), v.bitwidth // 8
+            k, size, count = Numbers(builder, kind), v.bitwidth // 8, min(most, kind.count)
             sums = [cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in range(count)]
 
             def step(at: Any, part: Any) -> None:
@@ -109,15 +109,14 @@ def dots(count: int) -> Any:
             rest = builder.srem(depth, lanes)
             with cgutils.if_unlikely(builder, builder.icmp_signed("!=", rest, _WORD(0))):
                 step(builder.mul(builder.sub(depth, rest), _WORD(size)), rest)
-            pointer = builder.inttoptr(out, kind.element.as_pointer())
-            for n in range(count):
-                place = builder.gep(pointer, [_WORD(n)], source_etype=kind.element)
-                one = Numbers(builder, kind.element)
-                result = total_of(builder, builder.load(sums[n]))
-                old = builder.select(
-                    builder.icmp_signed("!=", accumulate, _WORD(0)), builder.load(place, align=size), one.constant(0.0)
-                )
-                builder.store(one.add(old, result), place, align=size)
+            result = totals_of(builder, [builder.load(each) for each in sums])
+            adds = builder.icmp_signed("!=", accumulate, _WORD(0))
+            with builder.if_else(adds) as (added, stored):
+                with added:
+                    old = load_lanes(builder, out, result.type)
+                    store_lanes(builder, out, Numbers(builder, result.type).add(old, result))
+                with stored:
+                    store_lanes(builder, out, result)
             return context.get_dummy_value()
 
         return types.void(*(types.int64,) * 6, v), generate

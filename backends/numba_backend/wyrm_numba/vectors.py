@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -24,6 +25,7 @@ __all__ = [
     "store_part",
     "total",
     "total_of",
+    "totals_of",
 ]
 
 #: Bytes of a vector: of the widest registers that processors have. Narrower ones take several.
@@ -89,6 +91,27 @@ def total_of(builder: Any, vector: Any) -> Any:
     arguments = [ir.Constant(element, -0.0), vector]
     function = _function(builder, "llvm.vector.reduce.fadd", vector.type, element, arguments)
     return builder.call(function, arguments, fastmath=FLAGS)
+
+
+def totals_of(builder: Any, vectors: Sequence[Any]) -> Any:
+    """The sums of vectors, of as many as they have lanes or of a smaller power of two, as one vector.
+
+    Two vectors at a time become one, in which each has every other block of lanes: that takes three instructions.
+    """
+    lanes = vectors[0].type.count
+    sums, block = list(vectors), 1
+    while block < lanes:
+        pairs = list(zip(sums[::2], sums[1::2], strict=True)) if len(sums) > 1 else [(sums[0], sums[0])]
+        first = [lane if not lane & block else lanes + (lane ^ block) for lane in range(lanes)]
+        second = [lane ^ block if not lane & block else lanes + lane for lane in range(lanes)]
+        sums = [builder.fadd(*(_shuffled(builder, *pair, order) for order in (first, second)), flags=FLAGS) for pair in pairs]
+        block *= 2
+    return _shuffled(builder, sums[0], sums[0], range(len(vectors)))
+
+
+def _shuffled(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
+    """Lanes of two vectors, those of the second counted on."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(order)), list(order)))
 
 
 def _size(kind: Any) -> int:

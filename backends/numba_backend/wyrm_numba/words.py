@@ -1,5 +1,7 @@
 """Memory at addresses, for compiled code: words of tables, real numbers, and calls of functions by address.
 
+Compiled functions call each other as Numba does, without wrappers: :func:`address_of` is of the function itself.
+
 ``zero`` is a number of the type that is meant, so that one kernel serves float32 and float64; or a vector of such numbers.
 """
 
@@ -13,10 +15,13 @@ from numba import types
 from numba.extending import intrinsic
 
 __all__ = [
+    "address_of",
     "call",
+    "call_compiled",
     "call_whole",
     "compare_and_set",
     "count_up",
+    "function_type",
     "itemsize",
     "load",
     "prefetch",
@@ -37,6 +42,24 @@ def _pointer(builder: Any, address: Any, index: Any, kind: Any) -> Any:
     element = kind.element if isinstance(kind, ir.VectorType) else kind
     base = builder.inttoptr(address, element.as_pointer())
     return builder.bitcast(builder.gep(base, [index], source_etype=element), kind.as_pointer())
+
+
+def address_of(function: Any) -> int:
+    """Where the code of a function is that was compiled for one signature."""
+    (compiled,) = function.overloads.values()
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return address
+
+
+def function_type(context: Any, signature: Any) -> Any:
+    """LLVM's type of a compiled function."""
+    return context.call_conv.get_function_type(signature.return_type, signature.args)
+
+
+def call_compiled(context: Any, builder: Any, signature: Any, function: Any, arguments: Any) -> Any:
+    """What a compiled function returns, which raises nothing."""
+    _, result = context.call_conv.call_function(builder, function, signature.return_type, signature.args, arguments)
+    return result
 
 
 @intrinsic
@@ -159,8 +182,9 @@ def call(typingctx: Any, function: Any, argument: Any) -> Any:
     """Call the function of one int64 that stands at an address."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_WORD])
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]])
+        own = types.void(types.int64)
+        kind = function_type(context, own)
+        call_compiled(context, builder, own, builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
@@ -171,9 +195,10 @@ def call_whole(typingctx: Any, function: Any, arguments: Any) -> Any:
     """Call the function of a whole program (:mod:`wyrm_numba.whole_source`) that stands at an address; returns a position."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind = ir.FunctionType(_WORD, [_WORD] * len(arguments))
+        own = types.int64(*[types.int64] * len(arguments))
+        kind = function_type(context, own)
         words = [builder.extract_value(values[1], n) for n in range(len(arguments))]
-        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), words)
+        return call_compiled(context, builder, own, builder.inttoptr(values[0], kind.as_pointer()), words)
 
     return types.int64(types.int64, arguments), generate
 

@@ -25,13 +25,27 @@ def _columns(builder: Any, place: Any, bits: int) -> tuple[Any, Any]:
     return builder.add(address, builder.mul(index, _WORD(bits // 8))), builder.sub(n, j)
 
 
+def _are_all(builder: Any, count: Any, kind: Any) -> Any:
+    """Whether a vector has no more lanes than there are columns: masks would keep loads waiting for what has been stored."""
+    return builder.icmp_signed(">=", count, _WORD(kind.count))
+
+
 @intrinsic
 def take(typingctx: Any, address: Any, block: Any, n: Any, j: Any, vector: Any) -> Any:
     """The numbers from column j of a block of n columns."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at, count = _columns(builder, arguments[:4], vector.bitwidth)
-        return load_lanes(builder, at, context.get_value_type(vector), count)
+        kind = context.get_value_type(vector)
+        with builder.if_else(_are_all(builder, count, kind)) as (whole, part):
+            with whole:
+                all_lanes, first = load_lanes(builder, at, kind), builder.block
+            with part:
+                some_lanes, second = load_lanes(builder, at, kind, count), builder.block
+        found = builder.phi(kind)
+        found.add_incoming(all_lanes, first)
+        found.add_incoming(some_lanes, second)
+        return found
 
     return vector(*[types.int64] * 4, vector), generate
 
@@ -44,8 +58,13 @@ def put(typingctx: Any, address: Any, block: Any, n: Any, j: Any, value: Any, ac
         kind, new = context.get_value_type(value), arguments[4]
         at, count = _columns(builder, arguments[:4], value.bitwidth)
         adds = builder.icmp_signed("!=", arguments[5], _WORD(0))
-        old = load_lanes(builder, at, kind, builder.select(adds, count, _WORD(0)))
-        store_lanes(builder, at, builder.select(adds, Numbers(builder, kind).add(old, new), new), count)
+        plain = builder.and_(_are_all(builder, count, kind), builder.not_(adds))
+        with builder.if_else(plain) as (whole, part):
+            with whole:
+                store_lanes(builder, at, new)
+            with part:
+                old = load_lanes(builder, at, kind, builder.select(adds, count, _WORD(0)))
+                store_lanes(builder, at, builder.select(adds, Numbers(builder, kind).add(old, new), new), count)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4, value, types.int64), generate

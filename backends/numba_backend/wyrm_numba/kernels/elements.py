@@ -43,14 +43,14 @@ def _ternary(formula: _Formula) -> Any:
 
 
 def _sigmoid(k: Numbers, a: Any) -> Any:
-    one, e = k.constant(1.0), k.exp(k.negate(k.absolute(a)))  # cannot overflow
+    one, e = k.constant(1.0), k.exp_of_negative(k.negate(k.absolute(a)))
     return k.divide(k.choose(k.compare(">=", a, k.constant(0.0)), one, e), k.add(one, e))
 
 
 def _softplus(k: Numbers, a: Any) -> Any:
     zero = k.constant(0.0)
     above = k.choose(k.either(k.compare(">", a, zero), k.is_nan(a)), a, zero)
-    return k.add(above, k.log1p(k.exp(k.negate(k.absolute(a)))))
+    return k.add(above, k.log1p(k.exp_of_negative(k.negate(k.absolute(a)))))
 
 
 def _extreme(sign: str) -> _Formula:

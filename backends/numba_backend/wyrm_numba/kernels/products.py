@@ -9,7 +9,7 @@ from wyrm_numba.words import itemsize, load, row, store, word
 # Tiles of as many sums as processors have registers for, and smaller ones for what is left over.
 tile_4_by_2, tile_4_by_1 = tile(4, 2), tile(4, 1)
 tile_1_by_8, tile_1_by_2, tile_1_by_1 = tile(1, 8), tile(1, 2), tile(1, 1)
-four_dots, one_dot = dots(4), dots(1)
+many_dots, four_dots, one_dot = dots(8), dots(4), dots(1)
 
 
 @inlined
@@ -85,6 +85,9 @@ def inner_products(out, a, b, b_row, depth, cols, accumulate, zero):
     """A row of a product with a transposed matrix."""
     vector, size = many(zero), itemsize(zero)
     j = 0
+    while j + 8 <= cols:
+        many_dots(out + j * size, a, b + j * b_row, b_row, depth, accumulate, vector)
+        j += 8
     while j + 4 <= cols:
         four_dots(out + j * size, a, b + j * b_row, b_row, depth, accumulate, vector)
         j += 4
