@@ -72,8 +72,8 @@ def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[V
             readers.setdefault(operand, []).append(value)
     for draw, effects in behind.items():
         until = k.draws[draw]
-        body = set() if until is None else _between(_dependent(readers, draw), until)
-        read = {operand for value in body for operand in value.operands}
+        body = set() if until is None else _between(_dependent(readers, draw), until.viewed or until)
+        read = {operand for value in body for operand in value.read}
         body.update(effect for effect in effects if effect.onto in read)
         draw.body = tuple(sorted(body, key=position.__getitem__))
         home |= dict.fromkeys((draw, k.rank(draw), *draw.body), draw)
@@ -97,7 +97,7 @@ def _needed_draws(k: Emitter, values: Sequence[Value], draws: Iterable[Value]) -
     for value in values:
         for operand in value.read:
             needed[value] = needed.get(value, 0) | needed.get(operand, 0)
-    ends = {draw: needed.get(until, 0) for draw in own if (until := k.draws[draw]) is not None}
+    ends = {draw: needed.get(until.viewed or until, 0) for draw in own if (until := k.draws[draw]) is not None}
     return {draw: [other for other, bit in own.items() if bits & bit and other is not draw] for draw, bits in ends.items()}
 
 

@@ -29,7 +29,7 @@ EFFECTS = frozenset(
 
 def live(values: Sequence[Value], needed: Iterable[Value]) -> set[Value]:
     """The values on which the needed ones depend, themselves included."""
-    found = set(needed)
+    found = {value.viewed or value for value in needed}
     for value in reversed(values):
         if value in found:
             found.update(value.read)
@@ -41,7 +41,7 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
     result: list[Instruction] = []
     repeated: set[Value] = set()
     for value in values:
-        if value.kernel in ("view", "slice") or value in repeated:
+        if value in repeated:
             continue
         if value.kernel == "fused":
             stored, *slots = [layout.slot(v) for v in (*value.attributes["results"], *value.operands)]

@@ -158,8 +158,8 @@ class _Owners(dict[Value, Value]):
     def __missing__(self, value: Value) -> Value:
         if value.onto is not None:
             owner = self[value.onto]
-        elif value.kernel in ("view", "slice"):
-            owner = self[value.operands[0]]
+        elif value.viewed is not None:
+            owner = self[value.viewed]
         elif value in self.inside:
             owner = self[self.inside[value][0]]
         else:
@@ -189,7 +189,7 @@ def _inside(order: Sequence[Value]) -> dict[Value, tuple[Value, int]]:
     for blocks in order:
         if blocks.kernel == "blocks" and blocks.onto is None and blocks not in changed:
             for value, (row, _) in zip(blocks.operands, blocks.attributes["places"], strict=True):
-                plain = value.kernel not in ("view", "slice") and value.onto is None and not value.place
+                plain = value.viewed is None and value.onto is None and not value.place
                 if plain and value in computed and value not in changed and value.shape[1] == blocks.shape[1]:
                     inside.setdefault(value, (blocks, row))
     return inside

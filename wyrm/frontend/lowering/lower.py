@@ -171,7 +171,7 @@ class _Lowering:
                 self.outputs[root] = k.call("copy", self.values[root], shape=self.values[root].shape)
         if any(self.lazy):
             values = {p: self.values[n] for n, p in self.parameters.items()}
-            self.effects += self.updates.catch_up_before(values, self.lazy)
+            self.effects += self.updates.catch_up_before(values, self.lazy, {v.viewed for v in self.values})
 
     def _backward(self) -> None:
         """Record the backward pass and what becomes of the parameters' gradients."""
@@ -203,9 +203,9 @@ class _Lowering:
     def _fused(self, sections: list[list[Value]], roots: list[Value], results: list[Value]) -> list[list[Value]]:
         """The sections with elementwise calls fused; those of a training step as one."""
         if self.purpose == "train":
-            forward, rest = fused_step([v for section in sections for v in section], {*roots}, roots[0])
+            forward, rest = fused_step([v for section in sections for v in section], roots)
             return [forward, [], rest]
-        read = {*results, *self.effects}
+        read = {value.viewed or value for value in (*results, *self.effects)}
         for section in sections:
             own = set(section)
             read.update([o for v in section for o in v.read if o not in own])

@@ -19,10 +19,8 @@ __all__ = ["changes_parameters", "groups", "is_elementwise"]
 
 #: What belongs to a parameter and is changed in place.
 _KEPT = ("value", "state", "gradient", "clock")
-#: What sees the memory of its operand otherwise.
-_VIEWS = ("view", "slice")
-#: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction, or views
-#: it; 1: it may not.
+#: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction; 1: it may
+#: not.
 _Dependences = dict[Value, dict[Value, int]]
 
 
@@ -124,23 +122,14 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
     readers: dict[Any, list[tuple[Value, bool]]] = {}  # since it was written, each with whether it reads all of the memory
     for value in values:
         needed: dict[Value, int] = {}
-        if value.kernel in _VIEWS:
-            if value.operands[0] in found:
-                needed[value.operands[0]] = 0
-            found[value] = needed
-            continue
         shape, fits = value.shape, value in elementwise
         if loss in found and changes_parameters(value):
             assert loss is not None
             near = guarded and fits and loss in elementwise and loss.shape == shape
             needed[loss] = int(not near)
-        for operand in value.read:
-            viewed = operand
-            while viewed.kernel in _VIEWS:
-                if viewed in found:
-                    needed.setdefault(viewed, 0)
-                viewed = viewed.operands[0]
-            memory = memories[operand]
+        for operand in value.operands if value.onto is None else (*value.operands, value.onto):
+            viewed = operand.viewed or operand
+            memory = memories[viewed]
             near = fits and viewed is operand and operand.shape == shape
             if viewed in found:
                 if not (near and viewed in elementwise):
@@ -172,8 +161,8 @@ class _Memories(dict[Value, Any]):
             memory: Any = value.place[3] if value.place[0] == "row" else value.place
         elif value.onto is not None:
             memory = self[value.onto]
-        elif value.kernel in _VIEWS:
-            memory = self[value.operands[0]]
+        elif value.viewed is not None:
+            memory = self[value.viewed]
         else:
             memory = value
         self[value] = memory
