@@ -46,9 +46,10 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
     home = _find_bodies(k, values, behind)
 
     def needs(value: Value) -> list[Value]:
-        """What has to come before a call; before a draw, what its body needs."""
-        read = [operand for call in (value, *value.body) for operand in call.read]
-        return [home.get(operand, operand) for operand in read if home.get(operand) is not value]
+        """The calls that have to come before a call; before a draw, those that its body needs."""
+        read = value.read if not value.body else [operand for call in (value, *value.body) for operand in call.read]
+        calls = [home.get(operand, operand) for operand in read]
+        return [call for call in calls if call.kernel and call is not value]
 
     order: list[Value] = []
     done: set[Value] = set()

@@ -52,32 +52,34 @@ class Layout:
         for value in kept:
             if not value.kernel:
                 self.slot(value)
-        ending: dict[int, list[Value]] = {}
+        ending: list[list[Value]] = [[] for _ in range(len(order) + 1)]
         for value, position in last.items():
-            ending.setdefault(position, []).append(value)
-        for position, value in enumerate(order):
+            if value.kernel:
+                ending[position].append(value)
+        for value, endings in zip(order, ending, strict=False):
             for result in results(value):
                 self.slot(result)
-            for dead in ending.get(position, ()):
+            for dead in endings:
                 slot = self._slots.get(dead)
-                if slot is not None and slot.buffer == 0 and dead.kernel:
+                if slot is not None and slot.buffer == 0:
                     self._release(slot.offset, slot.shape[0] * slot.shape[1])
 
     def _last_uses(self, order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
         last: dict[Value, int] = {}
         ends: dict[Value, int] = {}  # of the body that a value stands in
+        owners = self._owners
         for position, value in enumerate(order):
             if value.body:
                 ends.update(dict.fromkeys(value.body, position + len(value.body)))
             end = ends.get(value)
             for used in (*results(value), *value.operands):
-                owner = self._owners[used]
+                owner = owners[used]
                 reached = position if end is None or ends.get(owner) == end else end
                 if last.get(owner, 0) <= reached:
                     last[owner] = reached
         for value in kept:
-            last[self._owners[value]] = len(order)
+            last[owners[value]] = len(order)
         return last
 
     def slot(self, value: Value) -> Slot:
@@ -94,12 +96,14 @@ class Layout:
         if value in self.inside:
             whole, row = self.inside[value]
             return part(self.slot(whole), row, 0, value.shape)
+        if not value.place and value.viewed is None:
+            return Slot(0, self._take(rows * cols), value.shape, cols)
         if value.kernel == "view":
             base = self.slot(value.operands[0])
             return Slot(base.buffer, base.offset, value.shape, cols)
         if value.kernel == "slice":
             return part(self.slot(value.operands[0]), value.attributes["row"], value.attributes["col"], value.shape)
-        kind: Any = value.place[0] if value.place else ""
+        kind: Any = value.place[0]
         if kind in ("index", "drawn"):
             offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows
             return Slot(1, offset, value.shape, 1)

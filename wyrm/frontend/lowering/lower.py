@@ -35,7 +35,7 @@ __all__ = ["lower"]
 
 #: How many programs are kept.
 CACHE_LIMIT = 10_000
-_CACHE: dict[object, Program] = {}
+_CACHE: dict[object, list[Program]] = {}
 #: Where indices that look up no table have to end.
 _NO_LIMIT = 2**63 - 1
 
@@ -68,13 +68,13 @@ def lower(
         Whether to leave out what is random in training.
     """
     key = (trace, purpose, optional_kernels, training, lazy, evaluating)
-    program = _CACHE.get(key)
-    if program is None:
-        if len(_CACHE) >= CACHE_LIMIT:
-            _CACHE.clear()
+    if len(_CACHE) >= CACHE_LIMIT:
+        _CACHE.clear()
+    known = _CACHE.setdefault(key, [])  # a long trace takes its time to be looked up: once
+    if not known:
         lowering = _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating or purpose == "evaluate")
-        program = _CACHE.setdefault(key, lowering.program())
-    return program
+        known.append(lowering.program())
+    return known[0]
 
 
 class _Lowering:

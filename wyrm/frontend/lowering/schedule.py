@@ -19,6 +19,7 @@ __all__ = ["changes_parameters", "groups", "is_elementwise"]
 
 #: What belongs to a parameter and is changed in place.
 _KEPT = ("value", "state", "gradient", "clock")
+_ELEMENTWISE = frozenset({"copy", *(kernel.name for kernel in KERNELS.values() if kernel.elementwise)})
 #: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction; 1: it may
 #: not.
 _Dependences = dict[Value, dict[Value, int]]
@@ -26,8 +27,7 @@ _Dependences = dict[Value, dict[Value, int]]
 
 def is_elementwise(value: Value) -> bool:
     """Whether a call is elementwise, copies into a shape among them."""
-    kernel = KERNELS.get(value.kernel)
-    return value.kernel == "copy" or (kernel is not None and kernel.elementwise)
+    return value.kernel in _ELEMENTWISE
 
 
 def changes_parameters(value: Value) -> bool:
@@ -47,7 +47,7 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
     guarded
         Whether one instruction may compute the loss and then, if it is finite, change parameters.
     """
-    elementwise = {value for value in values if is_elementwise(value)}
+    elementwise = {value for value in values if value.kernel in _ELEMENTWISE}
     dependences = _dependences(values, elementwise, loss, guarded)
     stages: dict[Value, int] = {}
     for value in values:
@@ -118,6 +118,8 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
     """On which earlier calls each depends."""
     found: _Dependences = {}
     memories = _Memories()
+    written = {value: _written(value, memories) for value in values if _changes(value)}
+    changed = {memory for several in written.values() for memory in several}  # what else is written once, and then read
     writers: dict[Any, Value] = {}
     readers: dict[Any, list[tuple[Value, bool]]] = {}  # since it was written, each with whether it reads all of the memory
     for value in values:
@@ -129,8 +131,8 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
             needed[loss] = int(not near)
         for operand in value.operands if value.onto is None else (*value.operands, value.onto):
             viewed = operand.viewed or operand
-            memory = memories[viewed]
             near = fits and viewed is operand and operand.shape == shape
+            memory = memories[viewed]
             if viewed in found:
                 if not (near and viewed in elementwise):
                     needed[viewed] = 1
@@ -138,8 +140,9 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
                     needed.setdefault(viewed, 0)
             elif memory in writers:
                 needed[writers[memory]] = 1
-            readers.setdefault(memory, []).append((value, near))
-        for memory in _written(value, memories):
+            if memory in changed:
+                readers.setdefault(memory, []).append((value, near))
+        for memory in written.get(value) or ((value,) if value in changed else ()):
             if memory in writers:
                 needed[writers[memory]] = 1
             for reader, near in readers.pop(memory, ()):
@@ -151,6 +154,11 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
         needed.pop(value, None)
         found[value] = needed
     return found
+
+
+def _changes(value: Value) -> bool:
+    """Whether a call writes where something may have been before."""
+    return value.onto is not None or bool(value.place) or value.kernel in EFFECTS or value.kernel == "square_sum"
 
 
 class _Memories(dict[Value, Any]):
