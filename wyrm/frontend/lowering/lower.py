@@ -129,7 +129,7 @@ class _Lowering:
         leaves = trace.leaves(*INPUTS)
         slots = [self._input_slot(layout, leaf, value) for leaf, value in zip(leaves, self.inputs, strict=True)]
         slots += [InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
-        return Program(
+        program = Program(
             self.purpose,
             trace.dtype,
             tuple(layout.buffers),
@@ -146,6 +146,9 @@ class _Lowering:
             {n: layout.slot(v) for n, v in enumerate(self.values)} if self.purpose == "interactive" else {},
             layout.slot(skip) if skip else None,
         )
+        for draw in k.draws:  # it depends on its end, which depends on it: without a cycle, values are gone with the emitter
+            draw.operands = draw.body = ()
+        return program
 
     def _forward(self) -> None:
         """Record the forward pass."""
