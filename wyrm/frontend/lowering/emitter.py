@@ -71,8 +71,11 @@ class Emitter:
         if shape is None:
             assert kernel.shape is not None, name
             shape = kernel.shape(*[operand.shape for operand in operands], **attributes)
-        if kernel.elementwise and "copy" in [operand.kernel for operand in operands]:
-            operands = _without_copies(operands, shape)
+        if kernel.elementwise:
+            for operand in operands:
+                if operand.kernel == "copy":
+                    operands = _without_copies(operands, shape)
+                    break
         return self._record(Value(name, operands, attributes, shape))
 
     def once(self, name: str, *operands: Value) -> Value:

@@ -48,7 +48,11 @@ def _readers(values: Sequence[Value]) -> dict[Value, list[Value]]:
     readers: dict[Value, list[Value]] = {}
     for value in values:
         for operand in value.read:
-            readers.setdefault(operand, []).append(value)
+            known = readers.get(operand)
+            if known is None:
+                readers[operand] = [value]
+            else:
+                known.append(value)
     return readers
 
 

@@ -23,8 +23,8 @@ __all__ = ["Layout", "part", "results"]
 _SMALL = 16
 
 
-class Layout:
-    """Assigns slots.
+class Layout(dict[Value, Slot]):
+    """Where each value stands, or is to stand from when it is first asked for.
 
     Parameters
     ----------
@@ -41,7 +41,6 @@ class Layout:
         self.lengths = [0, 0]
         self._itemsizes = [np.dtype(dtype).itemsize, 8]
         self._gaps: list[tuple[int, int]] = []
-        self._slots: dict[Value, Slot] = {}
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
@@ -51,16 +50,16 @@ class Layout:
         last = self._last_uses(order, kept)
         for value in kept:
             if not value.kernel:
-                self.slot(value)
+                self[value]
         ending: list[list[Value]] = [[] for _ in range(len(order) + 1)]
         for value, position in last.items():
             if value.kernel:
                 ending[position].append(value)
         for value, endings in zip(order, ending, strict=False):
             for result in results(value):
-                self.slot(result)
+                self[result]
             for dead in endings:
-                slot = self._slots.get(dead)
+                slot = self.get(dead)
                 if slot is not None and slot.buffer == 0:
                     self._release(slot.offset, slot.shape[0] * slot.shape[1])
 
@@ -75,34 +74,32 @@ class Layout:
             end = ends.get(value)
             for used in (*results(value), *value.operands):
                 owner = owners[used]
-                reached = position if end is None or ends.get(owner) == end else end
-                if last.get(owner, 0) <= reached:
-                    last[owner] = reached
+                if end is not None:  # what is read in a body stays to its end
+                    last[owner] = position if ends.get(owner) == end else end
+                else:
+                    last[owner] = position
         for value in kept:
             last[owners[value]] = len(order)
         return last
 
-    def slot(self, value: Value) -> Slot:
-        """Where a value stands, or is to stand from now on."""
-        known = self._slots.get(value)
-        if known is None:
-            known = self._slots[value] = self._place(value)
-        return known
+    def __missing__(self, value: Value) -> Slot:
+        slot = self[value] = self._place(value)
+        return slot
 
     def _place(self, value: Value) -> Slot:
         if value.onto is not None:
-            return self.slot(value.onto)
+            return self[value.onto]
         rows, cols = value.shape
         if value in self.inside:
             whole, row = self.inside[value]
-            return part(self.slot(whole), row, 0, value.shape)
+            return part(self[whole], row, 0, value.shape)
         if not value.place and value.viewed is None:
             return Slot(0, self._take(rows * cols), value.shape, cols)
         if value.kernel == "view":
-            base = self.slot(value.operands[0])
+            base = self[value.operands[0]]
             return Slot(base.buffer, base.offset, value.shape, cols)
         if value.kernel == "slice":
-            return part(self.slot(value.operands[0]), value.attributes["row"], value.attributes["col"], value.shape)
+            return part(self[value.operands[0]], value.attributes["row"], value.attributes["col"], value.shape)
         kind: Any = value.place[0]
         if kind in ("index", "drawn"):
             offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows

@@ -128,7 +128,7 @@ class _Lowering:
         forward, backward, update = (instructions(layout, section) for section in sections)
         leaves = trace.leaves(*INPUTS)
         slots = [self._input_slot(layout, leaf, value) for leaf, value in zip(leaves, self.inputs, strict=True)]
-        slots += [InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
+        slots += [InputSlot("schedule", layout[value], rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
         program = Program(
             self.purpose,
             trace.dtype,
@@ -137,14 +137,14 @@ class _Lowering:
             layout.lengths[1],
             tuple(slots),
             tuple(self.uses),
-            tuple((number, layout.slot(value)) for number, value in k.literals.items()),
-            layout.slot(self.seed) if self.seed else None,
+            tuple((number, layout[value]) for number, value in k.literals.items()),
+            layout[self.seed] if self.seed else None,
             forward,
             backward,
             update,
-            tuple(layout.slot(root) for root in roots),
-            {n: layout.slot(v) for n, v in enumerate(self.values)} if self.purpose == "interactive" else {},
-            layout.slot(skip) if skip else None,
+            tuple(layout[root] for root in roots),
+            {n: layout[v] for n, v in enumerate(self.values)} if self.purpose == "interactive" else {},
+            layout[skip] if skip else None,
         )
         for draw in k.draws:  # it depends on its end, which depends on it: without a cycle, values are gone with the emitter
             draw.operands = draw.body = ()
@@ -256,7 +256,7 @@ class _Lowering:
 
     def _input_slot(self, layout: Layout, number: int, value: Value) -> InputSlot:
         leaf = self.trace.records[number].op
-        slot, limit = layout.slot(value), self.k.limits.get(value, _NO_LIMIT)
+        slot, limit = layout[value], self.k.limits.get(value, _NO_LIMIT)
         if leaf is INPUT:
             return InputSlot("dense", slot)
         if leaf is BAG:

@@ -241,8 +241,8 @@ def _program(k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates) 
         dtype,
         tuple(layout.buffers),
         layout.lengths[0],
-        inputs=tuple(InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in scheduled),
+        inputs=tuple(InputSlot("schedule", layout[value], rule=rule, lag=lag) for value, rule, lag in scheduled),
         parameters=tuple(ParameterSlot(shape) for shape in shapes),
-        literals=tuple((number, layout.slot(value)) for number, value in k.literals.items()),
+        literals=tuple((number, layout[value]) for number, value in k.literals.items()),
         update=update,
     )
