@@ -15,19 +15,15 @@ from wyrm.frontend.lowering.instructions import EFFECTS
 from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS, Shape
 
-__all__ = ["changes_parameters", "groups", "is_elementwise"]
+__all__ = ["changes_parameters", "groups"]
 
 #: What belongs to a parameter and is changed in place.
 _KEPT = ("value", "state", "gradient", "clock")
+#: Kernels whose calls are elementwise, copies into a shape among them.
 _ELEMENTWISE = frozenset({"copy", *(kernel.name for kernel in KERNELS.values() if kernel.elementwise)})
 #: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction; 1: it may
 #: not.
 _Dependences = dict[Value, dict[Value, int]]
-
-
-def is_elementwise(value: Value) -> bool:
-    """Whether a call is elementwise, copies into a shape among them."""
-    return value.kernel in _ELEMENTWISE
 
 
 def changes_parameters(value: Value) -> bool:
