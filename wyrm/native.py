@@ -128,6 +128,7 @@ class NativeBackend(Backend):
     def kernel_address(self, instruction: Instruction, dtype: str, often: bool) -> int:
         """The address of the function for an instruction's kernel, for real numbers of ``dtype``.
 
+        It is one for all instructions with the same attributes and the same shapes and strides, wherever their operands are.
         ``often`` is what :meth:`runs_often` said, and false where a program is driven from Python.
         """
 

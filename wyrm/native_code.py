@@ -51,61 +51,82 @@ class Encoder:
         self.program, self._kernel_address, self._step_word = program, kernel_address, step_word
         self.itemsize = np.dtype(program.dtype).itemsize
         kinds = [buffer.kind for buffer in program.buffers]
+        count = len(kinds)
         self._itemsizes = [8 if kind == "index" else self.itemsize for kind in kinds]
-        #: The buffer that a slot's elements are in: of a gradient its dense matrix, not the header.
-        self._memories = [n + len(kinds) * (kind == "gradient") for n, kind in enumerate(kinds)]
+        #: The buffer that a slot's elements are in: of a gradient its dense matrix, or, n further on, the header.
+        self._memories = [n + count * (kind == "gradient") for n, kind in enumerate(kinds)] + list(range(count)) + [2 * count]
         self._kept: list[Array] = []  # literals and rules, to which instructions point
+        self._forms: dict[tuple[Any, ...], list[int]] = {}
         self._words: list[int] = []
+        #: Of each address: the word, the buffer, the elements into it.
         self._places: list[int] = []
         self._buffers: list[int] = []
+        self._offsets: list[int] = []
 
     def _relocate(self, buffer: int, offset: int) -> None:
-        """Append an address: ``offset`` bytes into a buffer."""
+        """Append an address: ``offset`` elements into a buffer, or bytes into the words themselves."""
         self._places.append(len(self._words))
         self._buffers.append(buffer)
-        self._words.append(offset)
+        self._offsets.append(offset)
+        self._words.append(0)
 
     def _locate(self, slot: Slot) -> None:
         """Append the address of a slot."""
-        self._relocate(self._memories[slot.buffer], self.byte_offset(slot))
+        self._relocate(slot.buffer, slot.offset)
 
     def _finish(self) -> None:
         """Make arrays of what has been encoded."""
         self.words = np.array(self._words, np.int64)
         self.places = np.array(self._places, np.intp)
-        self.buffers = np.array(self._buffers, np.intp)
+        numbers = np.array(self._buffers, np.intp)
+        self.buffers = np.array(self._memories, np.intp)[numbers]
+        sizes = np.array([*self._itemsizes, *self._itemsizes, 1], np.int64)
+        self.words[self.places] = np.array(self._offsets, np.int64) * sizes[numbers]
 
     def _encode(self, instruction: Instruction) -> None:
         """An instruction, with its body."""
-        begin = len(self._words)
+        words = self._words
+        begin = len(words)
+        slots = (instruction.out, *instruction.operands)
+        words += self._form(instruction, slots)
+        self._places += range(begin + 4, len(words), 4)
+        self._buffers += [slot.buffer for slot in slots]
+        self._offsets += [slot.offset for slot in slots]
+        for n in _HEADERS.get(instruction.kernel, ()):
+            self._buffers[n - len(slots)] += len(self.program.buffers)
+        if instruction.kernel == "fused":
+            chain = dict(instruction.attributes)["chain"]
+            if instruction.out.shape == (1, 1):
+                self._encode_single(chain, slots)
+            else:
+                words += encode_chain(chain)
+        for repeated in instruction.body:
+            self._encode(repeated)
+        words[begin + 1] = len(words) - begin
+
+    def _form(self, instruction: Instruction, slots: Sequence[Slot]) -> list[int]:
+        """The words of an instruction without addresses: they are the same for all that differ in nothing else."""
+        if instruction.kernel == "fused":  # chains are longer than what is saved
+            return self._formed(instruction, slots)
+        key = instruction.kernel, instruction.attributes, instruction.accumulate, *[slot[2:] for slot in slots]
+        form = self._forms.get(key)
+        if form is None:
+            form = self._forms[key] = self._formed(instruction, slots)
+        return form
+
+    def _formed(self, instruction: Instruction, slots: Sequence[Slot]) -> list[int]:
         kernel = KERNELS[instruction.kernel]
-        slots = [instruction.out, *instruction.operands]
         shapes = [(slot.shape, slot.stride) for slot in slots]
         if kernel.elementwise or kernel.name in ("copy", "row_dot", "fused"):
             widest = shapes[0] if kernel.name != "row_dot" else max(shapes[1:], key=lambda s: s[0])
             shapes = _broadcast(shapes, widest[0], flatten=kernel.name != "row_dot")
         elif kernel.name == "sum":
             shapes = _broadcast(shapes, shapes[1][0], flatten=False)
-        self._words += [
-            self._kernel_address(instruction, self.program.dtype),
-            0,  # the length, when it is known
-            int(instruction.accumulate),
-            self._attribute(instruction),
-        ]
-        for slot, ((rows, cols), stride) in zip(slots, shapes, strict=True):
-            self._locate(slot)
-            self._words += [rows, cols, stride]
-        for n in _HEADERS.get(kernel.name, ()):
-            self._buffers[n - len(slots)] = slots[n].buffer
-        if kernel.name == "fused":
-            chain = dict(instruction.attributes)["chain"]
-            if instruction.out.shape == (1, 1):
-                self._encode_single(chain, slots)
-            else:
-                self._words += encode_chain(chain)
-        for repeated in instruction.body:
-            self._encode(repeated)
-        self._words[begin + 1] = len(self._words) - begin
+        address = self._kernel_address(instruction, self.program.dtype)
+        words = [address, 0, int(instruction.accumulate), self._attribute(instruction)]
+        for (rows, cols), stride in shapes:
+            words += [0, rows, cols, stride]
+        return words
 
     def _encode_single(self, chain: Chain, slots: Sequence[Slot]) -> None:
         """The steps of a chain of one element, and memory for what they compute."""

@@ -80,6 +80,7 @@ class Frame:
             else:
                 bases[n] = address(buffer)
         self.bases = bases
+        self._begins: list[int] = bases.tolist()
         words = self._placed(code)
         self.words = self.keep(np.zeros(len(FRAME), np.int64))
         begin = address(words)
@@ -149,7 +150,7 @@ class Frame:
 
     def at(self, slot: Slot) -> int:
         """The address of a slot."""
-        return int(self.bases[slot.buffer]) + self.code.byte_offset(slot)
+        return self._begins[slot.buffer] + self.code.byte_offset(slot)
 
     def set_records(self, name: str, records: list[list[int]]) -> None:
         """Put a table of equally long records into the frame."""
@@ -182,7 +183,9 @@ class Origin(NamedTuple):
 
 def set_inputs(program: Program, frame: Frame, origins: Sequence[Origin]) -> None:
     """Put the records of the inputs, and the claims of the program, into the frame."""
-    looked_up = {slot.buffer for i in program.instructions if i.kernel != "draw" for slot in i.operands}
+    looked_up: set[int] = set()  # asked for bags only
+    if any(expected.kind == "bag" for expected in program.inputs):
+        looked_up.update([slot.buffer for i in program.instructions if i.kernel != "draw" for slot in i.operands])
     records = []
     for expected, origin in zip(program.inputs, origins, strict=True):
         rows, cols = expected.slot.shape
@@ -217,6 +220,13 @@ def feed_frame(
     frame = Frame(program, code, memory)
     frame.kept += [sources, sinks]
     origins = []
+    known: dict[int, tuple[int, str]] = {}  # by the arrays' identities: positions of a sequence share theirs
+
+    def described(array: Array) -> tuple[int, str]:
+        if id(array) not in known:
+            known[id(array)] = address(array), array.dtype.name
+        return known[id(array)]
+
     length = positions = 2**63 - 1
     for source in sources:
         if source.bags is not None:
@@ -230,9 +240,10 @@ def feed_frame(
         elif mode == 0:
             length = min(length, len(source))
         stride = 0 if mode == 2 else array.strides[0]
-        starts = 0 if source.starts is None else address(source.starts)
-        first = address(array) + source.shift * stride
-        origins.append(Origin(array.dtype.name, first, stride, mode, 1 if mode else examples, starts))
+        starts = 0 if source.starts is None else described(source.starts)[0]
+        begin, dtype = described(array)
+        first = begin + source.shift * stride
+        origins.append(Origin(dtype, first, stride, mode, 1 if mode else examples, starts))
     set_inputs(program, frame, origins)
     records = []
     for sink, slot in zip(sinks, program.outputs, strict=True) if sinks else ():

@@ -49,6 +49,7 @@ class Column:
 
     def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
+        self._starts = None if offsets is None else offsets[:-1]
         self._largest: int | None = None
         if rows.dtype.kind == "f":
             self._check_numbers()
@@ -80,9 +81,7 @@ class Column:
 
     def source(self, position: int = 0) -> Source:
         """Where runners read it; of sequences, a position."""
-        if self.offsets is None:
-            return Source(self.rows)
-        return Source(self.rows, starts=self.offsets[:-1], shift=position)
+        return Source(self.rows) if self._starts is None else Source(self.rows, starts=self._starts, shift=position)
 
     def within(self, limit: int) -> bool:
         """Whether all indices are at least 0 and below ``limit``."""

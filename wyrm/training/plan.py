@@ -21,7 +21,7 @@ from wyrm.training.feed import Data
 from wyrm.training.losses import TRAINING
 from wyrm.training.models import Model
 from wyrm.training.order import epoch_order, in_order, key_seed
-from wyrm.training.programs import TrainingPrograms
+from wyrm.training.programs import TrainingPrograms, uncollected
 from wyrm.training.runners import Part
 from wyrm.training.schedules import make_crew
 
@@ -63,6 +63,10 @@ class Session:
 
     def plan(self, data: Data) -> Plan:
         """A plan for data."""
+        with uncollected():
+            return self._plan(data)
+
+    def _plan(self, data: Data) -> Plan:
         arrangement = Arrangement(data, self.model.rows)
         schedules = Schedules(self.assignment, arrangement.runs, self.batch_size)
         parts = self.programs.parts(data, arrangement, key_seed(self.seed), schedules)

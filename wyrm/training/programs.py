@@ -23,7 +23,7 @@ from wyrm.training.feed import Data
 from wyrm.training.models import Model, Traced
 from wyrm.training.runners import Part
 
-__all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms"]
+__all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms", "uncollected"]
 
 
 class _Made(NamedTuple):
@@ -88,7 +88,7 @@ class Programs(ABC):
         OutOfRangeError
             Where an index lies outside its table, naming the example.
         """
-        with _uncollected():
+        with uncollected():
             return [self._part(data, *part, seed, schedules, sinks) for part in arrangement.parts]
 
     def _part(
@@ -156,14 +156,20 @@ class EvaluatingPrograms(Programs):
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pause the garbage collector: graphs and programs are many objects that live on, to be gone over again and again."""
+def uncollected() -> Iterator[None]:
+    """Pause the garbage collector: graphs and programs are many objects that live on, to be gone over again and again.
+
+    In the end all objects count as old, as those do that have been gone over; what has frozen objects keeps them so.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -82,8 +82,7 @@ class CSimdBackend(NativeBackend):
 
     def compile(self, program: Program) -> Executable:
         """Lay the program out, where its rules fit into the library's registers."""
-        attributes = [dict(i.attributes) for i in program.instructions]
-        rules = {a["rule"] for a in attributes if "rule" in a}
+        rules = {value for i in program.instructions for name, value in i.attributes if name == "rule"}
         for rule in [*rules, *(rule.catch_up for rule in rules if rule.catch_up is not None)]:
             if rule.registers > _MAX_REGISTERS or len(rule.states) > _MAX_STATES:
                 raise CapabilityError(

@@ -50,7 +50,9 @@ def differentiate(
         attributes = dict(record.attributes)
         for operand, vjp in zip(record.operands, record.op.vjps_of(len(operands)), strict=True):
             if vjp is not None and records[operand].needs_gradient:
-                part = k.reduce(vjp(k, g, values[number], *operands, **attributes), records[operand].shape)
+                part = vjp(k, g, values[number], *operands, **attributes)
+                if part.shape != records[operand].shape:
+                    part = k.reduce(part, records[operand].shape)
                 part.uses += 1
                 parts.setdefault(operand, []).append(part)
     return leaves

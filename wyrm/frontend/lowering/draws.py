@@ -46,9 +46,10 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
     home = _find_bodies(k, values, behind)
 
     def needs(value: Value) -> list[Value]:
-        """What has to come before a call; before a draw, what its body needs."""
-        read = [operand for call in (value, *value.body) for operand in call.read]
-        return [home.get(operand, operand) for operand in read if home.get(operand) is not value]
+        """The calls that have to come before a call; before a draw, those that its body needs."""
+        read = value.read if not value.body else [operand for call in (value, *value.body) for operand in call.read]
+        calls = [home.get(operand, operand) for operand in read]
+        return [call for call in calls if call.kernel and call is not value]
 
     order: list[Value] = []
     done: set[Value] = set()
@@ -72,8 +73,8 @@ def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[V
             readers.setdefault(operand, []).append(value)
     for draw, effects in behind.items():
         until = k.draws[draw]
-        body = set() if until is None else _between(_dependent(readers, draw), until)
-        read = {operand for value in body for operand in value.operands}
+        body = set() if until is None else _between(_dependent(readers, draw), until.viewed or until)
+        read = {operand for value in body for operand in value.read}
         body.update(effect for effect in effects if effect.onto in read)
         draw.body = tuple(sorted(body, key=position.__getitem__))
         home |= dict.fromkeys((draw, k.rank(draw), *draw.body), draw)
@@ -97,7 +98,7 @@ def _needed_draws(k: Emitter, values: Sequence[Value], draws: Iterable[Value]) -
     for value in values:
         for operand in value.read:
             needed[value] = needed.get(value, 0) | needed.get(operand, 0)
-    ends = {draw: needed.get(until, 0) for draw in own if (until := k.draws[draw]) is not None}
+    ends = {draw: needed.get(until.viewed or until, 0) for draw in own if (until := k.draws[draw]) is not None}
     return {draw: [other for other, bit in own.items() if bits & bit and other is not draw] for draw, bits in ends.items()}
 
 

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 
 from wyrm.errors import OptionError
-from wyrm.frontend.lowering.value import Value
+from wyrm.frontend.lowering.value import VIEWS, Value
 from wyrm.kernels import KERNELS, broadcast_shapes
 from wyrm.program import Shape
 
 __all__ = ["Emitter", "part_options"]
+
+#: Values that are found, seen otherwise or not computed yet.
+_NOT_COMPUTED = frozenset({"", "rows", *VIEWS})
 
 
 class Emitter:
@@ -28,7 +31,7 @@ class Emitter:
     Attributes
     ----------
     values
-        The calls in the order in which they were made.
+        The calls in the order in which they were made; views are none.
     limits
         For each value that holds indices, the rows of the smallest table that it looks up.
     evaluating
@@ -68,8 +71,11 @@ class Emitter:
         if shape is None:
             assert kernel.shape is not None, name
             shape = kernel.shape(*[operand.shape for operand in operands], **attributes)
-        if kernel.elementwise and "copy" in [operand.kernel for operand in operands]:
-            operands = _without_copies(operands, shape)
+        if kernel.elementwise:
+            for operand in operands:
+                if operand.kernel == "copy":
+                    operands = _without_copies(operands, shape)
+                    break
         return self._record(Value(name, operands, attributes, shape))
 
     def once(self, name: str, *operands: Value) -> Value:
@@ -136,14 +142,16 @@ class Emitter:
         """The elements of ``a`` under another shape, row after row; the same memory, where they lie without gaps."""
         if not _is_contiguous(a):
             a = self.call("copy", a, shape=a.shape)
-        return self._record(Value("view", (a,), shape=shape))
+        a.uses += 1
+        return Value("view", (a,), shape=shape)
 
     def slice(self, a: Value, rows: tuple[int, int], cols: tuple[int, int]) -> Value:
         """A range of rows and of columns, from the first to before the last; the same memory."""
         shape = rows[1] - rows[0], cols[1] - cols[0]
         if shape == a.shape:
             return a
-        return self._record(Value("slice", (a,), {"row": rows[0], "col": cols[0]}, shape))
+        a.uses += 1
+        return Value("slice", (a,), {"row": rows[0], "col": cols[0]}, shape)
 
     def blocks(self, parts: Sequence[Value], places: Sequence[tuple[int, int]], shape: Shape) -> Value:
         """Parts put together: part n with its first element at ``places[n]``, which together cover the shape."""
@@ -334,7 +342,7 @@ def _is_just(kernel: str, value: Value) -> bool:
 
 def _is_temporary(value: Value) -> bool:
     """Whether nobody but one sum of contributions refers to a computed value."""
-    return value.uses == 1 and value.kernel not in ("", "view", "slice", "rows") and value.onto is None
+    return value.uses == 1 and value.kernel not in _NOT_COMPUTED and value.onto is None
 
 
 def _reads_columns(value: Value) -> bool:

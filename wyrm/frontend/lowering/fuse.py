@@ -41,11 +41,13 @@ def fused_between_draws(values: Sequence[Value], needed: Collection[Value]) -> l
     return [call for piece in pieces for call in fused(piece, read)]
 
 
-def fused_step(values: Sequence[Value], needed: Collection[Value], loss: Value) -> tuple[list[Value], list[Value]]:
-    """A training step: all calls up to the one that computes the loss, and those that follow."""
+def fused_step(values: Sequence[Value], roots: Sequence[Value]) -> tuple[list[Value], list[Value]]:
+    """A training step: all calls up to the one that computes the loss, the first root, and those that follow."""
+    needed = {root.viewed or root for root in roots}
+    loss = roots[0].viewed or roots[0]
     values = rewritten(values, needed)
     readers = _readers(values)
-    guarded = not any(value.kernel in ("accumulate_rows", "accumulate_bag") for value in values)
+    guarded = loss is roots[0] and not any(value.kernel in ("accumulate_rows", "accumulate_bag") for value in values)
     ordered = _cut(groups(values, loss, guarded))
     calls = [_call(group, readers, needed, loss) for group in ordered]
     known = next((n + 1 for n, group in enumerate(ordered) if loss in group), 0)
@@ -62,7 +64,11 @@ def _readers(values: Sequence[Value]) -> dict[Value, list[Value]]:
     readers: dict[Value, list[Value]] = {}
     for value in values:
         for operand in value.read:
-            readers.setdefault(operand, []).append(value)
+            known = readers.get(operand)
+            if known is None:
+                readers[operand] = [value]
+            else:
+                known.append(value)
     return readers
 
 

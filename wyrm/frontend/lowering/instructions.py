@@ -29,10 +29,13 @@ EFFECTS = frozenset(
 
 def live(values: Sequence[Value], needed: Iterable[Value]) -> set[Value]:
     """The values on which the needed ones depend, themselves included."""
-    found = set(needed)
+    found = {value.viewed or value for value in needed}
     for value in reversed(values):
         if value in found:
-            found.update(value.read)
+            for operand in value.operands:
+                found.add(operand.viewed or operand)
+            if value.onto is not None:
+                found.add(value.onto)
     return found
 
 
@@ -41,14 +44,14 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
     result: list[Instruction] = []
     repeated: set[Value] = set()
     for value in values:
-        if value.kernel in ("view", "slice") or value in repeated:
+        if value in repeated:
             continue
         if value.kernel == "fused":
-            stored, *slots = [layout.slot(v) for v in (*value.attributes["results"], *value.operands)]
+            stored, *slots = [layout[v] for v in (*value.attributes["results"], *value.operands)]
             result.append(Instruction("fused", stored, tuple(slots), (("chain", value.attributes["chain"]),)))
             continue
-        out: Slot = layout.slot(value)
-        operands = tuple([layout.slot(operand) for operand in value.operands])
+        out: Slot = layout[value]
+        operands = tuple([layout[operand] for operand in value.operands])
         accumulate = value.onto is not None and value.kernel not in EFFECTS
         if value.kernel == "blocks":
             for operand, (row, col) in zip(operands, value.attributes["places"], strict=True):
@@ -63,5 +66,6 @@ def instructions(layout: Layout, values: Iterable[Value]) -> tuple[Instruction, 
         else:
             repeated.update(value.body)
             body = instructions(layout, value.body) if value.body else ()
-            result.append(Instruction(value.kernel, out, operands, tuple(value.attributes.items()), accumulate, body))
+            attributes = tuple(value.attributes.items()) if value.attributes else ()
+            result.append(Instruction(value.kernel, out, operands, attributes, accumulate, body))
     return tuple(result)

@@ -23,8 +23,8 @@ __all__ = ["Layout", "part", "results"]
 _SMALL = 16
 
 
-class Layout:
-    """Assigns slots.
+class Layout(dict[Value, Slot]):
+    """Where each value stands, or is to stand from when it is first asked for.
 
     Parameters
     ----------
@@ -41,7 +41,6 @@ class Layout:
         self.lengths = [0, 0]
         self._itemsizes = [np.dtype(dtype).itemsize, 8]
         self._gaps: list[tuple[int, int]] = []
-        self._slots: dict[Value, Slot] = {}
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
@@ -51,55 +50,57 @@ class Layout:
         last = self._last_uses(order, kept)
         for value in kept:
             if not value.kernel:
-                self.slot(value)
-        ending: dict[int, list[Value]] = {}
+                self[value]
+        ending: list[list[Value]] = [[] for _ in range(len(order) + 1)]
         for value, position in last.items():
-            ending.setdefault(position, []).append(value)
-        for position, value in enumerate(order):
+            if value.kernel:
+                ending[position].append(value)
+        for value, endings in zip(order, ending, strict=False):
             for result in results(value):
-                self.slot(result)
-            for dead in ending.get(position, ()):
-                slot = self._slots.get(dead)
-                if slot is not None and slot.buffer == 0 and dead.kernel:
+                self[result]
+            for dead in endings:
+                slot = self.get(dead)
+                if slot is not None and slot.buffer == 0:
                     self._release(slot.offset, slot.shape[0] * slot.shape[1])
 
     def _last_uses(self, order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
         last: dict[Value, int] = {}
         ends: dict[Value, int] = {}  # of the body that a value stands in
+        owners = self._owners
         for position, value in enumerate(order):
             if value.body:
                 ends.update(dict.fromkeys(value.body, position + len(value.body)))
             end = ends.get(value)
             for used in (*results(value), *value.operands):
-                owner = self._owners[used]
-                reached = position if end is None or ends.get(owner) == end else end
-                if last.get(owner, 0) <= reached:
-                    last[owner] = reached
+                owner = owners[used]
+                if end is not None:  # what is read in a body stays to its end
+                    last[owner] = position if ends.get(owner) == end else end
+                else:
+                    last[owner] = position
         for value in kept:
-            last[self._owners[value]] = len(order)
+            last[owners[value]] = len(order)
         return last
 
-    def slot(self, value: Value) -> Slot:
-        """Where a value stands, or is to stand from now on."""
-        known = self._slots.get(value)
-        if known is None:
-            known = self._slots[value] = self._place(value)
-        return known
+    def __missing__(self, value: Value) -> Slot:
+        slot = self[value] = self._place(value)
+        return slot
 
     def _place(self, value: Value) -> Slot:
         if value.onto is not None:
-            return self.slot(value.onto)
+            return self[value.onto]
         rows, cols = value.shape
         if value in self.inside:
             whole, row = self.inside[value]
-            return part(self.slot(whole), row, 0, value.shape)
+            return part(self[whole], row, 0, value.shape)
+        if not value.place and value.viewed is None:
+            return Slot(0, self._take(rows * cols), value.shape, cols)
         if value.kernel == "view":
-            base = self.slot(value.operands[0])
+            base = self[value.operands[0]]
             return Slot(base.buffer, base.offset, value.shape, cols)
         if value.kernel == "slice":
-            return part(self.slot(value.operands[0]), value.attributes["row"], value.attributes["col"], value.shape)
-        kind: Any = value.place[0] if value.place else ""
+            return part(self[value.operands[0]], value.attributes["row"], value.attributes["col"], value.shape)
+        kind: Any = value.place[0]
         if kind in ("index", "drawn"):
             offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows
             return Slot(1, offset, value.shape, 1)
@@ -158,8 +159,8 @@ class _Owners(dict[Value, Value]):
     def __missing__(self, value: Value) -> Value:
         if value.onto is not None:
             owner = self[value.onto]
-        elif value.kernel in ("view", "slice"):
-            owner = self[value.operands[0]]
+        elif value.viewed is not None:
+            owner = self[value.viewed]
         elif value in self.inside:
             owner = self[self.inside[value][0]]
         else:
@@ -189,7 +190,7 @@ def _inside(order: Sequence[Value]) -> dict[Value, tuple[Value, int]]:
     for blocks in order:
         if blocks.kernel == "blocks" and blocks.onto is None and blocks not in changed:
             for value, (row, _) in zip(blocks.operands, blocks.attributes["places"], strict=True):
-                plain = value.kernel not in ("view", "slice") and value.onto is None and not value.place
+                plain = value.viewed is None and value.onto is None and not value.place
                 if plain and value in computed and value not in changed and value.shape[1] == blocks.shape[1]:
                     inside.setdefault(value, (blocks, row))
     return inside

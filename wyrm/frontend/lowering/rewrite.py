@@ -28,12 +28,11 @@ def rewritten(values: Sequence[Value], needed: Collection[Value]) -> list[Value]
         elif value.kernel == "multiply":
             result += _numbers_first(value, single, factors)
         result.append(value)
-    used: set[Value | None] = set()
+    used: set[Value] = set()
     kept = []
     for value in reversed(result):
         if value in used or value not in single:
-            used.update(value.operands)
-            used.add(value.onto)
+            used.update(value.read)
             kept.append(value)
     return kept[::-1]
 
@@ -44,8 +43,7 @@ def _is_number(value: Value) -> bool:
 
 def _is_kept(value: Value) -> bool:
     """Whether a value is, or views, what belongs to a parameter."""
-    while value.kernel in ("view", "slice"):
-        value = value.operands[0]
+    value = value.viewed or value
     return value.place[:1] in (("value",), ("state",), ("row",))
 
 

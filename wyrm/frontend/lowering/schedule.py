@@ -15,21 +15,15 @@ from wyrm.frontend.lowering.instructions import EFFECTS
 from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS, Shape
 
-__all__ = ["changes_parameters", "groups", "is_elementwise"]
+__all__ = ["changes_parameters", "groups"]
 
 #: What belongs to a parameter and is changed in place.
 _KEPT = ("value", "state", "gradient", "clock")
-#: What sees the memory of its operand otherwise.
-_VIEWS = ("view", "slice")
-#: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction, or views
-#: it; 1: it may not.
+#: Kernels whose calls are elementwise, copies into a shape among them.
+_ELEMENTWISE = frozenset({"copy", *(kernel.name for kernel in KERNELS.values() if kernel.elementwise)})
+#: For each call those it depends on, and by how much it has to come after them: 0: it may be in the same instruction; 1: it may
+#: not.
 _Dependences = dict[Value, dict[Value, int]]
-
-
-def is_elementwise(value: Value) -> bool:
-    """Whether a call is elementwise, copies into a shape among them."""
-    kernel = KERNELS.get(value.kernel)
-    return value.kernel == "copy" or (kernel is not None and kernel.elementwise)
 
 
 def changes_parameters(value: Value) -> bool:
@@ -49,7 +43,7 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
     guarded
         Whether one instruction may compute the loss and then, if it is finite, change parameters.
     """
-    elementwise = {value for value in values if is_elementwise(value)}
+    elementwise = {value for value in values if value.kernel in _ELEMENTWISE}
     dependences = _dependences(values, elementwise, loss, guarded)
     stages: dict[Value, int] = {}
     for value in values:
@@ -120,28 +114,21 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
     """On which earlier calls each depends."""
     found: _Dependences = {}
     memories = _Memories()
+    written = {value: _written(value, memories) for value in values if _changes(value)}
+    changed = {memory for several in written.values() for memory in several}  # what else is written once, and then read
     writers: dict[Any, Value] = {}
     readers: dict[Any, list[tuple[Value, bool]]] = {}  # since it was written, each with whether it reads all of the memory
     for value in values:
         needed: dict[Value, int] = {}
-        if value.kernel in _VIEWS:
-            if value.operands[0] in found:
-                needed[value.operands[0]] = 0
-            found[value] = needed
-            continue
         shape, fits = value.shape, value in elementwise
         if loss in found and changes_parameters(value):
             assert loss is not None
             near = guarded and fits and loss in elementwise and loss.shape == shape
             needed[loss] = int(not near)
-        for operand in value.read:
-            viewed = operand
-            while viewed.kernel in _VIEWS:
-                if viewed in found:
-                    needed.setdefault(viewed, 0)
-                viewed = viewed.operands[0]
-            memory = memories[operand]
+        for operand in value.operands if value.onto is None else (*value.operands, value.onto):
+            viewed = operand.viewed or operand
             near = fits and viewed is operand and operand.shape == shape
+            memory = memories[viewed]
             if viewed in found:
                 if not (near and viewed in elementwise):
                     needed[viewed] = 1
@@ -149,8 +136,9 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
                     needed.setdefault(viewed, 0)
             elif memory in writers:
                 needed[writers[memory]] = 1
-            readers.setdefault(memory, []).append((value, near))
-        for memory in _written(value, memories):
+            if memory in changed:
+                readers.setdefault(memory, []).append((value, near))
+        for memory in written.get(value) or ((value,) if value in changed else ()):
             if memory in writers:
                 needed[writers[memory]] = 1
             for reader, near in readers.pop(memory, ()):
@@ -164,6 +152,11 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
     return found
 
 
+def _changes(value: Value) -> bool:
+    """Whether a call writes where something may have been before."""
+    return value.onto is not None or bool(value.place) or value.kernel in EFFECTS or value.kernel == "square_sum"
+
+
 class _Memories(dict[Value, Any]):
     """What stands for the memory that each value is in: its place, or the first value that was there."""
 
@@ -172,8 +165,8 @@ class _Memories(dict[Value, Any]):
             memory: Any = value.place[3] if value.place[0] == "row" else value.place
         elif value.onto is not None:
             memory = self[value.onto]
-        elif value.kernel in _VIEWS:
-            memory = self[value.operands[0]]
+        elif value.viewed is not None:
+            memory = self[value.viewed]
         else:
             memory = value
         self[value] = memory

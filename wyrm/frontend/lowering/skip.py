@@ -20,9 +20,7 @@ __all__ = ["skippable"]
 #: Kernels whose result is zero where one of their operands is.
 _PRODUCTS = frozenset({"multiply", "matmul", "row_dot"})
 #: Those whose result is zero where all of their operands are.
-_SUMS = frozenset(
-    {"add", "subtract", "negate", "copy", "sum", "transpose", "view", "slice", "blocks", "pad", "sqrt", "absolute", "row_mean"}
-)
+_SUMS = frozenset({"add", "subtract", "negate", "copy", "sum", "transpose", "blocks", "pad", "sqrt", "absolute", "row_mean"})
 #: Those that put rows where indices say, and those that take them from there: which operand has the rows.
 _MOVES = {"scatter": 1, "scatter_bag": 1, "place": 1, "gather": 0, "pick": 0}
 #: Updates: which operand is the gradient.
@@ -49,6 +47,7 @@ def _changing_nothing(ends: Mapping[Value, int], rest: Sequence[Value]) -> int:
     added: dict[tuple[object, ...], int] = {}  # to the lists of gradients: those at which all of it is zero
 
     def zero(value: Value) -> int:
+        value = value.viewed or value
         return everywhere if value.place == ("literal", 0.0) else zeros.get(value, 0)
 
     def comes_to_zero(value: Value) -> int:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from wyrm.frontend.lowering.emitter import Emitter
@@ -108,9 +108,7 @@ class Updates:
     def _apart(self, update: _Update) -> _Update:
         """An update with a copy of its gradient, where that is itself a parameter, which another update may change."""
         *index, gradient = update.operands
-        found = gradient
-        while found.kernel in ("view", "slice"):
-            found = found.operands[0]
+        found = gradient.viewed or gradient
         if found.place[:1] not in (("value",), ("row",)):
             return update
         return update._replace(operands=(*index, self.k.call("copy", gradient, shape=gradient.shape)))
@@ -142,7 +140,9 @@ class Updates:
             self._scalars[key] = Value("", shape=(1, training.given), place=place)
         return self._scalars[key]
 
-    def catch_up_before(self, parameters: Mapping[int, Value], lazy: Sequence[Sequence[Training]]) -> list[Value]:
+    def catch_up_before(
+        self, parameters: Mapping[int, Value], lazy: Sequence[Sequence[Training]], viewed: Collection[Value | None]
+    ) -> list[Value]:
         """Record, before everything else, what brings up to date the rows that the calls recorded so far read.
 
         Parameters
@@ -151,14 +151,16 @@ class Updates:
             The value of each parameter, by number.
         lazy
             The rules by which rows of each may be behind.
+        viewed
+            What nodes are views of.
         """
         k = self.k
         calls, k.values = k.values, []
         effects = []
         for p, parameter in parameters.items():
-            uses = [(call, position) for call in calls for position, o in enumerate(call.operands) if o is parameter]
-            looked_up = {call.operands[1]: None for call, position in uses if call.kernel in _LOOKUPS and position == 0}
-            whole = any(call.kernel not in _LOOKUPS or position > 0 for call, position in uses)
+            uses = [(call, o) for call in calls for o in call.operands if (o.viewed or o) is parameter]
+            looked_up = {call.operands[1]: None for call, o in uses if call.kernel in _LOOKUPS and o is parameter}
+            whole = parameter in viewed or any(call.kernel not in _LOOKUPS or o is not parameter for call, o in uses)
             for training in lazy[p]:
                 beside = _beside(p, parameter.shape, training, self.given(training, lag=1))
                 for index in [None] if whole else looked_up:
@@ -239,8 +241,8 @@ def _program(k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates) 
         dtype,
         tuple(layout.buffers),
         layout.lengths[0],
-        inputs=tuple(InputSlot("schedule", layout.slot(value), rule=rule, lag=lag) for value, rule, lag in scheduled),
+        inputs=tuple(InputSlot("schedule", layout[value], rule=rule, lag=lag) for value, rule, lag in scheduled),
         parameters=tuple(ParameterSlot(shape) for shape in shapes),
-        literals=tuple((number, layout.slot(value)) for number, value in k.literals.items()),
+        literals=tuple((number, layout[value]) for number, value in k.literals.items()),
         update=update,
     )

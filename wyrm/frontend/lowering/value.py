@@ -6,7 +6,10 @@ from typing import Any
 
 from wyrm.program import Shape
 
-__all__ = ["Value"]
+__all__ = ["VIEWS", "Value"]
+
+#: What sees the memory of its operand otherwise. No call: nothing is to be done for it, and passes see what it views.
+VIEWS = ("view", "slice")
 
 
 class Value:
@@ -23,6 +26,8 @@ class Value:
         ``("gradient", parameter)``, ``("state", parameter, name)``, ``("clock", parameter, rule)``, ``("scalars", rule)``,
         ``("literal", number)``, ``("seed",)``, ``("rank",)``; ``("row", index, "", place of a table)``. Of a value that is
         computed: where it is stored; ``("drawn",)`` for indices that are drawn.
+    viewed
+        Of a view, the value whose memory it is, which is none; else ``None``.
     onto
         The value to which the kernel's result is added, in place; nobody reads that one afterwards.
     uses
@@ -31,7 +36,7 @@ class Value:
         For a draw, the calls that are repeated with it; they follow it in the order of computation.
     """
 
-    __slots__ = ("attributes", "body", "kernel", "onto", "operands", "place", "shape", "uses")
+    __slots__ = ("attributes", "body", "kernel", "onto", "operands", "place", "shape", "uses", "viewed")
 
     def __init__(
         self,
@@ -46,14 +51,18 @@ class Value:
         self.attributes = {} if attributes is None else attributes
         self.shape = shape
         self.place = place
+        self.viewed: Value | None = (operands[0].viewed or operands[0]) if kernel in VIEWS else None
         self.onto: Value | None = None
         self.uses = 0
         self.body: tuple[Value, ...] = ()
 
     @property
-    def read(self) -> tuple[Value, ...]:
-        """What has to be there before it can be computed."""
-        return self.operands if self.onto is None else (*self.operands, self.onto)
+    def read(self) -> list[Value]:
+        """What has to be there before it can be computed: of views, what they view."""
+        read = [operand.viewed or operand for operand in self.operands]
+        if self.onto is not None:
+            read.append(self.onto)
+        return read
 
     def __repr__(self) -> str:
         return f"Value({self.kernel or self.place}, {self.shape})"
