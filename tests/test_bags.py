@@ -72,7 +72,9 @@ def test_fit_over_bags_equals_steps(backend, rng):
         w, bag, y, loss = linear_model()
         optimizer = SGD(0.3, [w], l2=0.1)
         if native:
-            history = wyrm.fit(loss, {bag: Bags.from_lists(lists, weights), y: targets}, optimizer, shuffle=False, num_threads=1)
+            history = wyrm.fit(
+                loss, {bag: Bags.from_lists(lists, weights), y: targets}, optimizer, shuffle=False, num_threads=1
+            )
             assert history[0].examples == 60
         else:
             for b, v, target in zip(lists, weights, targets, strict=True):
