@@ -9,7 +9,7 @@ from interrupt_training import BAR, interrupt
 
 import wyrm
 from wyrm.optim import SGD, Adagrad
-from wyrm.training.auto import Auto
+from wyrm.training.auto import Auto, Trial
 from wyrm.training.conflict_free import ConflictFree, deal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*get in each other's way:RuntimeWarning")
@@ -274,7 +274,7 @@ def _auto(monkeypatch, *rates: list[float]) -> Auto:
     clock = [0.0]
     for name in ("perf_counter", "process_time"):
         monkeypatch.setattr(f"wyrm.training.auto.time.{name}", lambda: clock[0])
-    return Auto([_Timed("abc"[n], 1 + (n > 0), each, clock) for n, each in enumerate(rates)])
+    return Auto([_Timed("abc"[n], 1 + (n > 0), each, clock) for n, each in enumerate(rates)], Trial())
 
 
 def _run(crew: Auto, number: int) -> None:
@@ -290,8 +290,8 @@ def test_the_fastest_candidate_is_chosen(monkeypatch):
     for rates, expected in (([1e5, 1.04e5], "a"), ([1e5, 1.06e5], "b"), ([1e5, 0.5e5], "a"), ([1e5, 1.1e5, 1.2e5], "c")):
         crew = _auto(monkeypatch, *([rate] for rate in rates))
         _run(crew, 1_000_000)
-        assert crew.schedule == expected and crew.chosen is crew.candidates["abc".index(expected)]
-        tried = [len(candidate.runs) for candidate in crew.candidates if candidate not in (crew.chosen, crew.candidates[0])]
+        assert crew.schedule == expected and crew.trial.chosen == "abc".index(expected)
+        tried = [len(candidate.runs) for candidate in crew.candidates if candidate.schedule not in ("a", expected)]
         assert all(number == 3 for number in tried)
 
 
@@ -309,6 +309,17 @@ def test_what_was_chosen_is_compared_again(monkeypatch):
     for _ in range(10):
         _run(crew, 100_000)
     assert crew.schedule == "a"
+
+
+def test_a_trial_goes_on_over_the_chunks_of_a_stream(monkeypatch):
+    """Each too short for a round; and candidates of another kind are tried from the beginning."""
+    crew = _auto(monkeypatch, [1e5], [2e5])
+    for _ in range(30):
+        crew = Auto(crew.candidates, crew.trial)
+        _run(crew, 700)
+    assert crew.schedule == "b" and "too little" not in crew.reason
+    crew.candidates[1].schedule = "c"
+    assert Auto(crew.candidates, crew.trial).schedule == "a"
 
 
 def test_auto_with_a_seed_and_batches_measures_what_changes_no_bit(backend):

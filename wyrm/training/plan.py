@@ -14,7 +14,7 @@ import numpy as np
 from wyrm.errors import FeedError, NotFiniteError, OptionError, WyrmError
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.assignment import Assignment, Schedules
-from wyrm.training.auto import Auto
+from wyrm.training.auto import Trial
 from wyrm.training.crews import Crew, Work
 from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import Data
@@ -58,6 +58,7 @@ class Session:
         self.model, self.assignment, self.batch_size = model, assignment, batch_size
         self._schedule, self._threads, self._reproducible = schedule, threads, reproducible
         self.shuffle, self.seed = shuffle, seed
+        self._trial, self._reason = Trial(), ""
         assignment.begin()
         self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate")
 
@@ -78,7 +79,8 @@ class Session:
 
         backend = self.assignment.backend
         work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
-        crew = make_crew(work, self._schedule, self._threads, data.length, self._reproducible, "fit")
+        crew = make_crew(work, self._schedule, self._threads, data.length, self._reproducible, "fit", self._trial)
+        crew.reason = self._reason or crew.reason
         return Plan(self, data, arrangement, schedules, parts, crew)
 
     def plans(self, feed: Any, weights: Any = None) -> Callable[[], Iterator[Plan]]:
@@ -107,10 +109,8 @@ class Session:
             except WyrmError as error:
                 raise type(error)(f"chunk {number} of the stream: {error}") from error
             yield plan
-            if isinstance(plan.crew, Auto) and plan.crew.chosen is not None:  # what was found out holds for the others
-                self._threads, self._schedule = plan.crew.chosen.num_threads, plan.crew.chosen.schedule
-                if self._schedule == "sequential":
-                    self._schedule = "hogwild"
+            if self._trial.chosen == 0:  # for the other chunks only one thread is made ready
+                self._schedule, self._threads, self._reason = "hogwild", 1, self._trial.reason
         if number < 0:
             raise FeedError("feed: the stream has no chunks; one that has been gone through already has none either")
 

@@ -6,7 +6,7 @@ import warnings
 
 from wyrm.backend import Backend
 from wyrm.errors import CapabilityError, DTypeError, OptionError
-from wyrm.training.auto import Auto
+from wyrm.training.auto import Auto, Trial
 from wyrm.training.conflict_free import ConflictFree, refuse_conflict_free
 from wyrm.training.crews import Crew, Hogwild, Work, available_cores
 from wyrm.training.feed import check_integer
@@ -40,7 +40,15 @@ def resolve_threads(num_threads: int | None, caller: str) -> int | None:
     return threads
 
 
-def make_crew(work: Work, schedule: str, num_threads: int | None, length: int, reproducible: bool, caller: str) -> Crew:
+def make_crew(
+    work: Work,
+    schedule: str,
+    num_threads: int | None,
+    length: int,
+    reproducible: bool,
+    caller: str,
+    trial: Trial | None = None,
+) -> Crew:
     """The crew for a schedule.
 
     Parameters
@@ -53,6 +61,8 @@ def make_crew(work: Work, schedule: str, num_threads: int | None, length: int, r
         How many examples there are in an epoch.
     reproducible
         Whether ``auto`` may only choose what gives the same bits again.
+    trial
+        What ``auto`` has found out over other data.
 
     Raises
     ------
@@ -66,7 +76,7 @@ def make_crew(work: Work, schedule: str, num_threads: int | None, length: int, r
     if schedule not in SCHEDULES:
         raise OptionError(f"{caller}: expected schedule to be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     if schedule == "auto":
-        return _auto(work, num_threads, length, reproducible, caller)
+        return _auto(work, num_threads, length, reproducible, caller, trial or Trial())
     threads = num_threads or available_cores()
     if num_threads is None and _NEEDS[schedule] not in work.backend.capabilities.schedules:
         threads = 1
@@ -99,7 +109,7 @@ def _build(work: Work, schedule: str, threads: int) -> Crew:
     return ConflictFree(work, workers) if schedule == "conflict_free" else Hogwild(workers)
 
 
-def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, caller: str) -> Crew:
+def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, caller: str, trial: Trial) -> Crew:
     """One thread, or what promises to be faster and changes no update."""
     backend = work.backend
     if num_threads is not None:
@@ -119,7 +129,7 @@ def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, 
         if not alone and backend.capabilities.releases_gil:
             workers = [work.worker() for _ in range(threads)]
             several = [ConflictFree(work, workers)] if not refused else []
-            return Auto([Hogwild(workers[:1]), *several, Hogwild(workers)])
+            return Auto([Hogwild(workers[:1]), *several, Hogwild(workers)], trial)
         schedule, reason = "hogwild", alone or f"backend {backend.name!r} holds the interpreter's lock: nothing to measure"
     elif threads > 1 and not refused:
         schedule, reason = "conflict_free", "with seed=, where every parameter is looked up by one of two inputs"
@@ -129,7 +139,7 @@ def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, 
             threads = 1
         if threads > 1 and backend.capabilities.releases_gil:
             team = Synchronized(work, threads)
-            return Auto([Synchronized(team, 1), team])
+            return Auto([Synchronized(team, 1), team], trial)
     else:
         why = alone or ("there are too few examples for more" if threads == 1 else f"conflict_free is not possible: {refused}")
         schedule, threads, reason = "hogwild", 1, f"with seed=, one thread: {why}"
