@@ -47,24 +47,27 @@ class Trial:
     """
 
     def __init__(self) -> None:
+        self._names: list[str] = []
+        self._forget()
+
+    def _forget(self) -> None:
         self.chosen: int | None = None
         self.reason = "too little work to try several threads"
-        self._names: list[str] = []
         self._before = 0.0
         self._batches = _FIRST_SLICE
         #: Of each candidate but the first: how many times as fast as one thread it was, by rounds.
-        self._factors: list[deque[float]] = []
+        self._factors: list[deque[float]] = [deque(maxlen=_MOST_ROUNDS) for _ in self._names[1:]]
         self._alone = 0.0  # the speed of one thread in this round
         self._rounds = _ROUNDS
         self._turns: list[int] = []  # of the candidates that are still to be measured in this round
         self._compared = 0.0  # when that was last done
 
     def begin(self, candidates: Sequence[Crew]) -> None:
-        """Try these; whether they are those of before, only over other data, or not."""
+        """Try these: whether they are the same as before, only over other data, or not."""
         names = ["one thread", *(f"{crew.schedule} on {crew.num_threads} threads" for crew in candidates[1:])]
         if names != self._names:
-            self.__init__()  # type: ignore[misc]
-            self._names, self._factors = names, [deque(maxlen=_MOST_ROUNDS) for _ in candidates[1:]]
+            self._names = names
+            self._forget()
 
     def is_on(self) -> bool:
         """Whether there is something to measure."""
