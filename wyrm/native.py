@@ -14,17 +14,15 @@ encodes programs, binds them to memory and calls the entry points. Every word be
   ``update_gradient``, ``merge_gradient`` and ``square_sum``), bags and clocks are the addresses of their headers
   (:mod:`wyrm.memory`); a gradient has the parameter's shape, a bag as many rows as there are bags.
 - Updates and catching up: the attribute is the address of a *rule*; the operands that follow are the states, then the
-scalars as
-  one row, then the clock, where the rule has one.
-
+  scalars as one row, then the clock, where the rule has one.
 - ``draw``: the attribute is the address of ``[rows, tries, operands, table, bag, until]``: how many operands there are, the
   result among them, and which is the alias table, the bag of excluded numbers and what ends the draws; 0 where there is none.
   The instructions of the body stand behind the operands, inside the instruction's length: whoever walks a section passes over
   them, and the kernel runs them.
 
 *Rule*: ``[states, scalars, literals, steps, registers, address of literals (in the program's dtype), bits of the states that
-are kept per row, whether it may take a matrix as one row, address of catch_up or 0]``, then the registers of the results
-(the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
+are kept per row, whether it may take a matrix as one row, address of catch_up or 0, 0]``, the last for a backend to note what it
+recognises the rule as; then the registers of the results (the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
 :data:`OPCODES`; operands that there are not are 0.
 
 *Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In

@@ -108,7 +108,7 @@ def _opcode(kernel: str) -> int:
 
 
 def are_sums(instruction: Instruction) -> bool:
-    """Whether a chain makes a few sums z + s x or z - s x of what is read, s a number, and nothing else."""
+    """Whether a chain makes a few sums z + s x, z - s x, or products s x, of what is read, s a number, and nothing else."""
     chain: Chain = dict(instruction.attributes)["chain"]
     first = len(chain.results)
     read = [slot.shape for slot in (instruction.out, *instruction.operands)][first:]
@@ -116,9 +116,9 @@ def are_sums(instruction: Instruction) -> bool:
         return False
     shape = instruction.out.shape
     return all(
-        kernel in ("multiply_add", "multiply_subtract")
+        kernel in ("multiply", "multiply_add", "multiply_subtract")
         and max(operands) < chain.operands
-        and [read[o] for o in operands] == [(1, 1), shape, shape]
+        and [read[o] for o in operands] == [(1, 1), shape, shape][: len(operands)]
         for kernel, operands in chain.steps
     )
 

@@ -172,6 +172,7 @@ class Encoder:
             per_row,
             int(rule.by_element),
             0 if rule.catch_up is None else self._encode_rule(rule.catch_up),
+            0,
         ]
         words += rule.results
         for step in rule.steps:

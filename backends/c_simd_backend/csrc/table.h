@@ -168,7 +168,8 @@ typedef struct Rule {
     const void *literal;
     int64_t states_per_row; // bit s: state s has one element a row
     int64_t by_element;     // a matrix may be taken as one long row
-    const struct Rule *catch_up;
+    struct Rule *catch_up;
+    int64_t kind; // what it is recognised as, once it has been looked at
     int64_t results[];
 } Rule;
 

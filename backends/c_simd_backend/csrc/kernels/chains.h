@@ -80,12 +80,15 @@ static void kernel_fused(const Instruction *instruction) {
 
 // --- sums -------------------------------------------------------------------------------------------------------
 
-// Chains whose steps are all z + s x or z - s x, of numbers s and rows x and z that are read: what most updates come to. One
-// vector of each result, all computed before any is stored; `part` elements of it, where that is not 0.
-INLINE void sums_at(real *const *to, const real *const *x, const real *const *z, const vec *s, int count, int64_t j, int64_t part) {
+// Chains whose steps are all z + s x, z - s x or s x, of numbers s and rows x and z that are read: what most updates, and most
+// gradients of products, come to. One vector of each result, all computed before any is stored; `part` elements of it, where
+// that is not 0. Where `some` have no z, it is null there.
+INLINE void sums_at(real *const *to, const real *const *x, const real *const *z, const vec *s, int count, int some, int64_t j, int64_t part) {
     vec sum[4];
-    for (int r = 0; r < count; r++)
-        sum[r] = part ? load_part(z[r] + j, part) + s[r] * load_part(x[r] + j, part) : load(z[r] + j) + s[r] * load(x[r] + j);
+    for (int r = 0; r < count; r++) {
+        sum[r] = s[r] * (part ? load_part(x[r] + j, part) : load(x[r] + j));
+        if (!some || z[r]) sum[r] = (part ? load_part(z[r] + j, part) : load(z[r] + j)) + sum[r];
+    }
     for (int r = 0; r < count; r++)
         if (part)
             store_part(to[r] + j, sum[r], part);
@@ -94,14 +97,14 @@ INLINE void sums_at(real *const *to, const real *const *x, const real *const *z,
 }
 
 // One row of n elements of each result.
-INLINE void sums_row(real *const *to, const real *const *x, const real *const *z, const vec *s, int count, int64_t n) {
+INLINE void sums_row(real *const *to, const real *const *x, const real *const *z, const vec *s, int count, int some, int64_t n) {
     int64_t j = 0;
     for (; j + 2 * LANES <= n; j += 2 * LANES) {
-        sums_at(to, x, z, s, count, j, 0);
-        sums_at(to, x, z, s, count, j + LANES, 0);
+        sums_at(to, x, z, s, count, some, j, 0);
+        sums_at(to, x, z, s, count, some, j + LANES, 0);
     }
-    for (; j + LANES <= n; j += LANES) sums_at(to, x, z, s, count, j, 0);
-    if (j < n) sums_at(to, x, z, s, count, j, n - j);
+    for (; j + LANES <= n; j += LANES) sums_at(to, x, z, s, count, some, j, 0);
+    if (j < n) sums_at(to, x, z, s, count, some, j, n - j);
 }
 
 INLINE void sums(const Instruction *instruction, int count) {
@@ -111,20 +114,25 @@ INLINE void sums(const Instruction *instruction, int count) {
     vec s[4];
     real *to[4];
     const real *x[4], *z[4];
+    int some = 0;
     for (int r = 0; r < count; r++) {
         const real number = *(const real *)read[steps[r].a].data;
-        s[r] = splat(steps[r].opcode == OPCODE_multiply_add ? number : -number);
+        s[r] = splat(steps[r].opcode == OPCODE_multiply_subtract ? -number : number);
         to[r] = targets[r].data;
         x[r] = read[steps[r].b].data;
-        z[r] = read[steps[r].c].data;
+        z[r] = steps[r].opcode == OPCODE_multiply ? 0 : read[steps[r].c].data;
+        some |= !z[r];
     }
     for (int64_t i = 0;;) {
-        sums_row(to, x, z, s, count, targets->cols);
+        if (some)
+            sums_row(to, x, z, s, count, 1, targets->cols);
+        else
+            sums_row(to, x, z, s, count, 0, targets->cols);
         if (++i >= targets->rows) return;
         for (int r = 0; r < count; r++) {
             to[r] += targets[r].stride;
             x[r] += read[steps[r].b].stride;
-            z[r] += read[steps[r].c].stride;
+            if (z[r]) z[r] += read[steps[r].c].stride;
         }
     }
 }

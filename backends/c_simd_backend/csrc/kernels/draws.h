@@ -36,39 +36,50 @@ INLINE int is_excluded(const Bag *bag, int64_t row, int64_t number) {
     return bag->dtype == INT64 ? contains_long(begin, end, number) : contains_int(begin, end, (int32_t)number);
 }
 
-// The number that an attempt at a draw comes to, below draw->rows.
-INLINE int64_t attempted(const Instruction *instruction, const Draw *draw, uint64_t count, uint64_t attempt) {
-    const uint64_t *table = draw->table ? instruction->operand[draw->table].data : 0;
-    const uint64_t rows = (uint64_t)draw->rows;
-    uint32_t words[4];
-    philox(instruction->operand[1].data, ATTEMPTS * count + attempt, words);
-    const uint64_t number = (words[0] * rows + ((words[1] * rows) >> 32)) >> 32;
-    return (int64_t)(table && words[2] >= table[number] >> 32 ? (uint32_t)table[number] : number);
+// The numbers, below draw->rows, that WORDS attempts come to: their blocks of random numbers are `apart` from each other.
+INLINE void attempt(const Instruction *instruction, const Draw *draw, uint64_t block, uint64_t apart, int64_t *numbers) {
+    const wvec rows = (wvec){0} + (uint64_t)draw->rows;
+    wvec words[4];
+    philox_lanes(instruction->operand[1].data, block + apart * counting_words, words);
+    store_words(numbers, (products_of_halves(words[0], rows) + (products_of_halves(words[1], rows) >> 32)) >> 32);
+    if (!draw->table) return;
+    const uint64_t *table = instruction->operand[draw->table].data;
+    for (int i = 0; i < WORDS; i++) {
+        const uint64_t entry = table[numbers[i]];
+        if (words[2][i] >= entry >> 32) numbers[i] = (uint32_t)entry;
+    }
 }
 
-// Numbers that stand as they are drawn: attempts that come to excluded ones are repeated.
+// What comes of the further attempts at a draw whose first came to an excluded number.
+static __attribute__((noinline)) int64_t drawn_again(const Instruction *instruction, const Draw *draw, const Bag *bag, int64_t row) {
+    int64_t numbers[WORDS];
+    for (int made = 1;; made++) {
+        const int lane = (made - 1) % WORDS;
+        if (!lane) attempt(instruction, draw, (uint64_t)(ATTEMPTS * row + made), 1, numbers);
+        if (made == ATTEMPTS - 1 || !is_excluded(bag, row, numbers[lane])) return numbers[lane];
+    }
+}
+
+// Numbers that stand as they are drawn.
 static void draw_once(const Instruction *instruction, const Draw *draw, const Bag *bag) {
     const Operand *out = &instruction->operand[0];
-    int64_t *numbers = out->data;
+    int64_t *numbers = out->data, coming[WORDS];
     for (int64_t i = 0; i < out->rows; i++) {
-        int64_t *number = &numbers[i * out->stride];
-        for (uint64_t attempt = 0; attempt < ATTEMPTS; attempt++) {
-            *number = attempted(instruction, draw, (uint64_t)i, attempt);
-            if (!bag || !is_excluded(bag, i, *number)) break;
-        }
+        if (i % WORDS == 0) attempt(instruction, draw, (uint64_t)(ATTEMPTS * i), ATTEMPTS, coming);
+        const int64_t number = coming[i % WORDS];
+        numbers[i * out->stride] = bag && is_excluded(bag, i, number) ? drawn_again(instruction, draw, bag, i) : number;
     }
 }
 
 // One number, with what is repeated, until that is positive and the number not excluded.
 static void draw_until(const Instruction *instruction, const Draw *draw, const Bag *bag) {
-    int64_t *number = instruction->operand[0].data;
+    int64_t *number = instruction->operand[0].data, coming[WORDS];
     real *rank = instruction->operand[2].data, *until = instruction->operand[draw->until].data;
     const Instruction *body = (const Instruction *)&instruction->operand[draw->operands];
     const Instruction *end = (const Instruction *)((const int64_t *)instruction + instruction->length);
-    int64_t coming = attempted(instruction, draw, 0, 0);
     for (int64_t made = 0; made < draw->tries; made++) {
-        *number = coming;
-        coming = attempted(instruction, draw, (uint64_t)made + 1, 0); // while the body waits for memory; perhaps in vain
+        if (made % WORDS == 0) attempt(instruction, draw, (uint64_t)(ATTEMPTS * made), ATTEMPTS, coming);
+        *number = coming[made % WORDS];
         const int64_t estimate = (draw->rows - 1) / (made + 1);
         *rank = estimate > 1 ? (real)estimate : 1;
         for (const Instruction *next = body; next < end; next = (const Instruction *)((const int64_t *)next + next->length))

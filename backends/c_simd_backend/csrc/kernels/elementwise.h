@@ -159,22 +159,37 @@ INLINE void ternary_rows(Ternary f, const Instruction *instruction, int accumula
     }
 }
 
-// A kernel, for results that are stored and for results that are added.
-#define KERNEL(NAME, ROWS, F)                                                                                          \
-    static void kernel_##NAME(const Instruction *instruction) {                                                        \
+// A kernel, for results that are stored and for results that are added. Single numbers, of which programs have many, do without
+// what rows need.
+#define KERNEL(NAME, ROWS, F, SINGLE)                                                                                  \
+    static __attribute__((noinline)) void rows_##NAME(const Instruction *instruction) {                                \
         if (instruction->accumulate)                                                                                   \
             ROWS(F, instruction, 1);                                                                                   \
         else                                                                                                           \
             ROWS(F, instruction, 0);                                                                                   \
+    }                                                                                                                  \
+    static void kernel_##NAME(const Instruction *instruction) {                                                        \
+        const Operand *out = &instruction->operand[0];                                                                 \
+        if (out->rows != 1 || out->cols != 1) {                                                                        \
+            rows_##NAME(instruction);                                                                                  \
+            return;                                                                                                    \
+        }                                                                                                              \
+        const real result = SINGLE(F)[0];                                                                              \
+        real *to = out->data;                                                                                          \
+        *to = instruction->accumulate ? *to + result : result;                                                         \
     }
-#define UNARY(NAME, VALUE) KERNEL(NAME, unary_rows, element_##NAME)
-#define BINARY(NAME, VALUE) KERNEL(NAME, binary_rows, element_##NAME)
-#define TERNARY(NAME, VALUE) KERNEL(NAME, ternary_rows, element_##NAME)
+#define NUMBER(K) (vec){*(const real *)out[K].data}
+#define UNARY_NUMBER(F) F(NUMBER(1))
+#define BINARY_NUMBER(F) F(NUMBER(1), NUMBER(2))
+#define TERNARY_NUMBER(F) F(NUMBER(1), NUMBER(2), NUMBER(3))
+#define UNARY(NAME, VALUE) KERNEL(NAME, unary_rows, element_##NAME, UNARY_NUMBER)
+#define BINARY(NAME, VALUE) KERNEL(NAME, binary_rows, element_##NAME, BINARY_NUMBER)
+#define TERNARY(NAME, VALUE) KERNEL(NAME, ternary_rows, element_##NAME, TERNARY_NUMBER)
 #include "elementwise.def"
 #undef UNARY
 #undef BINARY
 #undef TERNARY
 
-KERNEL(copy, unary_rows, same)
+KERNEL(copy, unary_rows, same, UNARY_NUMBER)
 
 #endif

@@ -43,7 +43,7 @@ INLINE void step_add_rows(const SingleStep *step, uint64_t k, real number, int c
     const int64_t n = (int64_t)step->out;
     const vec s[2] = {splat(number), splat(number)};
     if (n % (2 * LANES)) {
-        sums_row(z, x, (const real *const *)z, s, count, n);
+        sums_row(z, x, (const real *const *)z, s, count, 0, n);
         return;
     }
     int64_t j = 0;
@@ -55,8 +55,8 @@ INLINE void step_add_rows(const SingleStep *step, uint64_t k, real number, int c
         return;
     }
     do {
-        sums_at(z, x, (const real *const *)z, s, count, j, 0);
-        sums_at(z, x, (const real *const *)z, s, count, j + LANES, 0);
+        sums_at(z, x, (const real *const *)z, s, count, 0, j, 0);
+        sums_at(z, x, (const real *const *)z, s, count, 0, j + LANES, 0);
     } while ((j += 2 * LANES) < n);
 }
 

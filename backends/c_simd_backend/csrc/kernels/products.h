@@ -17,14 +17,8 @@ INLINE real dot(const real *a, const real *b, int64_t n) {
     return lane_sum(even + odd);
 }
 
-static void kernel_row_dot(const Instruction *instruction) {
+static __attribute__((noinline)) void row_dots(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *a = &instruction->operand[1], *b = &instruction->operand[2];
-    if (out->rows == 1 && a->cols == b->cols) {
-        const real product = dot(a->data, b->data, a->cols);
-        real *to = out->data;
-        *to = instruction->accumulate ? *to + product : product;
-        return;
-    }
     for (int64_t i = 0; i < out->rows; i++) {
         real *to = row_of(out, i);
         const real *from_a = row_of(a, i), *from_b = row_of(b, i);
@@ -40,6 +34,17 @@ static void kernel_row_dot(const Instruction *instruction) {
         }
         *to = instruction->accumulate ? *to + product : product;
     }
+}
+
+static void kernel_row_dot(const Instruction *instruction) {
+    const Operand *out = &instruction->operand[0], *a = &instruction->operand[1], *b = &instruction->operand[2];
+    if (out->rows != 1 || a->cols != b->cols) {
+        row_dots(instruction);
+        return;
+    }
+    const real product = dot(a->data, b->data, a->cols);
+    real *to = out->data;
+    *to = instruction->accumulate ? *to + product : product;
 }
 
 // The elements of the left factor: element (i, p) is data[i * row + p * col].

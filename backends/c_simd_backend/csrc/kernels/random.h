@@ -23,6 +23,27 @@ INLINE void philox(const int64_t *key, uint64_t block, uint32_t words[4]) {
     words[3] = d;
 }
 
+// Those of several blocks, one in each lane.
+INLINE void philox_lanes(const int64_t *key, wvec block, wvec words[4]) {
+    const wvec half = (wvec){0} + 0xFFFFFFFFu, first_factor = (wvec){0} + 0xD2511F53u, second_factor = (wvec){0} + 0xCD9E8D57u;
+    uint32_t low = (uint32_t)key[0], high = (uint32_t)((uint64_t)key[0] >> 32);
+    wvec a = block, b = (wvec){0} + (uint32_t)key[1], c = (wvec){0} + (uint32_t)key[2], d = (wvec){0} + ((uint64_t)key[2] >> 32);
+    UNROLLED
+    for (int round = 0; round < 10; round++) { // the upper halves of b and d are whatever they are
+        const wvec first = products_of_halves(a, first_factor), second = products_of_halves(c, second_factor);
+        a = (second >> 32) ^ b ^ low;
+        b = second;
+        c = (first >> 32) ^ d ^ high;
+        d = first;
+        low += 0x9E3779B9u;
+        high += 0xBB67AE85u;
+    }
+    words[0] = a & half;
+    words[1] = b & half;
+    words[2] = c & half;
+    words[3] = d & half;
+}
+
 static void kernel_dropout_mask(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0];
     const int64_t *key = instruction->operand[1].data;

@@ -6,13 +6,27 @@
 
 enum { FEW = 6 }; // rows of which each pair is compared
 
-static void kernel_gather(const Instruction *instruction) {
+static __attribute__((noinline)) void gather_rows(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *table = &instruction->operand[1], *index = &instruction->operand[2];
     const int64_t *rows = index->data;
     for (int64_t i = 0; i < out->rows; i++) {
         const real *from = (const real *)table->data + rows[i * index->stride] * table->stride;
         unary_row(same, row_of(out, i), from, 0, out->cols, instruction->accumulate != 0);
     }
+}
+
+// Mostly it is a single row.
+static void kernel_gather(const Instruction *instruction) {
+    const Operand *out = &instruction->operand[0], *table = &instruction->operand[1];
+    if (out->rows != 1 || instruction->accumulate) {
+        gather_rows(instruction);
+        return;
+    }
+    const real *from = (const real *)table->data + *(const int64_t *)instruction->operand[2].data * table->stride;
+    if (out->cols == 1)
+        *(real *)out->data = *from;
+    else
+        unary_row(same, out->data, from, 0, out->cols, 0);
 }
 
 static void kernel_scatter(const Instruction *instruction) {

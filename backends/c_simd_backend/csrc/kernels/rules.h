@@ -11,13 +11,15 @@
 
 typedef real Register[BLOCK] __attribute__((aligned(VECTOR_BYTES)));
 
+// What a rule is recognised as, by what it computes.
+enum { NOT_LOOKED_AT, OF_ITS_OWN, DESCENT, ADAGRAD, ADAGRAD_WITH_L2 };
+
 // A rule with its scalars and literals in registers, applied to one row after the other.
 typedef struct {
     const Rule *rule;
     const RuleStep *steps;
-    int is_descent; // the rule is value - rate * gradient
-    int is_adagrad, has_l2;
-    real rate, eps, l2;
+    int64_t kind;
+    real rate, eps, l2; // of the kinds that have them
     Register registers[MAX_REGISTERS];
 } Updater;
 
@@ -32,21 +34,19 @@ INLINE void fill(real *to, real value) {
     for (int64_t j = 0; j < BLOCK; j += LANES) store(to + j, splat(value));
 }
 
-// Recognises plain gradient descent, by what it computes: registers are value, gradient, scalars, literals, steps.
-static void recognise_descent(Updater *updater, const real *scalars) {
-    const Rule *rule = updater->rule;
-    const RuleStep *product = updater->steps, *difference = product + 1;
-    updater->is_descent = rule->steps == 2 && !rule->states && rule->results[0] == difference->out &&
-                          product->opcode == OPCODE_multiply && product->a >= 2 && product->a < 2 + rule->scalars &&
-                          product->b == 1 && difference->opcode == OPCODE_subtract && difference->a == 0 &&
-                          difference->b == product->out;
-    if (updater->is_descent) updater->rate = scalars[product->a - 2];
+INLINE const RuleStep *steps_of(const Rule *rule) { return (const RuleStep *)(rule->results + 1 + rule->states); }
+
+// Whether a rule is value - rate * gradient: registers are value, gradient, scalars, literals, steps.
+static int is_descent(const Rule *rule) {
+    const RuleStep *product = steps_of(rule), *difference = product + 1;
+    return rule->steps == 2 && !rule->states && rule->results[0] == difference->out && product->opcode == OPCODE_multiply &&
+           product->a >= 2 && product->a < 2 + rule->scalars && product->b == 1 && difference->opcode == OPCODE_subtract &&
+           difference->a == 0 && difference->b == product->out;
 }
 
-// Recognises Adagrad with an accumulator for each element, and nothing besides but l2.
-static void recognise_adagrad(Updater *updater, const real *scalars) {
+// Whether it is Adagrad with an accumulator for each element, and nothing besides but l2.
+static int is_adagrad(const Rule *rule) {
     enum { VALUE, GRADIENT, SUM, RATE, EPS, L2 };
-    const Rule *rule = updater->rule;
     const int64_t decays = rule->scalars == 3, next = RATE + rule->scalars;
     const int64_t square = next + 2 * decays, gradient = decays ? next + 1 : GRADIENT;
     const RuleStep steps[] = {
@@ -61,13 +61,17 @@ static void recognise_adagrad(Updater *updater, const real *scalars) {
         {OPCODE_subtract, square + 6, VALUE, square + 5, 0},
     };
     const int64_t count = 7 + 2 * decays;
-    updater->is_adagrad = rule->steps == count && rule->states == 1 && !rule->states_per_row && rule->scalars == 2 + decays &&
-                          !rule->literals && rule->results[0] == square + 6 && rule->results[1] == square + 1 &&
-                          !memcmp(updater->steps, steps + 9 - count, (size_t)count * sizeof *steps);
-    if (!updater->is_adagrad) return;
-    updater->rate = scalars[0], updater->eps = scalars[1];
-    updater->has_l2 = (int)decays;
-    updater->l2 = decays ? scalars[2] : 0;
+    return rule->steps == count && rule->states == 1 && !rule->states_per_row && rule->scalars == 2 + decays && !rule->literals &&
+           rule->results[0] == square + 6 && rule->results[1] == square + 1 &&
+           !memcmp(steps_of(rule), steps + 9 - count, (size_t)count * sizeof *steps);
+}
+
+// Threads may look at a rule at the same time, and come to the same.
+static __attribute__((noinline)) int64_t recognised(Rule *rule) {
+    const int64_t adagrad = rule->scalars == 3 ? ADAGRAD_WITH_L2 : ADAGRAD;
+    const int64_t kind = is_descent(rule) ? DESCENT : is_adagrad(rule) ? adagrad : OF_ITS_OWN;
+    __atomic_store_n(&rule->kind, kind, __ATOMIC_RELAXED);
+    return kind;
 }
 
 // `count` elements from j on, or where that is 0, a vector. The flags are constants where this is used.
@@ -95,7 +99,7 @@ INLINE void adagrad_row(const Updater *updater, const Row *row, int64_t n, int h
 }
 
 static void apply_adagrad(const Updater *updater, const Row *row, int64_t n) {
-    if (updater->has_l2)
+    if (updater->kind == ADAGRAD_WITH_L2)
         adagrad_row(updater, row, n, 1);
     else
         adagrad_row(updater, row, n, 0);
@@ -104,19 +108,26 @@ static void apply_adagrad(const Updater *updater, const Row *row, int64_t n) {
 static void prepare(Updater *updater, const Rule *rule, const real *scalars) {
     Register *next = updater->registers + 2 + rule->states;
     updater->rule = rule;
-    updater->steps = (const RuleStep *)(rule->results + 1 + rule->states);
-    updater->is_descent = updater->is_adagrad = 0;
+    updater->steps = steps_of(rule);
+    updater->kind = OF_ITS_OWN;
     for (int64_t i = 0; i < rule->scalars; i++) fill(*next++, scalars[i]);
     for (int64_t i = 0; i < rule->literals; i++) fill(*next++, ((const real *)rule->literal)[i]);
 }
 
 // The same for updates by gradients, where no registers are needed if the rule is known.
-static void prepare_update(Updater *updater, const Rule *rule, const real *scalars) {
+INLINE void prepare_update(Updater *updater, Rule *rule, const real *scalars) {
+    const int64_t noted = __atomic_load_n(&rule->kind, __ATOMIC_RELAXED), kind = noted ? noted : recognised(rule);
     updater->rule = rule;
-    updater->steps = (const RuleStep *)(rule->results + 1 + rule->states);
-    recognise_descent(updater, scalars);
-    recognise_adagrad(updater, scalars);
-    if (!updater->is_descent && !updater->is_adagrad) prepare(updater, rule, scalars);
+    updater->kind = kind;
+    if (kind == OF_ITS_OWN) {
+        prepare(updater, rule, scalars);
+    } else if (kind == DESCENT) {
+        updater->rate = scalars[steps_of(rule)->a - 2];
+    } else {
+        updater->rate = scalars[0];
+        updater->eps = scalars[1];
+        updater->l2 = kind == ADAGRAD_WITH_L2 ? scalars[2] : 0;
+    }
 }
 
 #define STEP(NAME, RESULT)                                                                                             \
@@ -183,11 +194,11 @@ static int64_t compute_means(Updater *updater, const Row *row, int64_t n) {
 
 // Applies the rule to a row of n elements.
 static void apply_rule(Updater *updater, const Row *row, int64_t n) {
-    if (updater->is_descent) {
+    if (updater->kind == DESCENT) {
         add_scaled(row->stream[0], -updater->rate, row->stream[1], n);
         return;
     }
-    if (updater->is_adagrad) {
+    if (updater->kind != OF_ITS_OWN) {
         apply_adagrad(updater, row, n);
         return;
     }

@@ -7,7 +7,7 @@
 
 // A parameter, with what its rule reads and writes beside it.
 typedef struct {
-    const Rule *rule;
+    Rule *rule;
     const Operand *value, *states;
     const real *scalars;
     Clock *clock; // null where the rule has no catch_up
@@ -15,7 +15,7 @@ typedef struct {
 
 // The operands from `first` on are the states, the scalars and the clock.
 INLINE Target target_of(const Instruction *instruction, int first) {
-    const Rule *rule = (const Rule *)instruction->attribute;
+    Rule *rule = (Rule *)instruction->attribute;
     const Operand *states = &instruction->operand[1 + first];
     Clock *clock = rule->catch_up ? states[rule->states + 1].data : 0;
     return (Target){rule, &instruction->operand[0], states, states[rule->states].data, clock};

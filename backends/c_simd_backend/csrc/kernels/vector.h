@@ -171,7 +171,7 @@ INLINE wvec load_words(const void *p) { return *(const wvec_anywhere *)p; }
 INLINE void store_words(void *p, wvec v) { *(wvec_anywhere *)p = v; }
 INLINE wvec load_halves(const int32_t *p) { return (wvec)__builtin_convertvector(*(const halves_anywhere *)p, wvec); }
 
-// Whether any word is not 0; products of words below 2^32.
+// Whether any word is not 0; products of the lower halves.
 INLINE int is_any(wvec v);
 INLINE wvec products_of_halves(wvec a, wvec b);
 
@@ -183,7 +183,7 @@ INLINE int is_any(wvec v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); 
 INLINE wvec products_of_halves(wvec a, wvec b) { return (wvec)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
 #else
 INLINE int is_any(wvec v) { return (v[0] | v[1]) != 0; }
-INLINE wvec products_of_halves(wvec a, wvec b) { return a * b; }
+INLINE wvec products_of_halves(wvec a, wvec b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
 #endif
 
 // --- lanes of several vectors, or of one, put together
