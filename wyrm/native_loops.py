@@ -329,6 +329,8 @@ def _changed_rows(instruction: Instruction, chain: Chain) -> RowStep | Instructi
     kernels = {(kernel, operands[0]) for kernel, operands in chain.steps}
     if slots[0].shape[0] != 1 or results > _MOST_ROWS or len(kernels) > 1 or not are_sums(instruction):
         return instruction
+    if chain.steps[0][0] == "multiply":  # which adds nothing
+        return instruction
     rows = []
     for target, (_, (_, x, z)) in zip(slots, chain.steps, strict=False):
         if slots[results + z] != target:

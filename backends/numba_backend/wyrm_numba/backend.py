@@ -83,6 +83,7 @@ from numba import njit, {dtype}
 from wyrm_numba.kernels import elements
 from wyrm_numba.kernels.updates import {name} as driver
 from wyrm_numba.options import BARE, linked
+from wyrm_numba.vectors import lanes, load_part, many, store_part
 from wyrm_numba.words import itemsize, load, real, store, word
 
 ZERO = {dtype}(0)

@@ -160,7 +160,7 @@ def lanes(typingctx: Any, vector: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def room(typingctx: Any, count: Any, vector: Any) -> Any:
-    """The address of memory for so many vectors, while the function runs."""
+    """The address of memory for so many vectors, or numbers of another kind, while the function runs."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.ArrayType(context.get_value_type(vector), count.literal_value)

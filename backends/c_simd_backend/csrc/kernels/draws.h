@@ -80,7 +80,7 @@ static void draw_until(const Instruction *instruction, const Draw *draw, const B
     for (int64_t made = 0; made < draw->tries; made++) {
         if (made % WORDS == 0) attempt(instruction, draw, (uint64_t)(ATTEMPTS * made), ATTEMPTS, coming);
         *number = coming[made % WORDS];
-        const int64_t estimate = (draw->rows - 1) / (made + 1);
+        const uint32_t estimate = (uint32_t)(draw->rows - 1) / (uint32_t)(made + 1); // twice as fast as that of 64 bits
         *rank = estimate > 1 ? (real)estimate : 1;
         for (const Instruction *next = body; next < end; next = (const Instruction *)((const int64_t *)next + next->length))
             next->kernel(next);

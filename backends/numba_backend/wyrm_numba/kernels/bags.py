@@ -1,6 +1,6 @@
 """Bags: any number of rows of a table, pooled to one."""
 
-from wyrm_numba.kernels.elementwise import clear_row
+from wyrm_numba.kernels.elementwise import add_scaled, clear_row, scaled_row
 from wyrm_numba.kernels.rows import COLS, COUNT, NUMBERS, VALUES
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import itemsize, load, real, row, store, word
@@ -19,13 +19,6 @@ def factor(bag, number, mean, zero):
     for i in range(word(word(bag, OFFSETS), number), word(word(bag, OFFSETS), number + 1)):
         total += load(word(bag, WEIGHTS), i, zero)
     return one / total
-
-
-@linked
-def add_scaled(out, scale, a, n, zero):
-    """Add a multiple of n elements onto a row."""
-    for j in range(n):
-        store(out, j, load(out, j, zero) + scale * load(a, j, zero))
 
 
 @inlined
@@ -63,7 +56,6 @@ def accumulate_bag(p, zero):
         for i in range(word(offsets, b), word(offsets, b + 1)):
             to = word(gradient, VALUES) + count * cols * itemsize(zero)
             store(word(gradient, NUMBERS), count, word(word(bag, INDICES), i))
-            clear_row(to, cols, zero)
-            add_scaled(to, scale * load(word(bag, WEIGHTS), i, zero), row(p, 2, b, zero), cols, zero)
+            scaled_row(to, scale * load(word(bag, WEIGHTS), i, zero), row(p, 2, b, zero), cols, zero)
             count += 1
     store(gradient, COUNT, count)

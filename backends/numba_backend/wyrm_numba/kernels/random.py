@@ -1,9 +1,20 @@
 """Random numbers: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011), as :mod:`wyrm.philox` has it."""
 
-from numba import uint32, uint64
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types, uint32, uint64
+from numba.extending import intrinsic
 
 from wyrm_numba.options import inlined, linked
+from wyrm_numba.vectors import splat
 from wyrm_numba.words import load, real, row, store, word
+
+#: How many blocks :func:`philox_lanes` computes.
+LANES = 8
+_HALF = 0xFFFFFFFF
 
 
 @linked
@@ -19,6 +30,45 @@ def philox(key, block):
         c, d = uint32(first >> half) ^ d ^ high, uint32(first)
         low, high = uint32(low + uint32(0x9E3779B9)), uint32(high + uint32(0xBB67AE85))
     return a, b, c, d
+
+
+@intrinsic
+def philox_lanes(typingctx: Any, seed: Any, stream: Any, step: Any, block: Any, apart: Any, to: Any) -> Any:
+    """The words of LANES blocks, whose numbers are ``apart`` from each other: the first words of all, the second ones, and so on.
+
+    Each goes to an int64 of its own, from an address on.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        seed, stream, step, block, apart, to = arguments
+        kind = ir.VectorType(ir.IntType(64), LANES)
+
+        def every(number: Any) -> Any:
+            """A vector with the lower half of a number, which may be a constant, in every lane."""
+            number = ir.Constant(ir.IntType(64), number) if isinstance(number, int) else number
+            return builder.and_(splat(builder, number, kind), ir.Constant(kind, [_HALF] * LANES))
+
+        def upper(vector: Any) -> Any:
+            return builder.lshr(vector, ir.Constant(kind, [32] * LANES))
+
+        def lower(vector: Any) -> Any:
+            return builder.and_(vector, ir.Constant(kind, [_HALF] * LANES))
+
+        thirty_two = ir.Constant(ir.IntType(64), 32)
+        a = lower(builder.add(splat(builder, block, kind), builder.mul(splat(builder, apart, kind), ir.Constant(kind, list(range(LANES))))))
+        b, c, d = every(stream), every(step), every(builder.lshr(step, thirty_two))
+        low, high = every(seed), every(builder.lshr(seed, thirty_two))
+        for _ in range(10):
+            first, second = builder.mul(a, every(0xD2511F53)), builder.mul(c, every(0xCD9E8D57))
+            a, b = builder.xor(builder.xor(upper(second), b), low), lower(second)
+            c, d = builder.xor(builder.xor(upper(first), d), high), lower(first)
+            low, high = lower(builder.add(low, every(0x9E3779B9))), lower(builder.add(high, every(0xBB67AE85)))
+        for n, words in enumerate((a, b, c, d)):
+            address = builder.add(to, ir.Constant(ir.IntType(64), 8 * LANES * n))
+            builder.store(words, builder.inttoptr(address, kind.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.none(*[types.int64] * 6), generate
 
 
 @inlined

@@ -6,19 +6,21 @@ from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import itemsize, load, row, store, word
 
+# Of so many rows, each pair is compared.
+FEW = 6
 # The words of a gradient's header.
 TOUCHED, DENSE, COUNT, NUMBERS, VALUES, SCRATCH, MASK, ROWS, COLS, STEPS = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10
 
 
 @inlined
 def gather(p, zero):
-    index = word(p, 12)
+    index, cols, accumulate = word(p, 12), word(p, 6), word(p, 2) != 0
     for i in range(word(p, 5)):
         out, table_row = row(p, 0, i, zero), row(p, 1, word(index, i * word(p, 15)), zero)
-        if word(p, 2) != 0:
-            add_row(out, table_row, word(p, 6), zero)
+        if accumulate:
+            add_row(out, table_row, cols, zero)
         else:
-            copy_row(out, table_row, word(p, 6), zero)
+            copy_row(out, table_row, cols, zero)
 
 
 @inlined
@@ -64,10 +66,27 @@ def accumulate_rows(p, zero):
 
 
 @linked
+def are_distinct(numbers, count):
+    """Whether it is easy to see that rows are different ones: they ascend, or there are few."""
+    ascending = 1
+    while ascending < count and word(numbers, ascending - 1) < word(numbers, ascending):
+        ascending += 1
+    if ascending >= count:
+        return True
+    if count > FEW:
+        return False
+    for i in range(ascending, count):
+        for j in range(i):
+            if word(numbers, i) == word(numbers, j):
+                return False
+    return True
+
+
+@linked
 def merge_rows(gradient, zero):
     """Sums the rows that stand more than once in a gradient's list."""
     count, cols, mask = word(gradient, COUNT), word(gradient, COLS), word(gradient, MASK)
-    if count < 2:
+    if are_distinct(word(gradient, NUMBERS), count):
         return
     while mask >> 1 >= 2 * count:  # no more of the table than these rows need: it has to be cleared
         mask >>= 1
