@@ -21,9 +21,9 @@ encodes programs, binds them to memory and calls the entry points. Every word be
   them, and the kernel runs them.
 
 *Rule*: ``[states, scalars, literals, steps, registers, address of literals (in the program's dtype), bits of the states that
-are kept per row, whether it may take a matrix as one row, address of catch_up or 0, 0]``, the last for a backend to note what it
-recognises the rule as; then the registers of the results (the value's, then each state's), then five words a step: ``[opcode, result register, operand, operand, operand]``, by
-:data:`OPCODES`; operands that there are not are 0.
+are kept per row, whether it may take a matrix as one row, address of catch_up or 0, 0]``, the last for a backend to note what
+it recognises the rule as; then the registers of the results (the value's, then each state's), then five words a step:
+``[opcode, result register, operand, operand, operand]``, by :data:`OPCODES`; operands that there are not are 0.
 
 *Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In
 a chain of one element, a step has five words: ``[code, address of the result, of the operands a, b, c]``. The code is

@@ -1,4 +1,7 @@
-"""Loops over rows, for whatever moves them about. Rows are short, and addresses say nothing of each other: a vector at a time."""
+"""Loops over rows, for whatever moves them about.
+
+Rows are short, and the compiler cannot see that they do not overlap: vectors are written out.
+"""
 
 from wyrm_numba.kernels import elements
 from wyrm_numba.options import linked

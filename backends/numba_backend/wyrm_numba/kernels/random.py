@@ -34,9 +34,9 @@ def philox(key, block):
 
 @intrinsic
 def philox_lanes(typingctx: Any, seed: Any, stream: Any, step: Any, block: Any, apart: Any, to: Any) -> Any:
-    """The words of LANES blocks, whose numbers are ``apart`` from each other: the first words of all, the second ones, and so on.
+    """The words of LANES blocks, whose numbers are ``apart`` from each other.
 
-    Each goes to an int64 of its own, from an address on.
+    Each goes to an int64 of its own, from an address on: the first words of all blocks, then the second ones, and so on.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -55,7 +55,11 @@ def philox_lanes(typingctx: Any, seed: Any, stream: Any, step: Any, block: Any, 
             return builder.and_(vector, ir.Constant(kind, [_HALF] * LANES))
 
         thirty_two = ir.Constant(ir.IntType(64), 32)
-        a = lower(builder.add(splat(builder, block, kind), builder.mul(splat(builder, apart, kind), ir.Constant(kind, list(range(LANES))))))
+        a = lower(
+            builder.add(
+                splat(builder, block, kind), builder.mul(splat(builder, apart, kind), ir.Constant(kind, list(range(LANES))))
+            )
+        )
         b, c, d = every(stream), every(step), every(builder.lshr(step, thirty_two))
         low, high = every(seed), every(builder.lshr(seed, thirty_two))
         for _ in range(10):
