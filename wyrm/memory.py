@@ -164,24 +164,27 @@ class GradientBuffer:
             self.header[1] = address(self.dense)
         return self.dense
 
-    def reserve(self, rows: int) -> None:
-        """Make room for ``rows`` more contributions, summing duplicates first where the list is full."""
+    def reserve(self, rows: int) -> bool:
+        """Make room for ``rows`` more contributions, summing duplicates first where the list is full; whether it was."""
         if self.count + rows <= len(self.row_numbers):
-            return
+            return False
         numbers, values = self.merged_rows()
         self._allocate(max(16, 2 * (len(numbers) + rows)))
         self.row_numbers[: len(numbers)] = numbers
         self.row_values[: len(numbers)] = values
         self.header[2] = len(numbers)
+        return True
 
-    def extend(self, rows: int) -> None:
-        """Make room for ``rows`` more contributions, and leave those that there are as they stand."""
+    def extend(self, rows: int) -> bool:
+        """Make room for ``rows`` more contributions, and leave those that there are as they stand; whether there was none."""
         count = self.count
-        if count + rows > len(self.row_numbers):
-            numbers, values = self.row_numbers[:count], self.row_values[:count]
-            self._allocate(max(16, 2 * (count + rows)))
-            self.row_numbers[:count] = numbers
-            self.row_values[:count] = values
+        if count + rows <= len(self.row_numbers):
+            return False
+        numbers, values = self.row_numbers[:count], self.row_values[:count]
+        self._allocate(max(16, 2 * (count + rows)))
+        self.row_numbers[:count] = numbers
+        self.row_values[:count] = values
+        return True
 
     def _allocate(self, capacity: int) -> None:
         self.row_numbers = aligned(capacity, np.int64)

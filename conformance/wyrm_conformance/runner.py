@@ -35,6 +35,7 @@ from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure, decl
 from wyrm_conformance.guard import Guard
 from wyrm_conformance.refusals import check_refused
 from wyrm_conformance.results import Result, levels_reached
+from wyrm_conformance.time_limit import time_limit
 
 __all__ = ["FAMILIES", "Result", "find_backend", "levels_reached", "run", "select"]
 
@@ -129,10 +130,11 @@ def run_one(backend: Backend, check: Check, seed: int) -> Result:
         context = Context(backend, seed, check.name, factor, guard)
         failure, details = "", dict[str, Any]()
         try:
-            if refused:
-                check_refused(context, refused)
-            else:
-                check.function(context)
+            with time_limit():
+                if refused:
+                    check_refused(context, refused)
+                else:
+                    check.function(context)
             needed = 1 if refused else check.at_least
             if not context.compared:
                 failure = "the check compared nothing"

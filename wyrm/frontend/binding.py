@@ -191,13 +191,15 @@ class Workspace:
         """Make good what stopped a pass, so that it can be tried again, or raise."""
         needed = int(self.memory.report.words[3])
         if status == Report.ROWS_FULL:
-            for gradient, rows in self._gradients:
-                gradient.reserve(max(rows, needed))
+            if any([gradient.reserve(max(rows, needed)) for gradient, rows in self._gradients]):
+                return
         elif status == Report.BAG_FULL:
             slot = self.binding.program.inputs[int(self.memory.report.words[1])].slot
-            self.memory.buffers[slot.buffer].reserve(needed + needed // 2)
-        else:
-            self._fail(status)
+            bag: BagBuffer = self.memory.buffers[slot.buffer]
+            if needed > len(bag.indices):
+                bag.reserve(needed + needed // 2)
+                return
+        self._fail(status)
 
     def _fail(self, status: int) -> NoReturn:
         """Raise what a status stands for."""

@@ -81,12 +81,15 @@ def recover(memory: Memory, status: int) -> None:
     program = memory.program
     if status == Report.BAG_FULL:
         bag: BagBuffer = memory.buffers[program.inputs[words[1]].slot.buffer]
-        bag.reserve(words[3] + words[3] // 2)
+        if words[3] > len(bag.indices):
+            bag.reserve(words[3] + words[3] // 2)
+            return
     elif status == Report.ROWS_FULL:
-        for kind, buffer in zip(program.buffers, memory.buffers, strict=True):
-            if kind.kind == "gradient" and program.parameters[kind.number].gradient == "rows":
-                buffer.extend(words[3] + words[3] // 2)
-    elif status == Report.NOT_FINITE:
+        buffers = zip(program.buffers, memory.buffers, strict=True)
+        lists = [b for kind, b in buffers if kind.kind == "gradient" and program.parameters[kind.number].gradient == "rows"]
+        if any([gradient.extend(words[3] + words[3] // 2) for gradient in lists]):
+            return
+    if status == Report.NOT_FINITE:
         message = f"the loss of example {words[1]} is NaN or infinite; its update was not applied"
         raise NotFiniteError(message, example=words[1])
     elif status == Report.INDEX_OUT_OF_RANGE:
