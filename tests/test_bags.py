@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import wyrm
-from wyrm import Bags
+from wyrm import BackendError, Bags
+from wyrm.memory import Report
 from wyrm.optim import FTRL, SGD, Adagrad, Adam, RowwiseAdagrad
+from wyrm.training.runners import recover
 
 
 def pooled(table, lists, weights=None, mean=False):
@@ -209,3 +211,26 @@ def test_bad_feeds(backend):
 
     with pytest.raises(wyrm.OutOfRangeError, match="99"):
         wyrm.fit(loss, {bag: bags, y: [0, 1]}, SGD(0.1, [w]), num_epochs=2, callbacks=[spoil])
+
+
+@pytest.mark.parametrize("status", ["BAG_FULL", "ROWS_FULL"])
+def test_a_backend_that_asks_for_room_that_there_is(status):
+    """An error, not another attempt at the same pass for ever."""
+    table, bag = wyrm.ParameterNode(np.ones((5, 2))), wyrm.BagInputNode(1)
+    bag.set_value([[1, 2]])
+    loss = table.index_sum(bag).scalar_sum()
+    loss.forward(backend="reference")
+    loss.backward(1.0)
+    table.zero_gradient()
+    workspace = loss._workspace
+    code = getattr(Report, status)
+    workspace.memory.report.words[:4] = code, 0, 0, 2
+    with pytest.raises(BackendError, match=f"status {code}"):
+        workspace.recover(code)
+    with pytest.raises(BackendError, match=f"status {code}"):
+        recover(workspace.memory, code)
+    workspace.memory.report.words[3] = 1000  # room that there is not
+    workspace.recover(code)
+    loss.forward()
+    loss.backward(1.0)
+    np.testing.assert_array_equal(table.gradient.rows, [1, 2])

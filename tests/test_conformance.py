@@ -1,15 +1,19 @@
 """The conformance suite: correct backends pass it, the faults of its selftest do not, and what it reports is what it found."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from conftest import SEED
+from wyrm_conformance import runner
 from wyrm_conformance.__main__ import main
 from wyrm_conformance.cases import CASES
 from wyrm_conformance.check import CHECKS, LEVELS, REQUIRED, SECTIONS, Context, Failure
@@ -20,6 +24,7 @@ from wyrm_conformance.kernels import apply
 from wyrm_conformance.results import levels_reached, missing, schema
 from wyrm_conformance.runner import find_backend, run, run_one, select
 from wyrm_conformance.selftest import run_correct, run_fault, run_selftest, unused
+from wyrm_conformance.time_limit import time_limit
 
 import wyrm
 from wyrm.backend import Capabilities, Exemption
@@ -341,3 +346,21 @@ def test_as_tests_of_pytest(tmp_path):
     )
     assert "1 failed, 1 passed" in process.stdout
     assert '--backend someones:declaration --select "kernels/negate" --seed 3' in process.stdout
+
+
+def test_a_check_that_does_not_end(monkeypatch):
+    """It fails, and the suite goes on; signals are as before."""
+
+    def endless(context):
+        context.compared = 1
+        while True:
+            time.sleep(0.001)
+
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(runner, "time_limit", partial(time_limit, 0.05))
+    result = run_one(correct_backend(ReferenceBackend), CHECKS["contract/float64"]._replace(function=endless), SEED)
+    assert not result.passed and "not done after 0.05 s" in result.failure
+    assert signal.getsignal(signal.SIGALRM) is before and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    with time_limit(60):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
