@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from wyrm.frontend.lowering.pieces import fused_alike
 from wyrm.frontend.lowering.rewrite import rewritten
 from wyrm.frontend.lowering.schedule import changes_parameters, groups
 from wyrm.frontend.lowering.value import Value
@@ -28,17 +29,25 @@ def fused(values: Sequence[Value], needed: Collection[Value]) -> list[Value]:
 def fused_between_draws(values: Sequence[Value], needed: Collection[Value]) -> list[Value]:
     """As :func:`fused`, of a section with draws that are repeated: these and their bodies stay as they are."""
     pieces: list[list[Value]] = [[]]
+    homes: dict[Value, int] = {}
     repeated: set[Value] = set()
+    read = set(needed)  # after the piece that computes it
     for value in values:
-        repeated.update(value.body)
-        if value.kernel == "draw" or value in repeated:
+        if value in repeated or value.kernel == "draw":
+            repeated.update(value.body)
             pieces += [[value], []]
+            home = len(pieces) - 2
         else:
             pieces[-1].append(value)
-    homes = {value: n for n, piece in enumerate(pieces) for value in piece}
-    read = {operand for value in values for operand in value.read if homes.get(operand) != homes[value]}
-    read.update(needed)
-    return [call for piece in pieces for call in fused(piece, read)]
+            home = len(pieces) - 1
+        homes[value] = home
+        for operand in value.read:
+            if homes.get(operand) != home:
+                read.add(operand)
+    calls: list[Value] = []
+    for piece in pieces:
+        calls += fused_alike(piece, read, fused) if len(piece) > 1 else piece
+    return calls
 
 
 def fused_step(values: Sequence[Value], roots: Sequence[Value]) -> tuple[list[Value], list[Value]]:
