@@ -184,3 +184,22 @@ def test_drawn_rows_are_in_nobodys_block(backend):
     options = {"num_threads": 2, "schedule": "conflict_free", "progress": False}
     with pytest.raises(wyrm.WyrmError, match="conflict_free.*other than by looking up one row"):
         wyrm.fit(loss, {item: np.arange(100)}, SGD(0.1, [items]), **options)
+
+
+def test_ranks_of_several_samples_are_told_apart_in_a_step(backend):
+    scores = np.linspace(0, 2, 20)[:, None]
+    items = wyrm.ParameterNode(scores, dtype="float64")
+    indices = [wyrm.IndexInputNode(1, [17]), wyrm.IndexInputNode(1, [9])]
+    samples = [wyrm.SampledIndexNode(20, seed=seed) for seed in (0, 3)]
+    ends = [(items.index(s) - items.index(i)).redraw(s, tries=100) for s, i in zip(samples, indices, strict=True)]
+    ranks = [end.rank() for end in ends]
+    loss = ends[0] * ranks[0] + ends[1] * ranks[1]
+    loss.forward()
+    factors = [rank.value[0, 0] for rank in ranks]
+    assert factors[0] != factors[1]
+    for factor, sample, positive in zip(factors, samples, (17, 9), strict=True):
+        scores[sample.value[0, 0]] -= 0.01 * factor
+        scores[positive] += 0.01 * factor
+    feed = {index: index.value.reshape(1) for index in indices}
+    wyrm.fit(loss, feed, SGD(0.01, [items]), num_threads=1)
+    np.testing.assert_allclose(items.value, scores, rtol=1e-12)

@@ -241,7 +241,7 @@ class Emitter:
     def rank(self, drawn: Value) -> Value:
         """The rank that the number of draws made stands for."""
         if drawn not in self._ranks:
-            self._ranks[drawn] = Value("", shape=(1, 1), place=("rank",))
+            self._ranks[drawn] = Value("", shape=(1, 1), place=("rank", len(self._ranks)))
         return self._ranks[drawn]
 
     # -- sums of contributions
