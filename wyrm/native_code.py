@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from wyrm.kernels import KERNELS
 from wyrm.memory import address, aligned
 from wyrm.native_chains import OPCODES, encode_chain, single_steps
-from wyrm.program import Chain, Instruction, Program, Rule, Slot
+from wyrm.program import Buffer, Chain, Instruction, Program, Rule, Slot
 
 __all__ = ["Code", "Encoder"]
 
@@ -26,6 +27,17 @@ _HEADERS = {
     "square_sum": (1,),
     "merge_gradient": (0, 1),
 }
+
+
+_buffer_of, _offset_of, _shape_of = itemgetter(0), itemgetter(1), itemgetter(2, 3)
+
+
+class _Steps(NamedTuple):
+    """A chain of one element: its words, which of them are addresses, and of what: a slot of the chain or a word of its own."""
+
+    words: list[int]
+    places: list[int]
+    targets: list[tuple[bool, int]]
 
 
 class Encoder:
@@ -55,19 +67,21 @@ class Encoder:
         self._itemsizes = [8 if kind == "index" else self.itemsize for kind in kinds]
         #: The buffer that a slot's elements are in: of a gradient its dense matrix, or, n further on, the header.
         self._memories = [n + count * (kind == "gradient") for n, kind in enumerate(kinds)] + list(range(count)) + [2 * count]
+        #: Of each buffer, its kind and the number of the first buffer in the same memory: what slots meet by.
+        memories: dict[Buffer, int] = {}
+        self._met_by = [(b.kind, -1 - memories.setdefault(b.table or b, n)) for n, b in enumerate(program.buffers)]
         self._kept: list[Array] = []  # literals and rules, to which instructions point
         self._forms: dict[tuple[Any, ...], list[int]] = {}
+        self._steps: dict[tuple[Any, ...], _Steps] = {}
         self._words: list[int] = []
-        #: Of each address: the word, the buffer, the elements into it.
+        #: The words that are addresses, and of what: of a slot, or of a buffer and the elements into it.
         self._places: list[int] = []
-        self._buffers: list[int] = []
-        self._offsets: list[int] = []
+        self._slots: list[Sequence[Any]] = []
 
     def _relocate(self, buffer: int, offset: int) -> None:
         """Append an address: ``offset`` elements into a buffer, or bytes into the words themselves."""
         self._places.append(len(self._words))
-        self._buffers.append(buffer)
-        self._offsets.append(offset)
+        self._slots.append((buffer, offset))
         self._words.append(0)
 
     def _locate(self, slot: Slot) -> None:
@@ -78,43 +92,40 @@ class Encoder:
         """Make arrays of what has been encoded."""
         self.words = np.array(self._words, np.int64)
         self.places = np.array(self._places, np.intp)
-        numbers = np.array(self._buffers, np.intp)
+        numbers = np.fromiter(map(_buffer_of, self._slots), np.intp, len(self._slots))
+        offsets = np.fromiter(map(_offset_of, self._slots), np.int64, len(self._slots))
         self.buffers = np.array(self._memories, np.intp)[numbers]
         sizes = np.array([*self._itemsizes, *self._itemsizes, 1], np.int64)
-        self.words[self.places] = np.array(self._offsets, np.int64) * sizes[numbers]
+        self.words[self.places] = offsets * sizes[numbers]
 
-    def _encode(self, instruction: Instruction) -> None:
-        """An instruction, with its body."""
-        words = self._words
-        begin = len(words)
-        slots = (instruction.out, *instruction.operands)
-        words += self._form(instruction, slots)
-        self._places += range(begin + 4, len(words), 4)
-        self._buffers += [slot.buffer for slot in slots]
-        self._offsets += [slot.offset for slot in slots]
-        for n in _HEADERS.get(instruction.kernel, ()):
-            self._buffers[n - len(slots)] += len(self.program.buffers)
-        if instruction.kernel == "fused":
-            chain = dict(instruction.attributes)["chain"]
-            if instruction.out.shape == (1, 1):
-                self._encode_single(chain, slots)
-            else:
-                words += encode_chain(chain)
-        for repeated in instruction.body:
-            self._encode(repeated)
-        words[begin + 1] = len(words) - begin
-
-    def _form(self, instruction: Instruction, slots: Sequence[Slot]) -> list[int]:
-        """The words of an instruction without addresses: they are the same for all that differ in nothing else."""
-        if instruction.kernel == "fused":  # chains are longer than what is saved
-            return self._formed(instruction, slots)
-        key = instruction.kernel, instruction.attributes, instruction.accumulate, *[slot[2:] for slot in slots]
-        form = self._forms.get(key)
-        if form is None:
-            form = self._forms[key] = self._formed(instruction, slots)
-        return form
+    def _encode(self, instructions: Iterable[Instruction]) -> None:
+        """Instructions, each with its body."""
+        words, forms = self._words, self._forms
+        for instruction in instructions:
+            begin = len(words)
+            kernel, out, operands, attributes, accumulate, body = instruction
+            slots: tuple[Slot, ...] = (out, *operands)
+            # a chain is told by which it is: it has more to compare than there is to save
+            what = id(attributes[0][1]) if kernel == "fused" else attributes
+            key = kernel, what, accumulate, *map(_shape_of, slots)
+            form = forms.get(key)
+            if form is None:
+                form = forms[key] = self._formed(instruction, slots)
+            words += form
+            self._places += range(begin + 4, begin + 4 + 4 * len(slots), 4)
+            self._slots += slots
+            if kernel in _HEADERS:
+                for n in _HEADERS[kernel]:
+                    self._slots[n - len(slots)] = slots[n].buffer + len(self._itemsizes), slots[n].offset
+            if kernel == "fused" and out.shape == (1, 1):
+                self._encode_single(attributes[0][1], slots)
+                words[begin + 1] = len(words) - begin
+            elif body:
+                self._encode(body)
+                words[begin + 1] = len(words) - begin
 
     def _formed(self, instruction: Instruction, slots: Sequence[Slot]) -> list[int]:
+        """The words of an instruction without addresses: they are the same for all that differ in nothing else."""
         kernel = KERNELS[instruction.kernel]
         shapes = [(slot.shape, slot.stride) for slot in slots]
         if kernel.elementwise or kernel.name in ("copy", "row_dot", "fused"):
@@ -126,20 +137,40 @@ class Encoder:
         words = [address, 0, int(instruction.accumulate), self._attribute(instruction)]
         for (rows, cols), stride in shapes:
             words += [0, rows, cols, stride]
+        if kernel.name == "fused" and slots[0].shape != (1, 1):
+            words += encode_chain(dict(instruction.attributes)["chain"])
+        words[1] = len(words)
         return words
 
     def _encode_single(self, chain: Chain, slots: Sequence[Slot]) -> None:
         """The steps of a chain of one element, and memory for what they compute."""
+        numbers: dict[object, int] = {}
+        number = numbers.setdefault
+        form: list[object] = [id(chain)]  # with it, which slots may meet
+        for slot in slots:
+            buffer = slot[0]
+            kind, memory = self._met_by[buffer]
+            form += [kind, number(buffer, len(numbers)), number(slot[:2], len(numbers)), number(memory, len(numbers))]
+        key = tuple(form)
+        steps = self._steps.get(key)
+        if steps is None:
+            steps = self._steps[key] = self._single(chain, slots)
+        begin, own = len(self._words), 2 * len(self._itemsizes)
+        self._words += steps.words
+        self._places += map(begin.__add__, steps.places)
+        self._slots += [slots[n] if is_slot else (own, 8 * (begin + n)) for is_slot, n in steps.targets]
+
+    def _single(self, chain: Chain, slots: Sequence[Slot]) -> _Steps:
         steps = single_steps(chain, slots, self.program.buffers)
-        memory = len(self._words) + _STEP * len(steps)
+        memory = _STEP * len(steps)
+        words, places, targets = [], [], []
         for step in steps:
-            self._words.append(self._step_word(step.code, self.program.dtype))
+            words.append(self._step_word(step.code, self.program.dtype))
             for place in (step.out, *step.operands, 0, 0, 0)[: _STEP - 1]:
-                if isinstance(place, Slot):
-                    self._locate(place)
-                else:
-                    self._relocate(2 * len(self.program.buffers), 8 * (memory + place))
-        self._words += [0] * len(chain.steps)
+                places.append(len(words))
+                targets.append((True, slots.index(place)) if isinstance(place, Slot) else (False, memory + place))
+                words.append(0)
+        return _Steps(words + [0] * len(chain.steps), places, targets)
 
     def byte_offset(self, slot: Slot) -> int:
         """Where a slot begins in its buffer."""
@@ -213,8 +244,7 @@ class Code(Encoder):
         super().__init__(program, kernel_address, step_word)
         self.ends = [0]
         for instructions in (program.forward, program.backward, program.update):
-            for instruction in instructions:
-                self._encode(instruction)
+            self._encode(instructions)
             self.ends.append(8 * len(self._words))
         self._finish()
 

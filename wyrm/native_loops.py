@@ -258,7 +258,7 @@ class Loop(Encoder):
             self._encode_number_step(item)
         elif isinstance(item, Instruction):
             self._encode_number_step(_step("call"))
-            self._encode(item)
+            self._encode([item])
         elif item.step.kernel == "row_dot":
             self._code(item.step)
             self._operand(item.step.out, 0)

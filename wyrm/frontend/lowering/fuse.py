@@ -7,6 +7,7 @@ between them allows it: a step of linear regression is one instruction.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from wyrm.frontend.lowering.pieces import fused_alike
 from wyrm.frontend.lowering.rewrite import rewritten
@@ -94,6 +95,28 @@ def _call(group: list[Value], readers: dict[Value, list[Value]], needed: Collect
     return call
 
 
+def _chained(group: Sequence[Value], results: Sequence[Value], guard: Value | None) -> tuple[list[Value], Chain]:
+    """The operands of a chain, and the chain."""
+    operands: dict[object, tuple[int, Value]] = {}
+    computed: dict[Value, int] = {}
+    calls: list[tuple[str, bool, tuple[int, ...]]] = []
+    for value in group:
+        ordered = value.operands
+        if value.kernel == "multiply" and ordered[1].shape == (1, 1):  # numbers first
+            ordered = ordered[::-1]
+        read: list[int] = []
+        for operand in ordered if value.onto is None else (*ordered, value.onto):
+            number = computed.get(operand)
+            if number is None:
+                number, _ = operands.setdefault(operand if operand.kernel else operand.place, (len(operands), operand))
+            read.append(number)
+        computed[value] = -1 - len(calls)
+        calls.append((value.kernel, value.onto is not None, tuple(read)))
+    stored = tuple([computed[result] for result in results])
+    chain = _chain(len(operands), tuple(calls), stored, None if guard is None else computed[guard])
+    return [value for _, value in operands.values()], chain
+
+
 class _Node:
     """A step of a chain while it is made."""
 
@@ -103,18 +126,18 @@ class _Node:
         self.kernel, self.operands, self.uses = kernel, operands, 0
 
 
-def _chained(group: Sequence[Value], results: Sequence[Value], guard: Value | None) -> tuple[list[Value], Chain]:
-    """The operands of a chain, and the chain."""
-    operands: dict[object, tuple[int, Value]] = {}
-    computed: dict[Value, int | _Node] = {}
+@lru_cache(1000)
+def _chain(operands: int, calls: Sequence[tuple[str, bool, tuple[int, ...]]], results: Sequence[int], guard: int | None) -> Chain:
+    """A chain, by its calls: kernel, whether the last one that is read is added to, and what is read.
 
-    def register(value: Value) -> int | _Node:
-        found = computed.get(value)
-        if found is None:
-            found, _ = operands.setdefault(value if value.kernel else value.place, (len(operands), value))
-        return found
-
+    Operands are numbered from 0 on, what calls compute from -1 on downwards. Chains that are alike are one object, by which
+    backends may tell that they know it.
+    """
+    computed: list[int | _Node] = []
     known: dict[tuple[object, ...], _Node] = {}
+
+    def register(number: int) -> int | _Node:
+        return number if number >= 0 else computed[-1 - number]
 
     def step(kernel: str, *read: int | _Node) -> _Node:
         key = kernel, *read
@@ -122,32 +145,29 @@ def _chained(group: Sequence[Value], results: Sequence[Value], guard: Value | No
             known[key] = _Node(kernel, read)
         return known[key]
 
-    for value in group:
-        ordered = value.operands
-        if value.kernel == "multiply" and ordered[1].shape == (1, 1):  # numbers first
-            ordered = ordered[::-1]
-        read = [register(operand) for operand in ordered]
-        node = read[0] if value.kernel == "copy" else step(value.kernel, *read)
-        computed[value] = node if value.onto is None else step("add", register(value.onto), node)
+    for kernel, added, numbers in calls:
+        read = [register(number) for number in numbers]
+        onto = read.pop() if added else None
+        node = read[0] if kernel == "copy" else step(kernel, *read)
+        computed.append(node if onto is None else step("add", onto, node))
     for result in results:
-        if not isinstance(computed[result], _Node):  # what stands there may be changed by another result
-            computed[result] = step("copy", computed[result])
+        if not isinstance(computed[-1 - result], _Node):  # what stands there may be changed by another result
+            computed[-1 - result] = step("copy", computed[-1 - result])
     nodes = list(known.values())
-    for used in [*(o for node in nodes for o in node.operands), *(computed[result] for result in results)]:
+    for used in [*(o for node in nodes for o in node.operands), *(register(result) for result in results)]:
         if isinstance(used, _Node):
             used.uses += 1
     for node in nodes:
         _contract(node)
     nodes = [node for node in nodes if node.uses]
-    numbers = {node: len(operands) + n for n, node in enumerate(nodes)}
+    registers = {node: operands + n for n, node in enumerate(nodes)}
 
     def number(operand: int | _Node) -> int:
-        return numbers[operand] if isinstance(operand, _Node) else operand
+        return registers[operand] if isinstance(operand, _Node) else operand
 
     steps = tuple([(node.kernel, tuple([number(operand) for operand in node.operands])) for node in nodes])
-    stored = tuple(number(computed[result]) for result in results)
-    read_loss = None if guard is None else number(computed[guard])
-    return [value for _, value in operands.values()], Chain(len(operands), steps, stored, read_loss)
+    stored = tuple([number(register(result)) for result in results])
+    return Chain(operands, steps, stored, None if guard is None else number(register(guard)))
 
 
 def _contract(node: _Node) -> None:
