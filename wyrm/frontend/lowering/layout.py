@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from wyrm.frontend.lowering.gaps import Gaps
 from wyrm.frontend.lowering.value import Value
 from wyrm.memory import ALIGNMENT
 from wyrm.program import Buffer, Shape, Slot
@@ -38,9 +39,9 @@ class Layout(dict[Value, Slot]):
 
     def __init__(self, dtype: str, sections: Sequence[Sequence[Value]], kept: Iterable[Value]) -> None:
         self.buffers = [Buffer("real"), Buffer("index")]
-        self.lengths = [0, 0]
+        self._real = Gaps()
+        self._indices = 0
         self._itemsizes = [np.dtype(dtype).itemsize, 8]
-        self._gaps: list[tuple[int, int]] = []
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
@@ -61,7 +62,12 @@ class Layout(dict[Value, Slot]):
             for dead in endings:
                 slot = self.get(dead)
                 if slot is not None and slot.buffer == 0:
-                    self._release(slot.offset, slot.shape[0] * slot.shape[1])
+                    self._real.give_back(slot.offset, self._padded(slot.shape[0] * slot.shape[1]))
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Of the real buffer and of the one for indices."""
+        return self._real.length, self._indices
 
     def _last_uses(self, order: list[Value], kept: list[Value]) -> dict[Value, int]:
         """The position after which the memory of each value that owns some is free."""
@@ -102,7 +108,7 @@ class Layout(dict[Value, Slot]):
             return part(self[value.operands[0]], value.attributes["row"], value.attributes["col"], value.shape)
         kind: Any = value.place[0]
         if kind in ("index", "drawn"):
-            offset, self.lengths[1] = self.lengths[1], self.lengths[1] + rows
+            offset, self._indices = self._indices, self._indices + rows
             return Slot(1, offset, value.shape, 1)
         if kind == "row":
             table = Buffer(*value.place[3])
@@ -126,28 +132,7 @@ class Layout(dict[Value, Slot]):
     def _take(self, length: int) -> int:
         """The offset of a free piece of the real buffer."""
         size = self._padded(length)
-        align = min(size, ALIGNMENT // self._itemsizes[0])
-        best: tuple[int, int] | None = None
-        for gap in self._gaps:
-            if gap[1] - (-gap[0] % align) >= size and (best is None or gap[1] < best[1]):
-                best = gap
-        if best is None:
-            best = (self.lengths[0], size + -self.lengths[0] % align)
-            self.lengths[0] = best[0] + best[1]
-        else:
-            self._gaps.remove(best)
-        offset = best[0] + -best[0] % align
-        for start, end in ((best[0], offset), (offset + size, best[0] + best[1])):
-            if end > start:
-                self._gaps.append((start, end - start))
-        return offset
-
-    def _release(self, offset: int, length: int) -> None:
-        start, end = offset, offset + self._padded(length)
-        for gap in [g for g in self._gaps if g[0] + g[1] == start or g[0] == end]:
-            self._gaps.remove(gap)
-            start, end = min(start, gap[0]), max(end, gap[0] + gap[1])
-        self._gaps.append((start, end - start))
+        return self._real.take(size, min(size, ALIGNMENT // self._itemsizes[0]))
 
 
 class _Owners(dict[Value, Value]):
