@@ -57,12 +57,16 @@ class Layout(dict[Value, Slot]):
             if value.kernel:
                 ending[position].append(value)
         for value, endings in zip(order, ending, strict=False):
-            for result in results(value):
-                self[result]
+            if value.kernel != "fused":
+                self[value]
+            else:
+                for result in value.attributes["results"]:
+                    self[result]
             for dead in endings:
-                slot = self.get(dead)
-                if slot is not None and slot.buffer == 0:
-                    self._real.give_back(slot.offset, self._padded(slot.shape[0] * slot.shape[1]))
+                if dead in self:
+                    buffer, offset, (rows, cols), _ = self[dead]
+                    if buffer == 0:
+                        self._real.give_back(offset, self._padded(rows * cols))
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -77,13 +81,17 @@ class Layout(dict[Value, Slot]):
         for position, value in enumerate(order):
             if value.body:
                 ends.update(dict.fromkeys(value.body, position + len(value.body)))
-            end = ends.get(value)
-            for used in (*results(value), *value.operands):
-                owner = owners[used]
-                if end is not None:  # what is read in a body stays to its end
-                    last[owner] = position if ends.get(owner) == end else end
-                else:
-                    last[owner] = position
+            used = value.operands if value.kernel == "fused" else (value, *value.operands)
+            if value not in ends:
+                for each in used:
+                    last[owners[each]] = position
+                for each in value.attributes["results"] if value.kernel == "fused" else ():
+                    last[owners[each]] = position
+                continue
+            end = ends[value]
+            for each in used:  # what is read in a body stays to its end
+                owner = owners[each]
+                last[owner] = position if ends.get(owner) == end else end
         for value in kept:
             last[owners[value]] = len(order)
         return last

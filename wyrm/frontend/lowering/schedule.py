@@ -49,7 +49,9 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
     for value in values:
         stage = 0
         for other, distance in dependences[value].items():
-            stage = max(stage, stages[other] + distance)
+            earliest = stages[other] + distance
+            if earliest > stage:
+                stage = earliest
         stages[value] = stage
     _delay(values, elementwise, stages, dependences)
     members: list[list[Value]] = []
@@ -59,12 +61,12 @@ def groups(values: Sequence[Value], loss: Value | None, guarded: bool) -> list[l
     for value in values:
         number = numbers.setdefault((stages[value], value.shape) if value in elementwise else value, len(members))
         if number == len(members):
-            members.append([])
+            members.append([value])
             before.append(set())
-        members[number].append(value)
+        else:
+            members[number].append(value)
         homes[value] = number
-        for other in dependences[value]:
-            before[number].add(homes[other])
+        before[number].update([homes[other] for other in dependences[value]])
     return [members[number] for number in _ordered(before)]
 
 
@@ -75,17 +77,22 @@ def _delay(
     latest: dict[Value, int] = {}
     homes: dict[Value, set[tuple[int, Shape]]] = {}
     for value in reversed(values):
-        stage = latest.get(value, stages[value])
+        stage = stages[value]
         fits = value in elementwise
-        if fits and value in homes and (stage, value.shape) in homes[value]:
-            stages[value] = stage
-        home = stages[value], value.shape
+        if fits and value in homes:
+            later = latest.get(value, stage)
+            if (later, value.shape) in homes[value]:
+                stages[value] = stage = later
+        home = stage, value.shape
         for other, distance in dependences[value].items():
-            bound = home[0] - distance
-            if latest.get(other, bound) >= bound:
+            bound = stage - distance
+            if other not in latest or latest[other] > bound:
                 latest[other] = bound
             if fits and not distance:
-                homes.setdefault(other, set()).add(home)
+                if other in homes:
+                    homes[other].add(home)
+                else:
+                    homes[other] = {home}
 
 
 def _ordered(before: Sequence[set[int]]) -> list[int]:
@@ -118,27 +125,28 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
     changed = {memory for several in written.values() for memory in several}  # what else is written once, and then read
     writers: dict[Any, Value] = {}
     readers: dict[Any, list[tuple[Value, bool]]] = {}  # since it was written, each with whether it reads all of the memory
+    loss_known = False
     for value in values:
         needed: dict[Value, int] = {}
         shape, fits = value.shape, value in elementwise
-        if loss in found and changes_parameters(value):
+        if loss_known and changes_parameters(value):
             assert loss is not None
             near = guarded and fits and loss in elementwise and loss.shape == shape
             needed[loss] = int(not near)
         for operand in value.operands if value.onto is None else (*value.operands, value.onto):
             viewed = operand.viewed or operand
             near = fits and viewed is operand and operand.shape == shape
-            memory = memories[viewed]
+            memory = memories[viewed] if viewed.place or viewed.onto is not None else viewed
             if viewed in found:
                 if not (near and viewed in elementwise):
                     needed[viewed] = 1
-                else:
-                    needed.setdefault(viewed, 0)
+                elif viewed not in needed:
+                    needed[viewed] = 0
             elif memory in writers:
                 needed[writers[memory]] = 1
             if memory in changed:
                 readers.setdefault(memory, []).append((value, near))
-        for memory in written.get(value) or ((value,) if value in changed else ()):
+        for memory in written[value] if value in written else (value,) if value in changed else ():
             if memory in writers:
                 needed[writers[memory]] = 1
             for reader, near in readers.pop(memory, ()):
@@ -149,6 +157,7 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
             writers[memory] = value
         needed.pop(value, None)
         found[value] = needed
+        loss_known = loss_known or value is loss
     return found
 
 
