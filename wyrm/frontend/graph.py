@@ -148,6 +148,14 @@ class Graph:
         leaves.count = number + 1
         return number
 
+    def round_numbers(self) -> None:
+        """Number further leaves from the next power of two on.
+
+        What is made of them has the same structures then in graphs of nearly as many inputs, such as those of sequences of
+        another length.
+        """
+        self.leaves.count = 1 << max(0, self.leaves.count - 1).bit_length()
+
     def _grow(self) -> Leaves:
         """Twice as much room for leaves."""
         old = self.leaves

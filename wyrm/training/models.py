@@ -277,7 +277,7 @@ class FunctionModel(Model):
         lengths = iter(data.structures[structure])
         arguments: dict[str, Node | list[Node]] = {}
         fed: dict[Node, tuple[Any, int]] = {}
-        with traced_graph(self._who):
+        with traced_graph(self._who) as graph:
             for name, column in data.columns.items():
                 if name == WEIGHTS:
                     continue
@@ -285,6 +285,7 @@ class FunctionModel(Model):
                 nodes = [column.node(each, examples, self.dtype) for each in names]
                 fed.update((node, (name, position)) for position, node in enumerate(nodes))
                 arguments[name] = nodes[0] if column.offsets is None else nodes
+            graph.round_numbers()
             try:
                 traced = self._roots(self.function(**arguments), fed, examples, self.dtype)
             except WyrmError as error:

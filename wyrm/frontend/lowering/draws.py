@@ -54,12 +54,17 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
     order: list[Value] = []
     done: set[Value] = set()
     first = [effect for effect in effects if behind.keys().isdisjoint(effect.operands)]
-    for value in operands_first([*first, *(home.get(value, value) for value in values)], needs, done):
-        done.add(value)
-        if value.kernel:
-            calls = [value, *value.body, *(effect for effect in behind.get(value, ()) if effect not in home)]
-            order += calls
-            done.update(calls)
+    for root in [*first, *(home.get(value, value) for value in values)]:
+        if root not in home and all([operand in done or not operand.kernel for operand in root.read]):
+            waiting: Iterable[Value] = [root] if root not in done else ()
+        else:
+            waiting = operands_first([root], needs, done)
+        for value in waiting:
+            done.add(value)
+            if value.kernel:
+                calls = [value, *value.body, *(effect for effect in behind.get(value, ()) if effect not in home)]
+                order += calls
+                done.update(calls)
     return order
 
 
@@ -96,8 +101,11 @@ def _needed_draws(k: Emitter, values: Sequence[Value], draws: Iterable[Value]) -
     own = {draw: 1 << n for n, draw in enumerate(draws)}  # sets of draws, as bits
     needed = {value: bit for draw, bit in own.items() for value in (draw, k.rank(draw))}
     for value in values:
+        bits = needed.get(value, 0)
         for operand in value.read:
-            needed[value] = needed.get(value, 0) | needed.get(operand, 0)
+            bits |= needed.get(operand, 0)
+        if bits:
+            needed[value] = bits
     ends = {draw: needed.get(until.viewed or until, 0) for draw in own if (until := k.draws[draw]) is not None}
     return {draw: [other for other, bit in own.items() if bits & bit and other is not draw] for draw, bits in ends.items()}
 

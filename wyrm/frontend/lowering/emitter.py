@@ -12,8 +12,6 @@ from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from wyrm.errors import OptionError
 from wyrm.frontend.lowering.value import VIEWS, Value
 from wyrm.kernels import KERNELS, broadcast_shapes
@@ -359,12 +357,14 @@ def _are_a_whole(parts: Sequence[Value]) -> bool:
     """Whether padded matrices lie beside or below each other, without gaps."""
     if not all(_is_temporary(part) and part.kernel == "pad" for part in parts):
         return False
-    covered = np.zeros(parts[0].shape, np.int64)
+    rows, cols = parts[0].shape
+    free = rows * cols
+    corners: set[tuple[int, int]] = set()  # where an odd number of matrices meet
     for part in parts:
-        row, col = _corner(part)
-        rows, cols = part.operands[0].shape
-        covered[row : row + rows, col : col + cols] += 1
-    return bool((covered == 1).all())
+        (row, col), (height, width) = _corner(part), part.operands[0].shape
+        corners ^= {(r, c) for r in (row, row + height) for c in (col, col + width)}
+        free -= height * width
+    return free == 0 and corners == {(r, c) for r in (0, rows) for c in (0, cols)}
 
 
 def _without_copies(operands: tuple[Value, ...], shape: Shape) -> tuple[Value, ...]:

@@ -215,7 +215,9 @@ class _Lowering:
         for section in sections:
             own = set(section)
             read.update([o for v in section for o in v.read if o not in own])
-        return [fused_between_draws(section, read) if self.repeats else fused(section, read) for section in sections]
+        first, *others = sections
+        forward = fused_between_draws(first, read) if self.repeats else fused(first, read)
+        return [forward, *(fused(section, read) for section in others)]
 
     def _gather(self, p: int, parts: Sequence[Value]) -> None:
         """Let the rows of a parameter's gradient be appended to its buffer."""
