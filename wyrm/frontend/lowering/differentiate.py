@@ -39,20 +39,25 @@ def differentiate(
     parts[root][0].uses += 1
     leaves: dict[int, list[Value]] = {}
     for number in range(root, -1, -1):
-        record = records[number]
-        if number not in parts or not record.needs_gradient:
+        op, numbers, attributes, _, needs_gradient = records[number]
+        if number not in parts or not needs_gradient:
             continue
-        if not isinstance(record.op, Op):
+        if not isinstance(op, Op):
             leaves[number] = parts.pop(number)
             continue
         g = k.total(parts.pop(number))
-        operands = [values[n] for n in record.operands]
-        attributes = dict(record.attributes)
-        for operand, vjp in zip(record.operands, record.op.vjps_of(len(operands)), strict=True):
-            if vjp is not None and records[operand].needs_gradient:
-                part = vjp(k, g, values[number], *operands, **attributes)
-                if part.shape != records[operand].shape:
-                    part = k.reduce(part, records[operand].shape)
+        y, operands, options = values[number], [values[n] for n in numbers], dict(attributes)
+        for operand, vjp in zip(numbers, op.vjps_of(len(numbers)), strict=True):
+            if vjp is None:
+                continue
+            shape, trained = records[operand][3:]
+            if trained:
+                part = vjp(k, g, y, *operands, **options)
+                if part.shape != shape:
+                    part = k.reduce(part, shape)
                 part.uses += 1
-                parts.setdefault(operand, []).append(part)
+                if operand in parts:
+                    parts[operand].append(part)
+                else:
+                    parts[operand] = [part]
     return leaves

@@ -55,7 +55,7 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
     done: set[Value] = set()
     first = [effect for effect in effects if behind.keys().isdisjoint(effect.operands)]
     for root in [*first, *(home.get(value, value) for value in values)]:
-        if root not in home and all([operand in done or not operand.kernel for operand in root.read]):
+        if root not in home and all(operand in done or not operand.kernel for operand in root.read):
             waiting: Iterable[Value] = [root] if root not in done else ()
         else:
             waiting = operands_first([root], needs, done)

@@ -127,7 +127,9 @@ class _Node:
 
 
 @lru_cache(1000)
-def _chain(operands: int, calls: Sequence[tuple[str, bool, tuple[int, ...]]], results: Sequence[int], guard: int | None) -> Chain:
+def _chain(
+    operands: int, calls: Sequence[tuple[str, bool, tuple[int, ...]]], results: Sequence[int], guard: int | None
+) -> Chain:
     """A chain, by its calls: kernel, whether the last one that is read is added to, and what is read.
 
     Operands are numbered from 0 on, what calls compute from -1 on downwards. Chains that are alike are one object, by which

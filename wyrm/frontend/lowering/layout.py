@@ -8,7 +8,8 @@ the other are computed where they belong, without a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from wyrm.program import Buffer, Shape, Slot
 
 __all__ = ["Layout", "part", "results"]
 
+#: A slot of a tuple, for half of what a call of the class costs.
+_slot: Callable[[tuple[int, int, Shape, int]], Slot] = partial(tuple.__new__, Slot)
 #: Values of no more bytes than this are not given a cache line of their own.
 _SMALL = 16
 
@@ -41,7 +44,8 @@ class Layout(dict[Value, Slot]):
         self.buffers = [Buffer("real"), Buffer("index")]
         self._real = Gaps()
         self._indices = 0
-        self._itemsizes = [np.dtype(dtype).itemsize, 8]
+        self._itemsize = np.dtype(dtype).itemsize
+        self._sizes: dict[int, int] = {}
         self._buffer_numbers: dict[Buffer, int] = {buffer: n for n, buffer in enumerate(self.buffers)}
         order = [value for section in sections for value in section]
         kept = list(kept)
@@ -108,7 +112,7 @@ class Layout(dict[Value, Slot]):
             whole, row = self.inside[value]
             return part(self[whole], row, 0, value.shape)
         if not value.place and value.viewed is None:
-            return Slot(0, self._take(rows * cols), value.shape, cols)
+            return _slot((0, self._take(rows * cols), value.shape, cols))
         if value.kernel == "view":
             base = self[value.operands[0]]
             return Slot(base.buffer, base.offset, value.shape, cols)
@@ -134,13 +138,15 @@ class Layout(dict[Value, Slot]):
 
     def _padded(self, length: int) -> int:
         """The elements that a value of this length takes up."""
-        unit = (_SMALL if length * self._itemsizes[0] <= _SMALL else ALIGNMENT) // self._itemsizes[0]
-        return -(-max(length, 1) // unit) * unit
+        if length not in self._sizes:
+            unit = (_SMALL if length * self._itemsize <= _SMALL else ALIGNMENT) // self._itemsize
+            self._sizes[length] = -(-max(length, 1) // unit) * unit
+        return self._sizes[length]
 
     def _take(self, length: int) -> int:
         """The offset of a free piece of the real buffer."""
         size = self._padded(length)
-        return self._real.take(size, min(size, ALIGNMENT // self._itemsizes[0]))
+        return self._real.take(size, min(size, ALIGNMENT // self._itemsize))
 
 
 class _Owners(dict[Value, Value]):
@@ -169,7 +175,8 @@ def results(value: Value) -> tuple[Value, ...]:
 
 def part(slot: Slot, row: int, col: int, shape: Shape) -> Slot:
     """The part of a slot that begins at (row, col)."""
-    return Slot(slot.buffer, slot.offset + row * slot.stride + col, shape, slot.stride)
+    buffer, offset, _, stride = slot
+    return _slot((buffer, offset + row * stride + col, shape, stride))
 
 
 def _inside(order: Sequence[Value]) -> dict[Value, tuple[Value, int]]:

@@ -157,8 +157,7 @@ class _Lowering:
         k = self.k
         for number, record in enumerate(self.trace.records):
             if isinstance(record.op, Op):
-                operands = (self.values[n] for n in record.operands)
-                value = record.op.forward(k, *operands, **dict(record.attributes))
+                value = record.op.forward(k, *[self.values[n] for n in record.operands], **dict(record.attributes))
             elif record.op is PARAMETER:
                 value = Value("", shape=record.shape, place=("value", self.parameters[number]))
             else:

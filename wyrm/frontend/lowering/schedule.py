@@ -146,7 +146,7 @@ def _dependences(values: Sequence[Value], elementwise: Collection[Value], loss: 
                 needed[writers[memory]] = 1
             if memory in changed:
                 readers.setdefault(memory, []).append((value, near))
-        for memory in written[value] if value in written else (value,) if value in changed else ():
+        for memory in written.get(value, (value,) if value in changed else ()):
             if memory in writers:
                 needed[writers[memory]] = 1
             for reader, near in readers.pop(memory, ()):

@@ -37,7 +37,8 @@ class Trace(NamedTuple):
 
     def leaves(self, *kinds: Leaf) -> list[int]:
         """The numbers of the records of these kinds, in order."""
-        return [n for n, record in enumerate(self.records) if record.op in kinds]
+        wanted = frozenset(kinds)
+        return [n for n, record in enumerate(self.records) if record.op in wanted]
 
 
 def trace(
