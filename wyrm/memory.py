@@ -14,6 +14,7 @@ Native code finds its way by the addresses and the integer headers described her
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +62,7 @@ def aligned(shape: int | tuple[int, ...], dtype: npt.DTypeLike, fill: float | No
     Zeros come from the operating system untouched: a table's pages are only taken up when they are written.
     """
     dtype = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape) if isinstance(shape, tuple) else int(shape)
     allocate = np.empty if fill is None else np.zeros
     raw = allocate(count * dtype.itemsize + ALIGNMENT, np.uint8)
     skip = -address(raw) % ALIGNMENT
