@@ -15,8 +15,8 @@ from wyrm.program import Chain, Shape
 
 __all__ = ["fused_alike"]
 
-#: How many pieces are known before all are forgotten.
-_LIMIT = 1000
+#: How many pieces are known before all are forgotten, and of how many calls they are at most.
+_LIMIT, _LONGEST = 1000, 100
 _Fused = Callable[[Sequence[Value], Collection[Value]], list[Value]]
 
 
@@ -35,7 +35,7 @@ _KNOWN: dict[tuple[object, ...], list[int | _Chain]] = {}
 
 def fused_alike(piece: Sequence[Value], needed: Collection[Value], fused: _Fused) -> list[Value]:
     """``fused(piece, needed)``, by what is known of a piece like it."""
-    form = _form(piece, needed)
+    form = _form(piece, needed) if len(piece) <= _LONGEST else None
     if form is None:
         return fused(piece, needed)
     known = _KNOWN.get(form)
