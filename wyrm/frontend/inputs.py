@@ -369,10 +369,10 @@ class IndexInputNode(Looker):
         graph = self._graph
         assert graph is not None
         try:
-            taken, highest = array("q", numbers), max(numbers)
-        except (TypeError, OverflowError):
+            taken, highest = array("Q", numbers), max(numbers)
+        except (TypeError, OverflowError):  # one is no whole number, or below 0
             return False
-        if type(numbers[0]) is bool or min(numbers) < 0 or highest >= self._limit:
+        if highest >= self._limit or type(numbers[0]) is bool:
             return False
         self._highest = highest
         self._array = np.frombuffer(taken, np.int64).reshape(-1, 1)
