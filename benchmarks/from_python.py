@@ -78,7 +78,7 @@ def first_step(model: Model, backend: str) -> None:
 
 
 class Rebuilt(Competitor):
-    """W4: a graph of its own for each sequence."""
+    """W4: a graph of its own for each sequence, whose tokens are one input."""
 
     def __init__(self, workload: Workload, backend: str) -> None:
         super().__init__(workload, f"{backend}, from Python, rebuilt")
@@ -96,8 +96,8 @@ class Rebuilt(Competitor):
         total = 0.0
         with wyrm.use_backend(self._backend):
             for sequence, length in zip(first.sequences[start:stop].tolist(), first.lengths[start:stop].tolist(), strict=True):
-                tokens = [wyrm.IndexInputNode(1, token) for token in sequence[:length]]
-                loss = lstm.loss(tokens, wyrm.IndexInputNode(1, sequence[length]))
+                tokens = wyrm.IndexInputNode(length, sequence[:length])
+                loss = lstm.loss_of_sequence(tokens, wyrm.IndexInputNode(1, sequence[length]))
                 loss.forward()
                 loss.backward(1.0)
                 total += loss.value.item()
