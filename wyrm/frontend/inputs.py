@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from array import array
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import STORE, input_structure
 from wyrm.frontend.values import as_indices, as_reals, real_dtype
-from wyrm.memory import address, aligned
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ __all__ = [
     "Looker",
     "checked_count",
     "constant",
-    "zero_input",
 ]
 
 Array = npt.NDArray[Any]
@@ -210,31 +207,6 @@ class InputNode(Leafed):
 
     def _kind(self) -> str:
         return "InputNode"
-
-
-@lru_cache(maxsize=16)
-def _shared_zeros(shape: Shape, dtype: str) -> tuple[Array, int]:
-    """Zeros that any number of inputs are set to, and their address."""
-    zeros = aligned(shape, dtype)
-    place = address(zeros)
-    zeros.flags.writeable = False
-    return zeros, place
-
-
-def zero_input(shape: Shape, dtype: str, name: str) -> InputNode:
-    """An :class:`InputNode` that is constant, and zero until it is set to something else; it costs less than others."""
-    node = InputNode.__new__(InputNode)
-    node.name, node.constant = name, True
-    node._graph = graph = current_graph()
-    node._array = None
-    node._number = number = graph.new_leaf()
-    node._structure = STORE.get((INPUT, number, shape, dtype)) or input_structure(INPUT, number, shape, dtype)
-    if shape == (1, 1):
-        node._hold(0.0)
-    else:
-        node._array, place = _shared_zeros(shape, dtype)
-        graph.leaves.set_array(number, node._array, place)
-    return node
 
 
 class Looker(Leafed):

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.composition import composition
-from wyrm.frontend.inputs import InputNode, zero_input
+from wyrm.frontend.inputs import InputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.values import real_dtype
+from wyrm.frontend.zeros import zero_input
 from wyrm.nn.init import Rng, uniform
 from wyrm.nn.module import Module
 
