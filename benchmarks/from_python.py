@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import wyrm
@@ -22,6 +23,7 @@ class Driven(Competitor):
         self._backend, self._make = backend, make
         self._model = self._new()
         self._columns = [_examples(values) for values in self._model.feed.values()]
+        self._train = _loop(len(self._columns))
 
     def _new(self) -> Model:
         model = self._make()
@@ -40,33 +42,27 @@ class Driven(Competitor):
         return total
 
     def run(self, start: int, stop: int) -> None:
-        loss, optimizer, nodes = self._model.loss, self._model.optimizer, list(self._model.feed)
         examples = zip(*(column[start:stop] for column in self._columns), strict=True)
-        if len(nodes) == 2:  # plain calls, as one would write them
-            first, second = nodes
-            for first_value, second_value in examples:
-                first.set_value(first_value)
-                second.set_value(second_value)
-                loss.forward()
-                loss.backward(1.0)
-                optimizer.step()
-            return
-        if len(nodes) == 3:
-            first, second, third = nodes
-            for first_value, second_value, third_value in examples:
-                first.set_value(first_value)
-                second.set_value(second_value)
-                third.set_value(third_value)
-                loss.forward()
-                loss.backward(1.0)
-                optimizer.step()
-            return
-        for values in examples:
-            for node, value in zip(nodes, values, strict=True):
-                node.set_value(value)
-            loss.forward()
-            loss.backward(1.0)
-            optimizer.step()
+        self._train(examples, self._model.loss, self._model.optimizer, list(self._model.feed))
+
+
+@cache
+def _loop(inputs: int) -> Callable[..., None]:
+    """The loop over examples as one would write it for so many inputs: plain calls, one for each."""
+    nodes, values = ([f"{kind}_{n}" for n in range(inputs)] for kind in ("node", "value"))
+    lines = [
+        "def train(examples, loss, optimizer, nodes):",
+        f"    {', '.join(nodes)}, = nodes",
+        f"    for {', '.join(values)}, in examples:",
+        *(f"        {node}.set_value({value})" for node, value in zip(nodes, values, strict=True)),
+        "        loss.forward()",
+        "        loss.backward(1.0)",
+        "        optimizer.step()",
+    ]
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    train: Callable[..., None] = names["train"]
+    return train
 
 
 def first_step(model: Model, backend: str) -> None:
@@ -78,7 +74,7 @@ def first_step(model: Model, backend: str) -> None:
 
 
 class Rebuilt(Competitor):
-    """W4: a graph of its own for each sequence."""
+    """W4: a graph of its own for each sequence, whose tokens are one input."""
 
     def __init__(self, workload: Workload, backend: str) -> None:
         super().__init__(workload, f"{backend}, from Python, rebuilt")
@@ -96,8 +92,8 @@ class Rebuilt(Competitor):
         total = 0.0
         with wyrm.use_backend(self._backend):
             for sequence, length in zip(first.sequences[start:stop].tolist(), first.lengths[start:stop].tolist(), strict=True):
-                tokens = [wyrm.IndexInputNode(1, token) for token in sequence[:length]]
-                loss = lstm.loss(tokens, wyrm.IndexInputNode(1, sequence[length]))
+                tokens = wyrm.IndexInputNode(length, sequence[:length])
+                loss = lstm.loss_of_sequence(tokens, wyrm.IndexInputNode(1, sequence[length]))
                 loss.forward()
                 loss.backward(1.0)
                 total += loss.value.item()

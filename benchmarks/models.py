@@ -74,8 +74,15 @@ class LSTM:
         self.optimizer = SGD(0.05, [*own, self.parameters.weights, self.parameters.biases])
 
     def loss(self, tokens: list[wyrm.IndexInputNode], following: wyrm.IndexInputNode) -> wyrm.Node:
-        """Of predicting the token that follows others."""
-        hidden = self.parameters.build().forward([self.embedding.index(token) for token in tokens])
+        """Of predicting the token that follows others, each an input of its own."""
+        return self._loss([self.embedding.index(token) for token in tokens], following)
+
+    def loss_of_sequence(self, tokens: wyrm.IndexInputNode, following: wyrm.IndexInputNode) -> wyrm.Node:
+        """The same, where one input has all the tokens."""
+        return self._loss(self.embedding.index(tokens), following)
+
+    def _loss(self, inputs: list[wyrm.Node] | wyrm.Node, following: wyrm.IndexInputNode) -> wyrm.Node:
+        hidden = self.parameters.build().forward(inputs)
         logits = hidden[-1].dot(self.output_weights) + self.output_biases
         return nn.losses.sparse_categorical_cross_entropy(logits, following)
 

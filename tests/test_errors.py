@@ -52,6 +52,26 @@ def test_index_value_of_the_wrong_kind_changes_nothing(value):
     assert index.value == 2
 
 
+@pytest.mark.parametrize(
+    "value",
+    [[1, -1, 0], [1, 5, 0], [1, 2**63, 0], [1.5, 1, 2], [True, True, False], ["1", 1, 2], [None] * 3, [1, 2], [[1], 2, 3]],
+)
+def test_lists_of_indices_of_the_wrong_kind_change_nothing(value):
+    """Whatever is in a list is checked, also against tables that were looked up before it was set, and after."""
+    table, index = wyrm.ParameterNode(np.ones((5, 2)), name="users"), wyrm.IndexInputNode(3, [0, 4, 1], name="user")
+    rows = table.index(index)
+    with raises((wyrm.DTypeError, wyrm.ShapeError, wyrm.OutOfRangeError), "'user'"):
+        index.set_value(value)
+    assert index.value.ravel().tolist() == [0, 4, 1]
+    index.set_value([3, np.int32(2), 3])
+    assert index.value.dtype == np.int64 and rows.value.shape == (3, 2)
+    with raises(wyrm.OutOfRangeError, "'user'", "3 at position 0", "below 3", "few"):
+        wyrm.ParameterNode(np.ones((3, 2)), name="few").index(index)
+    index.set_value(np.array([0, 4, 2]))
+    with raises(wyrm.OutOfRangeError, "4 at position 1", "below 4"):
+        wyrm.ParameterNode(np.ones((4, 2))).index(index)
+
+
 def test_index_values_that_are_whole_are_taken():
     index = wyrm.IndexInputNode(2)
     for value in ([1, 2], [[1], [2]], np.array([1.0, 2.0]), np.array([1, 2], np.uint8)):

@@ -162,6 +162,14 @@ def test_an_lstm_cell_is_differentiated_by_one_call():
     assert kernels_of(evaluating.forward).count("lstm_cell") == 2 and not evaluating.backward
 
 
+@pytest.mark.parametrize("purpose", ["interactive", "accumulate", "train"])
+def test_gradients_of_a_weight_over_time_are_one_product(purpose):
+    program = program_of(lstm_loss(5), purpose)
+    calls = [*program.backward, *program.update]
+    products = [i for i in calls if i.kernel == "matmul" and dict(i.attributes)["transpose_a"]]
+    assert [[slot.shape for slot in product.operands] for product in products] == [[(10, 6), (10, 12)]]
+
+
 def test_calls_that_are_made_once_are_never_added_onto():
     k = Emitter(ALL)
     gates, cell, other = (Value("", shape=shape) for shape in ((2, 12), (2, 3), (2, 21)))

@@ -103,6 +103,67 @@ def test_state(backend, make):
         layer.forward([wyrm.InputNode((3, 5))])
 
 
+class Doubling(nn.EWMA):
+    """A layer with a step of its own."""
+
+    def step(self, state, x):
+        return (state[0] + 2.0 * x,)
+
+
+ROWS = {
+    "lstm": lambda: nn.lstm.Parameters(5, 6, rng=1, dtype="float64").build(),
+    "coupled": lambda: nn.lstm.Parameters(5, 6, rng=1, dtype="float64").build_coupled(),
+    "gru": lambda: nn.gru.Layer(5, 6, rng=1, dtype="float64"),
+    "ewma": lambda: nn.EWMA(5, rng=1, dtype="float64"),
+    "own step": lambda: Doubling(5, rng=1, dtype="float64"),
+}
+
+
+@pytest.mark.parametrize("make", ROWS)
+def test_a_sequence_may_be_the_rows_of_a_node(backend, rng, make):
+    """The values, gradients and states are those of as many inputs."""
+    layer, table = ROWS[make](), wyrm.ParameterNode(rng.standard_normal((9, 5)), dtype="float64")
+    parameters = [*layer.parameters(), table]
+    for length in (1, 4, 4, 7):
+        tokens, found = rng.integers(0, 9, length).tolist(), []
+        for inputs in (
+            table.index(wyrm.IndexInputNode(length, tokens)),
+            [table.index(wyrm.IndexInputNode(1, token)) for token in tokens],
+        ):
+            outputs = layer.forward(inputs)
+            assert [output.shape for output in outputs] == [(1, layer.hidden_dim)] * length
+            loss = (wyrm.stack(outputs) * np.arange(1.0, length + 1).reshape(-1, 1)).square().scalar_sum()
+            loss.forward()
+            loss.backward(1.0)
+            layer.keep_state()
+            gradients = [p.gradient.to_dense() for p in parameters]
+            found.append([loss.value, *layer.state, *gradients])
+            layer.reset_state()
+            for parameter in parameters:
+                parameter.zero_gradient()
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert any(gradient.any() for gradient in gradients[:-1]) or make == "own step"
+    assert gradients[-1].any()
+
+
+def test_zeros_that_states_begin_with_stay_zeros(backend):
+    """They are shared by graphs and layers until a state is set; what is read of them is a copy."""
+    layer, other = nn.EWMA(2, rng=1), nn.EWMA(2, rng=2)
+    nodes = [a_layer.forward([wyrm.InputNode((3, 2), np.zeros((3, 2)))])[0] for a_layer in (layer, other)]
+    states = [node for root in nodes for node in root._ancestors() if getattr(node, "name", None) == "state"]
+    assert len(states) == 2
+    states[1].value[...] = 9.0
+    layer.set_state(np.ones((3, 2)))
+    assert states[0].value.all() and not states[1].value.any()
+    for node, first in zip(nodes, states, strict=True):
+        node.forward()
+        assert node.value.any() == first.value.any()
+    layer.reset_state()
+    nodes[0].forward()
+    assert not nodes[0].value.any()
+
+
 def test_fit_takes_the_state_that_is_set(backend):
     layer = nn.EWMA(1, rng=1)
     x = wyrm.InputNode((1, 1))
@@ -227,6 +288,8 @@ def test_binary_cross_entropy_at_any_logit(backend):
     ("make", "kind", "pattern"),
     [
         (lambda: nn.lstm.Parameters(3, 4).build().forward([]), wyrm.OptionError, "at least one"),
+        (lambda: nn.EWMA(3).forward(wyrm.InputNode((0, 3))), wyrm.OptionError, "at least one input.*no rows"),
+        (lambda: nn.EWMA(3).forward(wyrm.InputNode((2, 4))), wyrm.ShapeError, "4"),
         (lambda: nn.EWMA(3).forward([wyrm.InputNode((1, 3)), wyrm.InputNode((2, 3))]), wyrm.ShapeError, r"\[1, 2\]"),
         (lambda: nn.lstm.Parameters(3, 4).build().forward([wyrm.InputNode((1, 5))]), wyrm.ShapeError, "9"),
         (lambda: nn.EWMA(3).set_state(np.zeros((2, 4))), wyrm.ShapeError, "3"),

@@ -92,10 +92,10 @@ class Leaves:
         #: What cells point to, by number: arrays and sources of bags.
         self.arrays: dict[int, Any] = {}
 
-    def set_array(self, number: int, array: Array) -> None:
-        """Let a cell point to an array."""
+    def set_array(self, number: int, array: Array, place: int | None = None) -> None:
+        """Let a cell point to an array, whose address is ``place`` where that is known."""
         self.arrays[number] = array
-        self.indices[number] = address(array)
+        self.indices[number] = address(array) if place is None else place
 
     def set_bags(self, number: int, source: BagSource) -> None:
         """Let a cell point to bags."""

@@ -85,6 +85,7 @@ from wyrm.program import Instruction, Program, Slot
 
 __all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend", "are_sums"]
 
+_LEAVES = FRAME.index("leaves")
 #: The most instructions of a program for which a loop is made; of longer ones, what goes on between them is a small part.
 _MOST_INSTRUCTIONS = 32
 
@@ -223,14 +224,14 @@ class _NativePass(Pass):
             origins.append(Origin(dtype, 8 * cell, stride, int(not single)))
         set_inputs(program, frame, origins)
         self._passes = executable.backend.passes(program, frame.address)
+        self._words = memoryview(frame.words.data)
 
     def forward(self, leaves: Leaves) -> int:
-        self.frame.set("leaves", leaves.address)
-        return self._passes[0]()
+        return self.attached(leaves)[0]()
 
     def backward(self, weight: float) -> int:
         return self._passes[1](weight)
 
     def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
-        self.frame.set("leaves", leaves.address)
+        self._words[_LEAVES] = leaves.address
         return self._passes

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import wraps
 from operator import attrgetter, itemgetter
-from typing import Any
 
 from wyrm.errors import DTypeError
-from wyrm.frontend.graph import Graph
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import Leaf
 from wyrm.frontend.order import operands_first
@@ -25,9 +23,10 @@ __all__ = ["composition"]
 _LIMIT = 10_000
 
 _Function = Callable[..., Sequence[Node]]
-#: A result's structure, and what takes its parents from the operands and the results before it.
-_Result = tuple[Structure, Callable[[list[Node]], tuple[Node, ...]]]
-_structure = attrgetter("_structure")
+#: A result's structure, and its parents' places among the operands and the results before it: of the first parent, and what
+#: takes all of them where there are several.
+_Result = tuple[Structure, int, Callable[[list[Node]], tuple[Node, ...]] | None]
+_graph, _structure = attrgetter("_graph"), attrgetter("_structure")
 
 
 def composition(function: _Function) -> Callable[..., list[Node]]:
@@ -73,18 +72,14 @@ def composition(function: _Function) -> Callable[..., list[Node]]:
 
     @wraps(function)
     def composed(*operands: Node) -> list[Node]:
-        graph: Graph | None = None
-        for operand in operands:
-            try:
-                other = operand._graph
-            except AttributeError:  # an array, which becomes a constant
-                return _called(function, operands)
-            if other is not graph and other is not None:
-                if graph is not None:  # leaves are taken over, op by op
-                    return _called(function, operands)
-                graph = other
-        if graph is None:
+        try:
+            graphs = set(map(_graph, operands))
+        except AttributeError:  # an array, which becomes a constant
             return _called(function, operands)
+        graphs.discard(None)
+        if len(graphs) != 1:  # leaves of several graphs are taken over, op by op
+            return _called(function, operands)
+        (graph,) = graphs
         structures = tuple(map(_structure, operands))
         found = known.get(structures)
         if not found:
@@ -96,11 +91,11 @@ def composition(function: _Function) -> Callable[..., list[Node]]:
             if not found:
                 return made
         nodes = list(operands)
-        for structure, parents in found:
+        for structure, place, several in found:
             node = Node()
             node._structure = structure
             node._graph = graph
-            node._parents = parents(nodes)
+            node._parents = several(nodes) if several else (nodes[place],)
             nodes.append(node)
         return nodes[len(operands) :]
 
@@ -145,15 +140,6 @@ def _results(operands: tuple[Structure, ...], made: list[Node]) -> list[_Result]
             lowest = rest & -rest
             places.append(lowest.bit_length() - 1)
             rest ^= lowest
-        results.append((structure, _taking(places)))
+        results.append((structure, places[0], itemgetter(*places) if len(places) > 1 else None))
         before = reached[structure]
     return results
-
-
-def _taking(places: list[int]) -> Callable[[list[Node]], tuple[Node, ...]]:
-    """What takes the nodes at these places."""
-    if len(places) == 1:
-        (place,) = places
-        return lambda nodes: (nodes[place],)
-    take: Any = itemgetter(*places)
-    return take  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,16 @@ from wyrm.program import Shape
 if TYPE_CHECKING:
     from wyrm.backend import Backend
 
-__all__ = ["NO_LIMIT", "ConstantNode", "IndexInputNode", "InputNode", "Leafed", "Looker", "checked_count", "constant"]
+__all__ = [
+    "NO_LIMIT",
+    "ConstantNode",
+    "IndexInputNode",
+    "InputNode",
+    "Leafed",
+    "Looker",
+    "checked_count",
+    "constant",
+]
 
 Array = npt.NDArray[Any]
 #: What a cell takes as it is.
@@ -76,18 +86,19 @@ class Leafed(Node):
             return MissingValueError(no_value(self._label(), graph.traced))
         return MissingValueError(f"{self._label()} has no value yet; call its set_value")
 
-    def _store(self, array: Array, dtype: str) -> None:
+    def _store(self, values: Array, dtype: str) -> None:
         """Keep a checked value."""
         graph = self._graph
         assert graph is not None
         shape = self._structure.shape
-        if array.size == 1 and shape == (1, 1):
-            self._hold(array.item())
+        if values.size == 1 and shape == (1, 1):
+            self._hold(values.item())
         else:
-            if self._array is None:
-                self._array = np.empty(shape, _NUMPY[dtype])
-                graph.leaves.set_array(self._number, self._array)
-            self._array[...] = array if array.shape == shape else array.reshape(shape)
+            own = self._array
+            if own is None or not own.flags.writeable:  # it is shared
+                own = self._array = np.empty(shape, _NUMPY[dtype])
+                graph.leaves.set_array(self._number, own)
+            own[...] = values if values.shape == shape else values.reshape(shape)
             graph.unset.discard(self._number)
 
     def _hold(self, number: float) -> None:
@@ -186,13 +197,13 @@ class InputNode(Leafed):
                 if self.shape == (1, 1):
                     return self._hold(value)  # type: ignore[arg-type]
         if type(value) is np.ndarray and value.dtype.kind in "fiub":
-            array: Array = value
+            reals: Array = value
         else:
-            array = as_reals(value, self._label())
+            reals = as_reals(value, self._label())
         shape = self._structure.shape
-        if array.shape != shape and not (array.size == 1 and shape == (1, 1)):
-            raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {array.shape}")
-        self._store(array, self._structure.dtype)
+        if reals.shape != shape and not (reals.size == 1 and shape == (1, 1)):
+            raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {reals.shape}")
+        self._store(reals, self._structure.dtype)
 
     def _kind(self) -> str:
         return "InputNode"
@@ -255,7 +266,10 @@ class IndexInputNode(Looker):
         For messages and pictures.
     """
 
-    __slots__ = ()
+    __slots__ = ("_highest",)
+
+    #: The highest of several indices, where it is known.
+    _highest: int
 
     def __init__(self, count: int = 1, value: npt.ArrayLike | None = None, *, name: str | None = None) -> None:
         if type(count) is not int or count < 0:
@@ -272,6 +286,7 @@ class IndexInputNode(Looker):
             self._cell = number
         else:
             graph.unset.add(number)
+            self._highest = NO_LIMIT
             if value is not None:
                 self.set_value(value)
 
@@ -280,7 +295,7 @@ class IndexInputNode(Looker):
             try:
                 within = 0 <= self._graph.indices[self._cell] < rows  # type: ignore[union-attr]
             except AttributeError:  # not yet set, or not one index
-                within = False
+                within = self._highest < rows
             if not within:
                 return super()._restrict(rows, table)
             self._limit = rows
@@ -311,12 +326,31 @@ class IndexInputNode(Looker):
             except AttributeError:  # not yet set, or not one index
                 if self.shape == (1, 1):
                     return self._hold(value)  # type: ignore[arg-type]
-        indices = as_indices(value, self._label())
         count = self.shape[0]
+        if isinstance(value, list) and len(value) == count > 1 and self._take(value):
+            return
+        indices = as_indices(value, self._label())
         if indices.shape not in ((count,), (count, 1)) and not (indices.ndim == 0 and count == 1):
             raise ShapeError(f"{self._label()}: set_value expected {count} indices, got shape {indices.shape}")
         self._checked(indices.reshape(-1))
+        self._highest = NO_LIMIT
         self._store(indices, "int64")
+
+    def _take(self, numbers: list[Any]) -> bool:
+        """Set several indices, where it is plain that they may be, without what NumPy needs to see what a list holds."""
+        graph = self._graph
+        assert graph is not None
+        try:
+            taken, highest = array("Q", numbers), max(numbers)
+        except (TypeError, OverflowError):  # one is no whole number, or below 0
+            return False
+        if highest >= self._limit or type(numbers[0]) is bool:
+            return False
+        self._highest = highest
+        self._array = np.frombuffer(taken, np.int64).reshape(-1, 1)
+        graph.leaves.set_array(self._number, self._array, taken.buffer_info()[0])
+        graph.unset.discard(self._number)
+        return True
 
     def _kind(self) -> str:
         return "IndexInputNode"
@@ -333,15 +367,15 @@ class ConstantNode(Leafed):
 
 def constant(value: Any, beside: Node) -> ConstantNode:
     """A constant in the graph, and of the dtype, of another node."""
-    array = as_reals(value, "constant")
-    if array.ndim < 2:
-        array = array.reshape(1, -1)  # a vector is a row, as in NumPy's broadcasting
-    if array.ndim != 2:
-        raise ShapeError(f"expected a number, a vector or a matrix, got an array of shape {array.shape}")
+    reals = as_reals(value, "constant")
+    if reals.ndim < 2:
+        reals = reals.reshape(1, -1)  # a vector is a row, as in NumPy's broadcasting
+    if reals.ndim != 2:
+        raise ShapeError(f"expected a number, a vector or a matrix, got an array of shape {reals.shape}")
     node = ConstantNode()
     node.name = None
-    shape: Shape = array.shape
+    shape: Shape = reals.shape
     dtype = beside.dtype if beside.dtype != "int64" else "float32"
     node._structure = input_structure(INPUT, node._enter(beside._graph or current_graph()), shape, dtype)
-    node._store(array, dtype)
+    node._store(reals, dtype)
     return node

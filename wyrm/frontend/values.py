@@ -77,6 +77,9 @@ def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:
         wrong = array[~(np.isfinite(array) & (array == np.floor(array)))]
         if wrong.size:
             raise DTypeError(f"{label}: expected whole row numbers, got {wrong.flat[0]}")
+        wrong = array[np.abs(array) >= 2.0**63]
+        if wrong.size:
+            raise DTypeError(f"{label}: row number {wrong.flat[0]} does not fit into 64 bits")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DTypeError(f"{label}: row number {int(array.max())} does not fit into 64 bits")
     return array.astype(np.int64)

@@ -54,12 +54,12 @@ class Layer(Recurrent):
         """The next hidden state."""
         return self._of(state, [x])[1]
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
         if type(self).step is not Layer.step:
             return super()._unrolled(state, inputs)
         return self._of(state, inputs)
 
-    def _of(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+    def _of(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
         return _steps(state, inputs, self.input_weights, self.hidden_weights, self.input_biases, self.hidden_biases)
 
 

@@ -38,7 +38,7 @@ def _reduced(losses: Node, weights: NodeLike | None, reduction: Reduction) -> No
     by_row = losses if losses.shape[1] == 1 else losses.sum(axis=1)
     if weights is not None:
         by_row = by_row * weights
-    if reduction == "none":
+    if reduction == "none" or (by_row.shape == (1, 1) and reduction in ("sum", "mean")):
         return by_row
     if reduction == "sum":
         return by_row.scalar_sum()

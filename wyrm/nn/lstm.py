@@ -82,7 +82,7 @@ class Cell(Module):
         last: tuple[Node, Node] = self.unrolled(state, [x])[1]
         return last
 
-    def unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> Any:
+    def unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> Any:
         """The outputs, and the last (hidden, cell), of a sequence."""
         steps = _coupled_steps if self.coupled else _steps
         return steps(state, inputs, self.shared.weights, self.shared.biases)
@@ -122,7 +122,7 @@ class Layer(Recurrent):
         hidden, cell = state
         return self.cell.forward((hidden, cell), x)
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
         if type(self).step is not Layer.step or type(self.cell) is not Cell:
             return super()._unrolled(state, inputs)
         result: tuple[list[Node], tuple[Node, ...]] = self.cell.unrolled(state, inputs)

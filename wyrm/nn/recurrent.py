@@ -15,6 +15,7 @@ from wyrm.frontend.inputs import InputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.values import real_dtype
+from wyrm.frontend.zeros import zero_input
 from wyrm.nn.init import Rng, uniform
 from wyrm.nn.module import Module
 
@@ -25,6 +26,8 @@ Array = npt.NDArray[Any]
 
 class Recurrent(Module):
     """The base of layers over sequences. A sequence is a list of nodes of shape (B, input_dim): B sequences side by side.
+
+    One sequence alone may be a node of shape (T, input_dim), with a row for each position.
 
     A state is a tuple of matrices of shape (B, dim), the first of which is the layer's output. It begins with zeros, or with
     what :meth:`set_state` or :meth:`keep_state` set, in graphs that exist already as in later ones.
@@ -44,8 +47,14 @@ class Recurrent(Module):
         """The next state, from a state and an input."""
         raise NotImplementedError("a recurrent layer defines step")
 
-    def forward(self, inputs: Sequence[Node]) -> list[Node]:
+    def forward(self, inputs: Sequence[Node] | Node) -> list[Node]:
         """The output after each input, (B, hidden_dim), from the layer's initial state.
+
+        Parameters
+        ----------
+        inputs
+            Nodes of shape (B, input_dim), or one node whose T rows are the inputs of one sequence: such as the rows of an
+            embedding that an :class:`IndexInputNode` of T indices looks up, which costs less than as many inputs.
 
         Raises
         ------
@@ -55,6 +64,11 @@ class Recurrent(Module):
             Where inputs, or a state that was set, differ in their rows.
         """
         name = type(self).__name__
+        if isinstance(inputs, Node):
+            if not inputs.shape[0]:
+                raise OptionError(f"{name}: expected at least one input, got {inputs!r}, which has no rows")
+            outputs, self._last = self._unrolled(self._begin(1), inputs)
+            return outputs
         if not inputs:
             raise OptionError(f"{name}: expected at least one input")
         rows = {x.shape[0] for x in inputs}
@@ -63,10 +77,10 @@ class Recurrent(Module):
         outputs, self._last = self._unrolled(self._begin(rows.pop()), inputs)
         return outputs
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
         """The outputs, and the last state."""
         outputs = []
-        for x in inputs:
+        for x in _positions(inputs):
             state = self.step(state, x)
             outputs.append(state[0])
         return outputs, state
@@ -75,14 +89,15 @@ class Recurrent(Module):
         shape = rows, self.hidden_dim
         values = self._state
         if values is None:
-            values = (np.zeros(shape),) * self.state_size
+            nodes = tuple([zero_input(shape, self._dtype, "state") for _ in range(self.state_size)])
         elif values[0].shape[0] != rows:
             raise ShapeError(
                 f"{type(self).__name__}: the state that was set has {values[0].shape[0]} rows, the inputs have {rows}; "
                 f"call reset_state first"
             )
-        nodes = tuple([InputNode(shape, value, name="state", dtype=self._dtype, constant=True) for value in values])
-        alive = [references for references in self._initial if references[0]() is not None]
+        else:
+            nodes = tuple([InputNode(shape, value, name="state", dtype=self._dtype, constant=True) for value in values])
+        alive = [references for references in self._initial if references[0]() is not None] if self._initial else ()
         self._initial = [*alive, tuple(map(weakref.ref, nodes))]
         return nodes
 
@@ -138,6 +153,11 @@ class Recurrent(Module):
         return twin
 
 
+def _positions(inputs: Sequence[Node] | Node) -> Sequence[Node]:
+    """The inputs one by one: of a node, its rows."""
+    return [inputs[n : n + 1] for n in range(inputs.shape[0])] if isinstance(inputs, Node) else inputs
+
+
 def unrolled(
     step: Callable[..., tuple[Node, ...]], states: int, parameters: int
 ) -> Callable[..., tuple[list[Node], tuple[Node, ...]]]:
@@ -153,21 +173,30 @@ def unrolled(
     Returns
     -------
     function
-        The outputs and the last state: ``function(state, inputs, *parameters)``.
+        The outputs and the last state: ``function(state, inputs, *parameters)``; the inputs are nodes, or the rows of one.
     """
+
+    def run(state: tuple[Node, ...], inputs: Sequence[Node], shared: Sequence[Node]) -> list[Node]:
+        outputs = []
+        for x in inputs:
+            state = step(state, x, *shared)
+            outputs.append(state[0])
+        return [*outputs, *state[1:]]
 
     @composition
     def steps(*operands: Node) -> list[Node]:
         last = len(operands) - parameters
-        state, outputs = operands[:states], []
-        for x in operands[states:last]:
-            state = step(state, x, *operands[last:])
-            outputs.append(state[0])
-        return [*outputs, *state[1:]]
+        return run(operands[:states], operands[states:last], operands[last:])
 
-    def over(state: tuple[Node, ...], inputs: Sequence[Node], *shared: Node) -> tuple[list[Node], tuple[Node, ...]]:
-        results = steps(*state, *inputs, *shared)
-        count = len(inputs)
+    @composition
+    def steps_over_rows(*operands: Node) -> list[Node]:
+        return run(operands[:states], _positions(operands[states]), operands[states + 1 :])
+
+    def over(state: tuple[Node, ...], inputs: Sequence[Node] | Node, *shared: Node) -> tuple[list[Node], tuple[Node, ...]]:
+        if isinstance(inputs, Node):
+            results, count = steps_over_rows(*state, inputs, *shared), inputs.shape[0]
+        else:
+            results, count = steps(*state, *inputs, *shared), len(inputs)
         return results[:count], tuple(results[count - 1 :])
 
     return over
@@ -201,7 +230,7 @@ class EWMA(Recurrent):
         """The average with one more input."""
         return _averages(state, [x], self.alpha)[1]
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node]) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
         if type(self).step is not EWMA.step:
             return super()._unrolled(state, inputs)
         return _averages(state, inputs, self.alpha)

@@ -16,8 +16,10 @@ from wyrm_c_simd._native import ffi, lib
 __all__ = ["bound", "is_short"]
 
 _passes.use(*[int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("wyrm_forward", "wyrm_backward")])
-#: Of a program that keeps the GIL, the elements that it handles at most; they take a microsecond or two.
-_MOST_ELEMENTS = 4096
+#: Of a program that keeps the GIL, the elements that it handles at most; they take a few microseconds.
+_MOST_ELEMENTS = 20_000
+#: How many multiply-adds of a product count as one element: their operands are in registers, or near.
+_PRODUCTS = 8
 #: Which of a kernel's result and operands is a table, or its gradient, of which some rows are touched.
 _TABLES = {"gather": 1, "accumulate_rows": 0}
 
@@ -48,7 +50,9 @@ def _elements(instruction: Instruction) -> int:
     sizes = [prod(slot.shape) for slot in (instruction.out, *instruction.operands)]
     if instruction.kernel in _TABLES:
         sizes[_TABLES[instruction.kernel]] = 0
+    attributes = dict(instruction.attributes)
     if instruction.kernel == "matmul":
-        return sizes[0] * max(instruction.operands[0].shape)
-    chain = dict(instruction.attributes).get("chain")
+        depth = instruction.operands[0].shape[0 if attributes["transpose_a"] else 1]
+        return sizes[0] * depth // _PRODUCTS
+    chain = attributes.get("chain")
     return sum(sizes) * (1 if chain is None else len(chain.steps))

@@ -248,11 +248,8 @@ class Emitter:
         """The sum of contributions to one gradient, all of one shape."""
         if len(parts) == 1 and parts[0].kernel != "rows":
             return parts[0]
-        products = [part for part in parts if _is_temporary(part) and _reads_columns(part)]
-        if len(products) > 1:
-            one = self._one_product(products)
-            parts = [*(part for part in parts if not (_is_temporary(part) and _reads_columns(part))), one]
-        elif _are_a_whole(parts):
+        parts, given = self.products_over_time(parts), len(parts)
+        if len(parts) == given and _are_a_whole(parts):
             return self.blocks([p.operands[0] for p in parts], [_corner(p) for p in parts], parts[0].shape)
         total: Value | None = None
         own = [part for part in parts if _is_temporary(part)]
@@ -270,12 +267,15 @@ class Emitter:
         assert total is not None
         return total
 
-    def _one_product(self, products: Sequence[Value]) -> Value:
-        """The sum of a.T @ b over several a and b, as one product of all their rows."""
+    def products_over_time(self, parts: list[Value]) -> list[Value]:
+        """The contributions, of which products a.T @ b, of several a and b, have become one product of all their rows."""
+        products = [part for part in parts if _is_temporary(part) and _reads_columns(part)]
+        if len(products) < 2:
+            return parts
         left, right = (self._stacked([product.operands[n] for product in products]) for n in (0, 1))
-        total = self.matmul(left, right, transpose_a=True)
-        total.uses += 1
-        return total
+        one = self.matmul(left, right, transpose_a=True)
+        one.uses += 1
+        return [*(part for part in parts if not (_is_temporary(part) and _reads_columns(part))), one]
 
     def _stacked(self, parts: Sequence[Value]) -> Value:
         """Matrices of equally many columns, one below the other; of slices, what they are slices of."""

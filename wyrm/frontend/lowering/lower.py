@@ -198,7 +198,7 @@ class _Lowering:
                 self._gather(p, parts)
             elif self.purpose != "train":
                 target = Value("", shape=records[number].shape, place=("gradient", p))
-                for part in parts:
+                for part in k.products_over_time(parts):
                     target = k.accumulate(target, part)
                     self.effects.append(target)
                 self.uses[p] = ParameterSlot(target.shape, "dense")
