@@ -156,7 +156,7 @@ def test_an_lstm_cell_is_differentiated_by_one_call():
             assert kernels_of(program.backward).count("lstm_cell_vjp") == steps
             assert "lstm_cell" not in kernels_of(program.backward)
             kept = [i.out for i in program.forward if i.kernel == "lstm_cell"]
-            read = [i.operands[1] for i in program.backward if i.kernel == "lstm_cell_vjp"]
+            read = [i.operands[2] for i in program.backward if i.kernel == "lstm_cell_vjp"]
             assert read == kept[::-1]
     evaluating = program_of(lstm_loss(2), "evaluate")
     assert kernels_of(evaluating.forward).count("lstm_cell") == 2 and not evaluating.backward

@@ -109,9 +109,8 @@ def _expand_lstm_cell(k: Any, gates: Any, cell: Any) -> Any:
     return k.blocks(parts, [(0, n * width) for n in (0, 1, 2, 5, 6)], (rows, 7 * width))
 
 
-def _expand_lstm_cell_vjp(k: Any, gradient: Any, saved: Any, cell: Any) -> Any:
+def _expand_lstm_cell_vjp(k: Any, dh: Any, dc: Any, saved: Any, cell: Any) -> Any:
     rows, width = cell.shape
-    dh, dnew = _columns(k, gradient, width, 0, 1)
     f, i, o, g, bounded = _columns(k, saved, width, 2, 3, 4, 5, 6)
 
     def through_tanh(d: Any, y: Any) -> Any:
@@ -120,7 +119,7 @@ def _expand_lstm_cell_vjp(k: Any, gradient: Any, saved: Any, cell: Any) -> Any:
     def through_sigmoid(d: Any, y: Any) -> Any:
         return k.multiply(k.multiply(d, y), k.subtract(k.literal(1.0), y))
 
-    d = k.add(dnew, through_tanh(k.multiply(dh, o), bounded))
+    d = k.add(dc, through_tanh(k.multiply(dh, o), bounded))
     parts = [
         through_sigmoid(k.multiply(d, cell), f),
         through_sigmoid(k.multiply(d, g), i),
@@ -191,11 +190,10 @@ KERNELS: dict[str, Kernel] = {
         ),
         Kernel(
             "lstm_cell_vjp",
-            ("gradient", "saved", "cell"),
-            "f, i, o, g, t = the last five blocks of saved, a result of lstm_cell; dh, dc = gradient; "
-            "d = dc + dh * o * (1 - t**2); "
+            ("dh", "dc", "saved", "cell"),
+            "f, i, o, g, t = the last five blocks of saved, a result of lstm_cell; d = dc + dh * o * (1 - t**2); "
             "out = [d * cell * f * (1 - f) | d * g * i * (1 - i) | dh * t * o * (1 - o) | d * i * (1 - g**2) | d * f]",
-            lambda gradient, saved, cell: (cell[0], 5 * cell[1]),
+            lambda dh, dc, saved, cell: (cell[0], 5 * cell[1]),
             expansion=_expand_lstm_cell_vjp,
         ),
         # many at once; a backend that declares them knows `row` buffers and chains (wyrm.program)

@@ -122,8 +122,8 @@ def _swapped(gates: Array, cell: Array) -> Array:
     return lstm_cell(np.hstack([i, f, o, g]), cell)
 
 
-def _wrong_sign(gradient: Array, saved: Array, cell: Array) -> Array:
-    result = lstm_cell_vjp(gradient, saved, cell)
+def _wrong_sign(dh: Array, dc: Array, saved: Array, cell: Array) -> Array:
+    result = lstm_cell_vjp(dh, dc, saved, cell)
     result[:, : cell.shape[1]] *= -1
     return result
 

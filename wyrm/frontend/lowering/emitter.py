@@ -51,6 +51,7 @@ class Emitter:
         self.literals: dict[float, Value] = {}
         self.draws: dict[Value, Value | None] = {}
         self._once: dict[tuple[str, tuple[Value, ...]], Value] = {}
+        self._splits: dict[tuple[Value, int], list[Value]] = {}
         self._ranks: dict[Value, Value] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
@@ -148,8 +149,35 @@ class Emitter:
         shape = rows[1] - rows[0], cols[1] - cols[0]
         if shape == a.shape:
             return a
+        found = self._found(a, (rows[0], cols[0]), shape) if a.onto is None else None
+        if found is not None:
+            return found
         a.uses += 1
         return Value("slice", (a,), {"row": rows[0], "col": cols[0]}, shape)
+
+    def split(self, a: Value, count: int) -> list[Value]:
+        """A matrix as equally many columns ``count`` times, always the same values; as :meth:`once`, safe to hand on."""
+        key = a, count
+        if key not in self._splits:
+            rows, width = a.shape[0], a.shape[1] // count
+            parts = self._splits[key] = [self.slice(a, (0, rows), (n * width, (n + 1) * width)) for n in range(count)]
+            for part in parts:
+                part.uses += 1
+        return self._splits[key]
+
+    def _found(self, a: Value, corner: tuple[int, int], shape: Shape) -> Value | None:
+        """What was put together to be, among others, this part of a matrix."""
+        if a.kernel == "pad":
+            inside = a.operands[0]
+            if corner == _corner(a) and shape == inside.shape:
+                return inside
+            if _are_apart(corner, shape, _corner(a), inside.shape):
+                return self.reduce(a.operands[1], shape)
+        elif a.kernel == "blocks":
+            for part, place in zip(a.operands, a.attributes["places"], strict=True):
+                if corner == place and shape == part.shape:
+                    return part
+        return None
 
     def blocks(self, parts: Sequence[Value], places: Sequence[tuple[int, int]], shape: Shape) -> Value:
         """Parts put together: part n with its first element at ``places[n]``, which together cover the shape."""
@@ -351,6 +379,14 @@ def _reads_columns(value: Value) -> bool:
 def _corner(pad: Value) -> tuple[int, int]:
     """Where a padded matrix begins."""
     return pad.attributes["row"], pad.attributes["col"]
+
+
+def _are_apart(corner: tuple[int, int], shape: Shape, other: tuple[int, int], of_other: Shape) -> bool:
+    """Whether two parts of a matrix have no element in common."""
+    return any(
+        begin + length <= second or second + of_second <= begin
+        for begin, length, second, of_second in zip(corner, shape, other, of_other, strict=True)
+    )
 
 
 def _are_a_whole(parts: Sequence[Value]) -> bool:

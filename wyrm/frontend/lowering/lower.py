@@ -24,6 +24,7 @@ from wyrm.frontend.lowering.emitter import Emitter, part_options
 from wyrm.frontend.lowering.fuse import fused, fused_between_draws, fused_step
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
+from wyrm.frontend.lowering.narrow import narrow
 from wyrm.frontend.lowering.skip import skippable
 from wyrm.frontend.lowering.trace import Trace
 from wyrm.frontend.lowering.updates import Training, Updates
@@ -120,6 +121,7 @@ class _Lowering:
         found += [self.seed] if self.seed else []
         found += [k.rank(draw) for draw in k.draws]
         needed = live(k.values, [*results, *self.effects])
+        narrow(k, [v for v in k.values if v in needed], [*results, *self.effects])
         begins = [0, *ends]
         sections = [[v for v in k.values[a:b] if v in needed] for a, b in zip(begins, ends, strict=False)]
         sections[0] = arranged(k, sections[0])

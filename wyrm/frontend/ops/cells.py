@@ -33,7 +33,7 @@ def _lstm_cell(k: Any, gates: Any, cell: Any) -> Any:
 
 def _lstm_cell_gradients(k: Any, g: Any, gates: Any, cell: Any) -> Any:
     """The gradients by gates and cell, side by side: one call for both VJPs, on what the forward pass has kept."""
-    return k.once("lstm_cell_vjp", g, k.once("lstm_cell", gates, cell), cell)
+    return k.once("lstm_cell_vjp", *k.split(g, 2), k.once("lstm_cell", gates, cell), cell)
 
 
 def _by_gates(k: Any, g: Any, y: Any, gates: Any, cell: Any) -> Any:

@@ -35,12 +35,12 @@ INLINE void lstm_cell_at(real *out, const real *gates, const real *cell, int64_t
     }
 }
 
-// The same for the derivative: in the gradient those by h, c; in the result those by the gates f, i, o, g and the old cell.
+// The same for the derivative, by those by h and c: in the result those by the gates f, i, o, g and the old cell.
 INLINE void lstm_cell_vjp_at(
-    real *out, const real *gradient, const real *saved, const real *cell, int64_t n, int64_t part, int accumulate) {
+    real *out, const real *by_h, const real *by_c, const real *saved, const real *cell, int64_t n, int64_t part, int accumulate) {
     const vec f = load_up_to(saved + 2 * n, part), i = load_up_to(saved + 3 * n, part), o = load_up_to(saved + 4 * n, part);
     const vec g = load_up_to(saved + 5 * n, part), bounded = load_up_to(saved + 6 * n, part);
-    const vec dh = load_up_to(gradient, part), dc = load_up_to(gradient + n, part) + dh * o * tangent_slope(bounded);
+    const vec dh = load_up_to(by_h, part), dc = load_up_to(by_c, part) + dh * o * tangent_slope(bounded);
     const vec results[] = {
         dc * load_up_to(cell, part) * logistic_slope(f),
         dc * g * logistic_slope(i),
@@ -66,16 +66,16 @@ static void kernel_lstm_cell(const Instruction *instruction) {
 }
 
 static void kernel_lstm_cell_vjp(const Instruction *instruction) {
-    const Operand *out = &instruction->operand[0], *gradient = &instruction->operand[1];
-    const Operand *saved = &instruction->operand[2], *cell = &instruction->operand[3];
+    const Operand *out = &instruction->operand[0], *by_h = &instruction->operand[1], *by_c = &instruction->operand[2];
+    const Operand *saved = &instruction->operand[3], *cell = &instruction->operand[4];
     const int64_t n = cell->cols;
     const int accumulate = instruction->accumulate != 0;
     for (int64_t i = 0; i < out->rows; i++) {
         real *to = row_of(out, i);
-        const real *d = row_of(gradient, i), *s = row_of(saved, i), *c = row_of(cell, i);
+        const real *h = row_of(by_h, i), *d = row_of(by_c, i), *s = row_of(saved, i), *c = row_of(cell, i);
         int64_t j = 0;
-        for (; j + LANES <= n; j += LANES) lstm_cell_vjp_at(to + j, d + j, s + j, c + j, n, 0, accumulate);
-        if (j < n) lstm_cell_vjp_at(to + j, d + j, s + j, c + j, n, n - j, accumulate);
+        for (; j + LANES <= n; j += LANES) lstm_cell_vjp_at(to + j, h + j, d + j, s + j, c + j, n, 0, accumulate);
+        if (j < n) lstm_cell_vjp_at(to + j, h + j, d + j, s + j, c + j, n, n - j, accumulate);
     }
 }
 

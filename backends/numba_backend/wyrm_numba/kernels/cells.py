@@ -93,17 +93,18 @@ def lstm_cell(p, zero):
 
 @inlined
 def lstm_cell_vjp(p, zero):
-    n, accumulate, vector = word(p, 18), word(p, 2), many(zero)
+    n, accumulate, vector = word(p, 22), word(p, 2), many(zero)
     for r in range(word(p, 5)):
-        out, gradient, saved, cell = row(p, 0, r, zero), row(p, 1, r, zero), row(p, 2, r, zero), row(p, 3, r, zero)
+        out, by_hidden, by_cell = row(p, 0, r, zero), row(p, 1, r, zero), row(p, 2, r, zero)
+        saved, cell = row(p, 3, r, zero), row(p, 4, r, zero)
         for j in range(0, n, lanes(vector)):
             f = take(saved, 2, n, j, vector)
             i = take(saved, 3, n, j, vector)
             o = take(saved, 4, n, j, vector)
             g = take(saved, 5, n, j, vector)
             bounded = take(saved, 6, n, j, vector)
-            dh = take(gradient, 0, n, j, vector)
-            dc = add(take(gradient, 1, n, j, vector), tanh_vjp(multiply(dh, o), bounded))
+            dh = take(by_hidden, 0, n, j, vector)
+            dc = add(take(by_cell, 0, n, j, vector), tanh_vjp(multiply(dh, o), bounded))
             put(out, 0, n, j, sigmoid_vjp(multiply(dc, take(cell, 0, n, j, vector)), f), accumulate)
             put(out, 1, n, j, sigmoid_vjp(multiply(dc, g), i), accumulate)
             put(out, 2, n, j, sigmoid_vjp(multiply(dh, bounded), o), accumulate)
