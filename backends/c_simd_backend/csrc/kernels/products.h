@@ -129,13 +129,17 @@ INLINE void few_rows_at(
         for (int w = 0; w < width; w++) right[p][w] = load(b + p * b_stride + j + w * LANES);
     for (int64_t i = 0; i < out->rows; i++) {
         real *to = row_of(out, i) + j;
+        vec sum[4];
         UNROLLED
-        for (int w = 0; w < width; w++) {
-            vec sum = accumulate ? load(to + w * LANES) : (vec){0};
+        for (int w = 0; w < width; w++) sum[w] = accumulate ? load(to + w * LANES) : (vec){0};
+        UNROLLED
+        for (int p = 0; p < depth; p++) {
+            const real factor = a.data[i * a.row + p * a.col];
             UNROLLED
-            for (int p = 0; p < depth; p++) sum += a.data[i * a.row + p * a.col] * right[p][w];
-            store(to + w * LANES, sum);
+            for (int w = 0; w < width; w++) sum[w] += factor * right[p][w];
         }
+        UNROLLED
+        for (int w = 0; w < width; w++) store(to + w * LANES, sum[w]);
     }
 }
 

@@ -214,22 +214,39 @@ INLINE wvec products_of_halves(wvec a, wvec b) { return (a & 0xFFFFFFFFu) * (b &
 #define EACH_DISTANCE(DO) DO(1)
 #endif
 
-// Of two vectors: the first's lanes where their number lacks the bit D, the second's where not; and those D lanes from these.
-#define OWN_LANE(I, D) ((I) & (D) ? LANES_TO_COUNT + (I) : (I))
-#define OTHER_LANE(I, D) (OWN_LANE(I, D) ^ (D))
-#define LANE_APART(I, D) ((I) ^ (D))
+// Of each block of lanes of two vectors every other unit, the first vector's before the second's; the first or the second of each
+// two. A processor exchanges lanes that are within 16 bytes at less cost than others.
+#define ONE_OF_TWO(I, BLOCK, UNIT, WHICH)                                                                              \
+    ((I) % (BLOCK) < (BLOCK) / 2 ? 0 : LANES_TO_COUNT) + (I) / (BLOCK) * (BLOCK) + (I) % ((BLOCK) / 2) / (UNIT) * 2 * (UNIT) + \
+        (I) % (UNIT) + (WHICH) * (UNIT)
+#define CLOSE_LANES (16 / (VECTOR_BYTES / LANES_TO_COUNT))
+#define CLOSE_LANE(I, WHICH) ONE_OF_TWO(I, CLOSE_LANES, 1, WHICH)
+#define FAR_LANE(I, WHICH) ONE_OF_TWO(I, LANES_TO_COUNT, CLOSE_LANES, WHICH)
 
-// The sum of all lanes of each of LANES vectors.
+// The sum of all lanes of each of LANES vectors: of two vectors, the sums of two lanes each make one.
 INLINE vec lane_sums(vec *v) {
-#define SUMS(D)                                                                                                        \
+    int count = LANES_TO_COUNT;
+#define SUMS(LANE)                                                                                                     \
+    count /= 2;                                                                                                        \
     UNROLLED                                                                                                           \
-    for (int i = 0; i < D; i++)                                                                                        \
-        v[i] = __builtin_shuffle(v[i], v[i + D], (ivec){EACH_LANE(OWN_LANE, D)}) +                                     \
-               __builtin_shuffle(v[i], v[i + D], (ivec){EACH_LANE(OTHER_LANE, D)});
-    EACH_DISTANCE(SUMS)
+    for (int i = 0; i < count; i++)                                                                                    \
+        v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){EACH_LANE(LANE, 0)}) +                                 \
+               __builtin_shuffle(v[2 * i], v[2 * i + 1], (ivec){EACH_LANE(LANE, 1)});
+    SUMS(CLOSE_LANE)
+#ifndef WYRM_DOUBLE
+    SUMS(CLOSE_LANE)
+#endif
+#if VECTOR_BYTES >= 32
+    SUMS(FAR_LANE)
+#endif
+#if VECTOR_BYTES >= 64
+    SUMS(FAR_LANE)
+#endif
 #undef SUMS
     return v[0];
 }
+
+#define LANE_APART(I, D) ((I) ^ (D))
 
 // All lanes put together by a function of two vectors, in every lane.
 INLINE vec lanes_folded(vec v, vec (*f)(vec, vec)) {
