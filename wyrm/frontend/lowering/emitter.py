@@ -13,14 +13,21 @@ from functools import partial
 from typing import Any
 
 from wyrm.errors import OptionError
-from wyrm.frontend.lowering.value import VIEWS, Value
+from wyrm.frontend.lowering.contributions import (
+    are_a_whole,
+    are_alike,
+    are_apart,
+    corner_of,
+    is_row,
+    is_temporary,
+    reads_columns,
+    rows_of,
+)
+from wyrm.frontend.lowering.value import Value
 from wyrm.kernels import KERNELS, broadcast_shapes
 from wyrm.program import Shape
 
 __all__ = ["Emitter", "part_options"]
-
-#: Values that are found, seen otherwise or not computed yet.
-_NOT_COMPUTED = frozenset({"", "rows", *VIEWS})
 
 
 class Emitter:
@@ -51,6 +58,7 @@ class Emitter:
         self.literals: dict[float, Value] = {}
         self.draws: dict[Value, Value | None] = {}
         self._once: dict[tuple[str, tuple[Value, ...]], Value] = {}
+        self._stacks: dict[tuple[Value, ...], Value] = {}
         self._splits: dict[tuple[Value, int], list[Value]] = {}
         self._ranks: dict[Value, Value] = {}
 
@@ -169,9 +177,9 @@ class Emitter:
         """What was put together to be, among others, this part of a matrix."""
         if a.kernel == "pad":
             inside = a.operands[0]
-            if corner == _corner(a) and shape == inside.shape:
+            if corner == corner_of(a) and shape == inside.shape:
                 return inside
-            if _are_apart(corner, shape, _corner(a), inside.shape):
+            if are_apart(corner, shape, corner_of(a), inside.shape):
                 return self.reduce(a.operands[1], shape)
         elif a.kernel == "blocks":
             for part, place in zip(a.operands, a.attributes["places"], strict=True):
@@ -277,11 +285,13 @@ class Emitter:
         if len(parts) == 1 and parts[0].kernel != "rows":
             return parts[0]
         parts, given = self.products_over_time(parts), len(parts)
-        if len(parts) == given and _are_a_whole(parts):
-            return self.blocks([p.operands[0] for p in parts], [_corner(p) for p in parts], parts[0].shape)
+        if len(parts) == given and are_a_whole(parts):
+            return self.blocks([p.operands[0] for p in parts], [corner_of(p) for p in parts], parts[0].shape)
+        if len(parts) > 2 and all(map(is_row, parts)) and are_alike([rows_of(part) for part in parts]):
+            return self.sum(self._stacked([rows_of(part) for part in parts]), axis=0)
         total: Value | None = None
-        own = [part for part in parts if _is_temporary(part)]
-        others = [part for part in parts if part.kernel != "rows" and not _is_temporary(part)]
+        own = [part for part in parts if is_temporary(part)]
+        others = [part for part in parts if part.kernel != "rows" and not is_temporary(part)]
         for part in own:
             part.onto, total = total, part
         free = bool(own)  # whether the total may be changed in place
@@ -297,35 +307,32 @@ class Emitter:
 
     def products_over_time(self, parts: list[Value]) -> list[Value]:
         """The contributions, of which products a.T @ b, of several a and b, have become one product of all their rows."""
-        products = [part for part in parts if _is_temporary(part) and _reads_columns(part)]
+        products = [part for part in parts if is_temporary(part) and reads_columns(part)]
         if len(products) < 2:
             return parts
         left, right = (self._stacked([product.operands[n] for product in products]) for n in (0, 1))
         one = self.matmul(left, right, transpose_a=True)
         one.uses += 1
-        return [*(part for part in parts if not (_is_temporary(part) and _reads_columns(part))), one]
+        return [*(part for part in parts if not (is_temporary(part) and reads_columns(part))), one]
 
     def _stacked(self, parts: Sequence[Value]) -> Value:
-        """Matrices of equally many columns, one below the other; of slices, what they are slices of."""
-        rows = sum(part.shape[0] for part in parts)
-        bases = [part.operands[0] for part in parts if part.kernel == "slice"]
-        cols, base = parts[0].shape[1], parts[0].attributes.get("col", 0)
-        alike = {(b.shape[1], p.shape[0] == b.shape[0], p.attributes["col"]) for b, p in zip(bases, parts, strict=False)}
-        if (
-            len(bases) == len(parts)
-            and len(alike) == 1
-            and all(whole for _, whole, _ in alike)
-            and len(set(bases)) == len(bases)
-        ):
-            return self.slice(self._stacked(bases), (0, rows), (base, base + cols))
-        begins = itertools.accumulate([part.shape[0] for part in parts[:-1]], initial=0)
-        return self.blocks(parts, [(begin, 0) for begin in begins], (rows, cols))
+        """Matrices of equally many columns, one below the other; of slices, what they are slices of. Made once."""
+        rows, cols = sum(part.shape[0] for part in parts), parts[0].shape[1]
+        if are_alike(parts):
+            base = parts[0].attributes["col"]
+            return self.slice(self._stacked([part.operands[0] for part in parts]), (0, rows), (base, base + cols))
+        key = tuple(parts)
+        if key not in self._stacks:
+            begins = itertools.accumulate([part.shape[0] for part in parts[:-1]], initial=0)
+            stack = self._stacks[key] = self.blocks(parts, [(begin, 0) for begin in begins], (rows, cols))
+            stack.uses += 1
+        return self._stacks[key]
 
     def accumulate(self, target: Value | None, part: Value) -> Value:
         """Add a contribution onto a target that is free to be changed; without a target, begin with zeros."""
         if part.kernel == "rows":
             value = self.call(part.attributes["scatter"], *part.operands, shape=part.shape, **part_options(part))
-        elif target is not None and _is_temporary(part):
+        elif target is not None and is_temporary(part):
             value = part
         else:
             value = self.call("copy", part, shape=part.shape)
@@ -364,43 +371,6 @@ def _is_contiguous(value: Value) -> bool:
 def _is_just(kernel: str, value: Value) -> bool:
     """Whether a value is the result of a kernel, with nothing accumulated onto it."""
     return value.kernel == kernel and value.onto is None
-
-
-def _is_temporary(value: Value) -> bool:
-    """Whether nobody but one sum of contributions refers to a computed value."""
-    return value.uses == 1 and value.kernel not in _NOT_COMPUTED and value.onto is None
-
-
-def _reads_columns(value: Value) -> bool:
-    """Whether a value is a product a.T @ b."""
-    return value.kernel == "matmul" and bool(value.attributes["transpose_a"]) and not value.attributes["transpose_b"]
-
-
-def _corner(pad: Value) -> tuple[int, int]:
-    """Where a padded matrix begins."""
-    return pad.attributes["row"], pad.attributes["col"]
-
-
-def _are_apart(corner: tuple[int, int], shape: Shape, other: tuple[int, int], of_other: Shape) -> bool:
-    """Whether two parts of a matrix have no element in common."""
-    return any(
-        begin + length <= second or second + of_second <= begin
-        for begin, length, second, of_second in zip(corner, shape, other, of_other, strict=True)
-    )
-
-
-def _are_a_whole(parts: Sequence[Value]) -> bool:
-    """Whether padded matrices lie beside or below each other, without gaps."""
-    if not all(_is_temporary(part) and part.kernel == "pad" for part in parts):
-        return False
-    rows, cols = parts[0].shape
-    free = rows * cols
-    corners: set[tuple[int, int]] = set()  # where an odd number of matrices meet
-    for part in parts:
-        (row, col), (height, width) = _corner(part), part.operands[0].shape
-        corners ^= {(r, c) for r in (row, row + height) for c in (col, col + width)}
-        free -= height * width
-    return free == 0 and corners == {(r, c) for r in (0, rows) for c in (0, cols)}
 
 
 def _without_copies(operands: tuple[Value, ...], shape: Shape) -> tuple[Value, ...]:
