@@ -170,6 +170,68 @@ def test_gradients_of_a_weight_over_time_are_one_product(purpose):
     assert [[slot.shape for slot in product.operands] for product in products] == [[(10, 6), (10, 12)]]
 
 
+def test_the_derivative_of_an_lstm_cell_takes_its_two_gradients_where_they_are():
+    """No copies: that by the hidden state is a slice of the next step's product, that by the cell one of its derivative."""
+    program = program_of(lstm_loss(3), "train", PLAIN)
+    cells = [i for i in program.backward if i.kernel == "lstm_cell_vjp"]
+    products = [i for i in program.backward if i.kernel == "matmul"]
+    for before, cell, product in zip(cells, cells[1:], products, strict=False):
+        assert cell.operands[0][:2] == product.out[:2] and cell.operands[0].shape == (2, 3)
+        assert cell.operands[1].offset == before.out.offset + 12 and cell.operands[1].shape == (2, 3)
+
+
+def test_products_compute_only_what_is_read():
+    """Of rows that were put together for one product, only some need a gradient; of a product, only some elements are read."""
+    weights, x = wyrm.ParameterNode(np.ones((5, 4))), wyrm.ParameterNode(np.ones((2, 3)))
+    loss = wyrm.stack([wyrm.InputNode((2, 2)), x], axis=1).dot(weights).square().scalar_sum()
+    program = program_of(loss, "train", PLAIN)
+    by_x = next(i for i in program.backward if i.kernel == "matmul" and dict(i.attributes)["transpose_b"])
+    assert by_x.out.shape == (2, 3) and by_x.operands[1].shape == (3, 4) and by_x.operands[1].offset == 8
+    product = wyrm.InputNode((4, 3)).dot(wyrm.InputNode((3, 5)))
+    root = product[1:2, 1:3].scalar_sum() + product[2:4, 2:4].scalar_sum()
+    (narrow,) = (i for i in program_of(root, "evaluate", PLAIN).forward if i.kernel == "matmul")
+    assert narrow.out.shape == (3, 3)
+    for whole in (root + product.scalar_sum(), root + product.reshape(5, 4)[0].scalar_sum()):
+        (wide,) = (i for i in program_of(whole, "evaluate", PLAIN).forward if i.kernel == "matmul")
+        assert wide.out.shape == (4, 5)
+    (kept,) = (i for i in program_of(root).forward if i.kernel == "matmul")
+    assert kept.out.shape == (4, 5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_training_on_parts_of_products_by_numpy(backend, seed):
+    """Overlapping slices of a product, of transposed and of sliced factors, and what a step makes of the factors."""
+    rng = np.random.default_rng(seed)
+    m, k, n = (int(length) for length in rng.integers(2, 40, 3))
+    a, b, c = rng.normal(size=(m, k)), rng.normal(size=(n, k)), rng.normal(size=(1, 1))
+    left, right = (wyrm.ParameterNode(values.copy(), dtype="float64") for values in (a, b))
+    x = wyrm.InputNode((1, 1), dtype="float64")
+    product, masks, loss = left.dot(right.t()), np.zeros((m, n)), x * 0.0
+    for _ in range(2):
+        row, col = int(rng.integers(0, m)), int(rng.integers(0, n))
+        below, beyond = int(rng.integers(row, m)) + 1, int(rng.integers(col, n)) + 1
+        loss = loss + product[row:below, col:beyond].scalar_sum() * x
+        masks[row:below, col:beyond] += 1
+    history = wyrm.fit(loss, {x: c}, SGD(0.1, [left, right]), backend=backend)
+    np.testing.assert_allclose(history.losses, [(masks * (a @ b.T)).sum() * c[0, 0]], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(left.value, a - 0.1 * c * masks @ b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(right.value, b - 0.1 * c * masks.T @ a, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_a_bias_used_at_several_steps_is_one_sum():
+    """Of the rows that the weights' gradient is a product of, without copies."""
+    weights, bias = wyrm.ParameterNode(np.ones((2, 12))), wyrm.ParameterNode(np.ones((1, 12)))
+    for rows in (1, 3):
+        cell, loss = wyrm.InputNode((rows, 3)), 0.0
+        for _ in range(4):
+            state = (wyrm.InputNode((rows, 2)).dot(weights) + bias).lstm_cell(cell)
+            cell, loss = state[:, 3:], loss + state.scalar_sum()
+        calls = program_of(loss, "train", PLAIN).backward
+        (one,) = (i for i in calls if i.kernel == "sum" and i.out.shape == (1, 12))
+        (product,) = (i for i in calls if i.kernel == "matmul" and dict(i.attributes)["transpose_a"])
+        assert one.operands == (product.operands[1],) and one.operands[0].shape == (4 * rows, 12)
+
+
 def test_calls_that_are_made_once_are_never_added_onto():
     k = Emitter(ALL)
     gates, cell, other = (Value("", shape=shape) for shape in ((2, 12), (2, 3), (2, 21)))

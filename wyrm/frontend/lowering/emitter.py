@@ -153,7 +153,7 @@ class Emitter:
         return Value("view", (a,), shape=shape)
 
     def slice(self, a: Value, rows: tuple[int, int], cols: tuple[int, int]) -> Value:
-        """A range of rows and of columns, from the first to before the last; the same memory."""
+        """A range of rows and of columns, from the first to before the last; the same memory, or what was put there."""
         shape = rows[1] - rows[0], cols[1] - cols[0]
         if shape == a.shape:
             return a
