@@ -191,7 +191,8 @@ class Workspace:
         """Make good what stopped a pass, so that it can be tried again, or raise."""
         needed = int(self.memory.report.words[3])
         if status == Report.ROWS_FULL:
-            if any([gradient.reserve(max(rows, needed)) for gradient, rows in self._gradients]):
+            full = [gradient.reserve(max(rows, needed)) for gradient, rows in self._gradients]  # each of them
+            if any(full):
                 return
         elif status == Report.BAG_FULL:
             slot = self.binding.program.inputs[int(self.memory.report.words[1])].slot

@@ -87,7 +87,8 @@ def recover(memory: Memory, status: int) -> None:
     elif status == Report.ROWS_FULL:
         buffers = zip(program.buffers, memory.buffers, strict=True)
         lists = [b for kind, b in buffers if kind.kind == "gradient" and program.parameters[kind.number].gradient == "rows"]
-        if any([gradient.extend(words[3] + words[3] // 2) for gradient in lists]):
+        full = [gradient.extend(words[3] + words[3] // 2) for gradient in lists]  # each of them
+        if any(full):
             return
     if status == Report.NOT_FINITE:
         message = f"the loss of example {words[1]} is NaN or infinite; its update was not applied"
