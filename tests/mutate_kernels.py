@@ -6,14 +6,16 @@
 Each mutant changes one token of one kernel source, in a copy of the package; of the C backend, what the change reaches in one
 instruction set is compiled anew. The checks are run in a process of the mutant's own, forked from one that has everything else
 loaded, up to the first that fails: those that killed mutants of the same source before, then those that use the kernels at
-hand and little else. A crash or a hang kills, too. What survives is printed in the end: each is equivalent, or wants a new
-check. Not part of the tests: some seconds for each mutant.
+hand and little else. A crash or a hang kills, too. What survives is printed in the end: each wants a new check, or is
+equivalent, and then a place in ``equivalent_mutants.json``, with the reason: what stands there is not made. Not part of the
+tests: some seconds for each mutant.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import random
 import re
@@ -41,6 +43,11 @@ from wyrm.kernels import KERNELS
 from wyrm.program import Program
 
 ROOT = Path(__file__).parent.parent
+#: Why mutants are equivalent to the source, by file, line before and line after.
+EQUIVALENT = {
+    (entry["file"], entry["before"], entry["after"]): entry["why"]
+    for entry in json.loads((Path(__file__).parent / "equivalent_mutants.json").read_text())
+}
 #: What becomes of a token; one of the choices is taken.
 SWAPS = {
     "+": ["-"],
@@ -97,8 +104,13 @@ class Mutant:
         self.kernels = set(KERNEL.findall(before)) & set(KERNELS)
         self.kernel = ([""] + [name for name in KERNEL.findall(before[:start]) if name in KERNELS])[-1]
         line = before[:start].count("\n")
-        old, new = (text.splitlines()[line].strip() for text in (before, self.text))
-        self.difference = f"{self.path.relative_to(ROOT)}:{line + 1}\n    - {old}\n    + {new}"
+        self.change = tuple(text.splitlines()[line].strip() for text in (before, self.text))
+        self.difference = "{}:{}\n    - {}\n    + {}".format(self.path.relative_to(ROOT), line + 1, *self.change)
+
+    @property
+    def equivalent(self) -> str:
+        """Why it makes no difference, where that is known."""
+        return EQUIVALENT.get((self.path.name, *self.change), "")
 
 
 def places(path: Path, text: str) -> list[tuple[int, int]]:
@@ -140,7 +152,9 @@ class CBackend:
             for kind in ("float", "double"):
                 self.preprocessed[name, kind] = self._preprocessed(name, kind)
                 self.objects[f"{name}_{kind}"] = self._kernels(name, kind, f"{name}_{kind}")
-        assert all(self.objects.values()), "the sources do not compile as they are"
+        passes = self.objects.pop("passes")  # a module of its own, in which there is no kernel
+        assert passes and all(self.objects.values()), "the sources do not compile as they are"
+        subprocess.run(["cc", "-shared", "-o", self.library.with_name("_passes.abi3.so"), passes], check=True)
 
     def _options(self, name: str, kind: str) -> list[str]:
         flags = [*CBackend.sets[name], "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", *BOUNDS]
@@ -304,9 +318,12 @@ def main() -> int:
         assert not name, f"the backend fails as it is: {name}: {failure}"
         seconds = sum(used.seconds for used in uses.values())
         print(f"the backend as it is passes {len(uses)} checks in {seconds:.1f} s of a processor", flush=True)
-        known = set[str]()
+        known, equivalent = set[str](), set[str]()
         while len(known) < options.mutants:
             mutant = Mutant(rng.choices(sources, weights)[0], rng)
+            if mutant.equivalent:
+                equivalent.add(mutant.text)
+                continue
             if mutant.text in known or not backend.build(mutant.path, mutant.text):  # no program at all, or the same one
                 continue
             known.add(mutant.text)
@@ -319,7 +336,8 @@ def main() -> int:
             print(f"  {where} {mutant.difference}", flush=True)
             if not name:
                 survivors.append(mutant)
-    print(f"{options.mutants - len(survivors)} of {options.mutants} mutants killed; survivors:")
+    killed = options.mutants - len(survivors)
+    print(f"{killed} of {options.mutants} mutants killed, {len(equivalent)} equivalent ones left out; survivors:")
     for mutant in survivors:
         print(mutant.difference)
     return int(100 * len(survivors) > 5 * options.mutants)

@@ -1,4 +1,4 @@
-"""Bounds: no kernel reads or writes behind its operands, where there may be no memory.
+"""Bounds: no kernel reads or writes beside its operands, where there may be no memory.
 
 Operands are put, one after the other, right before a page that must not be touched. To touch it ends the process; so what is
 tried is tried in one that is forked for it, where the system has such processes.
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wyrm.kernels import KERNELS
-from wyrm.memory import Leaves, Memory
-from wyrm.program import Attributes, Buffer, Instruction, Program, Shape, Slot
+from wyrm.memory import GradientBuffer, Leaves, Memory, address
+from wyrm.program import Attributes, Buffer, Instruction, ParameterSlot, Program, Shape, Slot
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.kernels import matrix
 
@@ -58,17 +58,17 @@ def calls(known: frozenset[str]) -> list[Call]:
     return [call for call in found if not KERNELS[call.kernel].optional or call.kernel in known]
 
 
-def guarded(count: int, dtype: str) -> Any:
-    """So many elements, all 0, right before a page that must not be touched."""
+def guarded(count: int, dtype: str, behind: bool = False) -> Any:
+    """So many elements, all 0, right before a page that must not be touched; or right behind one."""
     size, page = count * np.dtype(dtype).itemsize, mmap.PAGESIZE
     whole = -(-size // page) * page
     memory = mmap.mmap(-1, whole + page)
     begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     protect = ctypes.CDLL(None, use_errno=True).mprotect
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if protect(begin + whole, page, 0):
+    if protect(begin if behind else begin + whole, page, 0):
         raise OSError(ctypes.get_errno(), "mprotect")
-    return np.frombuffer(memory, dtype, count, whole - size)
+    return np.frombuffer(memory, dtype, count, page if behind else whole - size)
 
 
 def _run(context: Context, call: Call, last: int, dtype: str, allocate: Callable[[int, str], Any]) -> Array:
@@ -94,6 +94,26 @@ def _run(context: Context, call: Call, last: int, dtype: str, allocate: Callable
     return result
 
 
+def _merge(context: Context, numbers: Sequence[int], dtype: str, allocate: Callable[..., Any], **where: bool) -> float:
+    """The sum of squares of a gradient that is a list of rows, all of ones, whose numbers and values fill their memory."""
+    gradient, count = GradientBuffer((9, 3), dtype), len(numbers)
+    gradient.reserve(count)
+    gradient.row_numbers, gradient.row_values = (
+        allocate(count, "int64", **where),
+        allocate(3 * count, dtype, **where).reshape(-1, 3),
+    )
+    gradient.row_numbers[:], gradient.row_values[:] = numbers, 1
+    gradient.header[2:6] = count, count, address(gradient.row_numbers), address(gradient.row_values)
+    out, given = Slot(0, 0, (1, 1), 1), Slot(2, 0, (9, 3), 3)
+    buffers = (Buffer("real"), Buffer("index"), Buffer("gradient", 0))
+    instruction = Instruction("square_sum", out, (given,))
+    parameters = (ParameterSlot((9, 3)),)
+    program = Program("interactive", dtype, buffers, real_length=1, parameters=parameters, forward=(instruction,))
+    memory = Memory(program, [*Memory.own(program), gradient])
+    context.backend.compile(program).bind(memory).forward(Leaves(1))
+    return float(memory.buffers[0][0])
+
+
 def _in_a_process_of_its_own(steps: Sequence[Callable[[], Any]]) -> tuple[int, bool] | None:
     """Which step ended a process in which all are made, and whether by a signal; ``None`` where none did."""
     reached = mmap.mmap(-1, 8)
@@ -114,10 +134,13 @@ def _in_a_process_of_its_own(steps: Sequence[Callable[[], Any]]) -> tuple[int, b
 
 
 @check(
-    "contract/bounds", "core", "kernels read and write nothing behind their operands", section="wyrm/backend.py", at_least=200
+    "contract/bounds", "core", "kernels read and write nothing beside their operands", section="wyrm/backend.py", at_least=200
 )
 def check_bounds(context: Context) -> None:
-    """Every call with every operand in the last place: as everywhere else, and then before the end of memory."""
+    """Every call with every operand in the last place: as everywhere else, and then before the end of memory.
+
+    Lists of rows, in and out of order, that are merged: before the end, and behind where memory begins.
+    """
     cases = [
         (call, last, dtype)
         for dtype in context.dtypes
@@ -127,8 +150,23 @@ def check_bounds(context: Context) -> None:
     for call, last, dtype in cases:  # whatever is compiled, is now
         result = _run(context, call, last, dtype, np.zeros)
         context.require(f"{call.kernel} of {call.shapes[1:]} in {dtype} gives numbers", bool(np.isfinite(result).all()))
+    lists = [([1, 4, 8], dtype) for dtype in context.dtypes] + [
+        (context.rng.integers(0, 9, count).tolist(), dtype) for count in (2, 5, 7, 16) for dtype in context.dtypes
+    ]
+    for numbers, dtype in lists:
+        total = float(3 * (np.bincount(numbers) ** 2).sum())
+        context.compare(
+            f"square_sum of rows {numbers}", np.array([_merge(context, numbers, dtype, np.zeros)]), np.array([total]), 0
+        )
     if not hasattr(os, "fork"):
         return
+    merges = [
+        partial(_merge, context, numbers, dtype, guarded, behind=behind) for behind in (False, True) for numbers, dtype in lists
+    ]
+    ended = _in_a_process_of_its_own(merges)
+    if ended is not None:
+        side = "behind" if ended[0] < len(lists) else "before"
+        raise context.failure(f"square_sum of rows {lists[ended[0] % len(lists)][0]} reached {side} the memory of their list")
     ended = _in_a_process_of_its_own([partial(_run, context, *case, guarded) for case in cases])
     if ended is not None:
         (call, last, dtype), signaled = cases[ended[0]], ended[1]

@@ -58,10 +58,10 @@ def check_numbers(context: Context) -> None:
                 optimizer.step()
 
 
-@check("draws/many rows", "sparse", "numbers below some billions are drawn by all 64 bits", at_least=1000)
+@check("draws/many rows", "sparse", "numbers below some billions are drawn by all 64 bits, and have a rank", at_least=1000)
 def check_many_rows(context: Context) -> None:
-    """A program of one instruction, as no memory has room for such a table."""
-    for rows in (*context.rng.integers(2**31, 2**32, 4).tolist(), 2**32 - 1):
+    """A program of one instruction, as no memory has room for such a table; and another of few rows, for the rank."""
+    for rows in (*context.rng.integers(2**31, 2**32, 4).tolist(), 2**32 - 1, 1, 2, 3, 50):
         key = [int(word) for word in context.rng.integers(0, 2**62, 3)]
         count, drawn = 256, Slot(1, 3, (256, 1), 1)
         options = (("tries", 1), ("rows", rows), ("weighted", False), ("excluding", False))
@@ -74,6 +74,8 @@ def check_many_rows(context: Context) -> None:
         context.case(f"draws below {rows}, by wyrm.philox", key=np.array(key))
         expected = np.array([draw(key, n, rows) for n in range(count)])
         context.compare(f"numbers below {rows}", memory.buffers[1][3:], expected, 0)
+        eps = float(np.finfo(context.dtypes[0]).eps)
+        context.compare(f"the rank of numbers below {rows}", memory.buffers[0][:1], np.array([max(1.0, rows - 1.0)]), eps)
 
 
 def violation(

@@ -1,17 +1,22 @@
-"""Rules that no backend can know: one of its own kind, and relatives of those that a backend may have code of its own for."""
+"""Rules: one that no backend can know, relatives of those that it may have code of its own for, and where updates find rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import wyrm
 from wyrm import optim
+from wyrm.kernels import KERNELS
+from wyrm.memory import Leaves, Memory, aligned
+from wyrm.program import Buffer, Instruction, ParameterSlot, Program, Rule, Slot
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.formulas import ELEMENTWISE
+from wyrm_conformance.kernels import matrix, poison
 from wyrm_conformance.optimizers import TOLERANCE
 
 
@@ -70,57 +75,81 @@ def check_unseen(context: Context) -> None:
                 context.compare(f"after ten steps in {dtype}", node.value, value, TOLERANCE[dtype])
 
 
-class Altered:
-    """What rules are written with, but for one step, which is another one."""
+class Alteration(NamedTuple):
+    """What is changed in a rule: ``step(k, gradient, *operands)`` in the place of a step; or a result, which is that step's."""
 
-    def __init__(self, k: Any, place: int, step: Callable[..., Any]) -> None:
-        self.k, self.left, self.step = k, place, step
+    base: type[optim.Optimizer]
+    options: dict[str, float]
+    place: int
+    step: Callable[..., Any] | None = None
+    result: str = ""
+
+
+class Altered:
+    """What rules are written with, one step changed; keeps what each step came to."""
+
+    def __init__(self, k: Any, gradient: Any, alteration: Alteration) -> None:
+        self.k, self.gradient, self.alteration = k, gradient, alteration
+        self.results: list[Any] = []
 
     def __getattr__(self, kernel: str) -> Callable[..., Any]:
         def call(*operands: Any) -> Any:
-            self.left -= 1
-            return self.step(self.k, *operands) if self.left == -1 else getattr(self.k, kernel)(*operands)
+            step = self.alteration.step if len(self.results) == self.alteration.place else None
+            done = getattr(self.k, kernel)(*operands) if step is None else step(self.k, self.gradient, *operands)
+            self.results.append(done)
+            return done
 
         return call
 
 
-#: Steps of a rule, by their place, and what stands there instead.
-Alteration = tuple[type[optim.Optimizer], dict[str, float], int, Callable[..., Any]]
 ADAGRAD = {"eps": 0.25}
-RELATIVES: dict[str, Alteration] = {
-    "descent by a sum": (optim.SGD, {}, 0, lambda k, a, b: k.add(a, b)),
-    "descent, the gradient first": (optim.SGD, {}, 0, lambda k, a, b: k.multiply(b, a)),
-    "descent by the gradient's square": (optim.SGD, {}, 0, lambda k, a, b: k.multiply(b, b)),
-    "ascent": (optim.SGD, {}, 1, lambda k, a, b: k.add(a, b)),
-    "what is left of the move": (optim.SGD, {}, 1, lambda k, a, b: k.subtract(b, a)),
-    "adagrad of doubles": (optim.Adagrad, ADAGRAD, 0, lambda k, a, b: k.add(a, b)),
-    "adagrad of the largest": (optim.Adagrad, ADAGRAD, 1, lambda k, a, b: k.maximum(a, b)),
-    "adagrad without roots": (optim.Adagrad, ADAGRAD, 2, lambda k, a: k.absolute(a)),
-    "adagrad, bounded": (optim.Adagrad, ADAGRAD, 3, lambda k, a, b: k.maximum(a, b)),
-    "adagrad upside down": (optim.Adagrad, ADAGRAD, 4, lambda k, a, b: k.divide(b, a)),
-    "adagrad by a difference": (optim.Adagrad, ADAGRAD, 5, lambda k, a, b: k.subtract(a, b)),
-    "adagrad ascending": (optim.Adagrad, ADAGRAD, 6, lambda k, a, b: k.add(a, b)),
+WITH_L2 = {**ADAGRAD, "l2": 0.125}
+RELATIVES = {
+    "descent by a sum": Alteration(optim.SGD, {}, 0, lambda k, g, a, b: k.add(a, b)),
+    "descent, the gradient first": Alteration(optim.SGD, {}, 0, lambda k, g, a, b: k.multiply(b, a)),
+    "descent by the gradient's square": Alteration(optim.SGD, {}, 0, lambda k, g, a, b: k.multiply(b, b)),
+    "ascent": Alteration(optim.SGD, {}, 1, lambda k, g, a, b: k.add(a, b)),
+    "what is left of the move": Alteration(optim.SGD, {}, 1, lambda k, g, a, b: k.subtract(b, a)),
+    "what is left of the gradient": Alteration(optim.SGD, {}, 1, lambda k, g, a, b: k.subtract(g, b)),
+    "the move itself": Alteration(optim.SGD, {}, 0, result="value"),
+    "adagrad of doubles": Alteration(optim.Adagrad, ADAGRAD, 0, lambda k, g, a, b: k.add(a, b)),
+    "adagrad of the largest": Alteration(optim.Adagrad, ADAGRAD, 1, lambda k, g, a, b: k.maximum(a, b)),
+    "adagrad without roots": Alteration(optim.Adagrad, ADAGRAD, 2, lambda k, g, a: k.absolute(a)),
+    "adagrad, bounded": Alteration(optim.Adagrad, ADAGRAD, 3, lambda k, g, a, b: k.maximum(a, b)),
+    "adagrad upside down": Alteration(optim.Adagrad, ADAGRAD, 4, lambda k, g, a, b: k.divide(b, a)),
+    "adagrad by a difference": Alteration(optim.Adagrad, ADAGRAD, 5, lambda k, g, a, b: k.subtract(a, b)),
+    "adagrad ascending": Alteration(optim.Adagrad, ADAGRAD, 6, lambda k, g, a, b: k.add(a, b)),
+    "adagrad that moves there": Alteration(optim.Adagrad, ADAGRAD, 5, result="value"),
+    "adagrad that keeps the last square": Alteration(optim.Adagrad, ADAGRAD, 0, result="sum"),
+    "adagrad with l2 that keeps the gradient": Alteration(optim.Adagrad, WITH_L2, 1, result="sum"),
+    "adagrad with l2 of the gradient": Alteration(optim.Adagrad, WITH_L2, 0, lambda k, g, a, b: k.multiply(a, g)),
 }
 
 
 def relative(name: str) -> type[optim.Optimizer]:
-    """An optimizer whose rule is that of another one but for a step."""
-    base, _, place, step = RELATIVES[name]
+    """An optimizer whose rule is that of another one but for a step or a result."""
+    alteration = RELATIVES[name]
 
-    def update(k: Any, value: Any, gradient: Any, state: Any, scalar: Any) -> Any:
-        return base.update(Altered(k, place, step), value, gradient, state, scalar)
+    def whole_step(cls: Any, k: Any, value: Any, gradient: Any, state: Any, scalar: Any) -> Any:
+        altered = Altered(k, gradient, alteration)
+        value, states = alteration.base._step_of(altered, value, gradient, state, scalar)
+        if alteration.result == "value":
+            value = altered.results[alteration.place]
+        elif alteration.result:
+            states = {**states, alteration.result: altered.results[alteration.place]}
+        return value, states
 
-    return type("Relative", (base,), {"name": name, "update": staticmethod(update)})
+    return type("Relative", (alteration.base,), {"name": name, "_step_of": classmethod(whole_step)})
 
 
 @check(
     "optimizers/relatives", "training", "a rule is taken for a known one only if each of its steps is the same", at_least=500
 )
 def check_relatives(context: Context) -> None:
-    """Gradient descent and Adagrad with one step changed, on rows and densely, driven from Python: each rule in one dtype."""
+    """Gradient descent and Adagrad with one step or result changed, on rows and densely, each rule in one dtype."""
     kernels = SimpleNamespace(**ELEMENTWISE)
-    for n, (name, (_, options, _, _)) in enumerate(RELATIVES.items()):
-        dtype = context.dtypes[n % len(context.dtypes)]
+    for n, (name, alteration) in enumerate(RELATIVES.items()):
+        dtype, options = context.dtypes[n % len(context.dtypes)], alteration.options
         optimizer = relative(name)
         table, matrix = context.rng.uniform(0.5, 1, (6, 17)), context.rng.uniform(0.5, 1, (2, 17))
         rows = np.array([[1, 4], [4, 3], [1, 3]])
@@ -140,8 +169,58 @@ def check_relatives(context: Context) -> None:
             by_steps.step()
             for value, total, which, gradient in zip((table, matrix), sums, (touched, slice(None)), gradients, strict=True):
                 state = SimpleNamespace(sum=total[which])
-                value[which], states = optimizer.update(kernels, value[which], gradient, state, scalar)
+                value[which], states = optimizer._step_of(kernels, value[which], gradient, state, scalar)
                 total[which] = states.get("sum", 0)
         context.case(f"three steps of {name}, a relative of {optimizer.__mro__[1].__name__}")
         for node, value in zip(nodes, (table, matrix), strict=True):
             context.compare(f"{name} in {dtype}", node.value, value, TOLERANCE[dtype])
+
+
+@check(
+    "kernels/updates", "core", "updates find the rows of their gradients, and of no others, with gaps and without", at_least=500
+)
+def check_updates(context: Context) -> None:
+    """``update`` and ``update_rows`` by two rules, one of them with a number for each row, in programs of one instruction."""
+    kernels = SimpleNamespace(**ELEMENTWISE, row_mean=lambda a: a.mean(axis=1, keepdims=True))
+    for dtype in context.dtypes:
+        for cols, gap, optimizer in product((1, 5, 16, 33), (0, 2), (optim.Adagrad, optim.RowwiseAdagrad)):
+            rule = optimizer.rule(frozenset({"learning_rate", "eps"}))
+            width = 1 if rule.states[0].per == "row" else cols
+            whole = {"value": context.rng.uniform(0.5, 1, (4, cols)), "sum": context.rng.uniform(0.5, 1, (4, width))}
+            scalars, gradient = np.array([[0.125, 0.25]], dtype), context.rng.uniform(0.5, 1, (4, cols)).astype(dtype)
+            for name, touched in (("update", np.arange(4)), ("update_rows", np.array([2]))):
+                value, total = (aligned(array.shape, dtype) for array in whole.values())
+                value[...], total[...] = whole.values()
+                exact, sums = (array.astype(np.float64) for array in (value, total))
+                state, scalar = SimpleNamespace(sum=sums[touched]), SimpleNamespace(learning_rate=0.125, eps=0.25)
+                rows = gradient[: len(touched)].astype(np.float64)
+                exact[touched], states = optimizer.update(kernels, exact[touched], rows, state, scalar)
+                sums[touched] = states["sum"]
+                context.case(KERNELS[name].formula, value=value, gradient=gradient, sum=total)
+                program = _of_one_update(name, rule, dtype, cols, gap, width)
+                memory = Memory(program, [*Memory.own(program), value, total, scalars])
+                poison(memory.buffers[0])
+                matrix(memory.buffers[0], Slot(0, 0, gradient.shape, cols + gap))[...] = gradient
+                memory.buffers[1][:1] = touched[-1]
+                context.require(f"{name} returns 0", context.backend.compile(program).bind(memory).forward(Leaves(1)) == 0)
+                label = f"by {name} of {optimizer.__name__} in {dtype}, {gap} elements between rows"
+                context.compare(f"the value {label}", value, exact, 20 * float(np.finfo(dtype).eps))
+                context.compare(f"the sum {label}", total, sums, 20 * float(np.finfo(dtype).eps))
+
+
+def _of_one_update(name: str, rule: Rule, dtype: str, cols: int, gap: int, width: int) -> Program:
+    """A program that updates four rows, or the one that an index names."""
+    stride = cols + gap
+    given = (Slot(0, 0, (4, cols), stride),) if name == "update" else (Slot(1, 0, (1, 1), 1), Slot(0, 0, (1, cols), stride))
+    beside = (Slot(3, 0, (4, width), width), Slot(4, 0, (1, 2), 2))
+    instruction = Instruction(name, Slot(2, 0, (4, cols), cols), (*given, *beside), (("rule", rule),))
+    buffers = (Buffer("real"), Buffer("index"), Buffer("value", 0), Buffer("state", 0, "sum"), Buffer("scalars", 0))
+    return Program(
+        "interactive",
+        dtype,
+        buffers,
+        real_length=4 * stride,
+        index_length=1,
+        parameters=(ParameterSlot((4, cols)),),
+        forward=(instruction,),
+    )

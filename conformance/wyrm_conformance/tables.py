@@ -25,16 +25,20 @@ def _tolerance(dtype: str, terms: int = 4) -> float:
 
 
 def random_bags(rng: np.random.Generator, count: int, dtype: str, weighted: bool) -> BagBuffer:
-    """Bags of up to six indices, not all of them empty; some indices occur twice."""
-    bag = BagBuffer(count, dtype)
+    """Bags of up to six indices, not all of them empty; some indices occur twice.
+
+    What lies behind them in memory looks like one bag more, so that it shows where somebody takes it for one.
+    """
     lengths = rng.integers(0, 6, count)
     lengths[-1] = 4
     total = int(lengths.sum())
-    bag.reserve(total)
-    bag.offsets[1:] = np.cumsum(lengths)
-    bag.indices[:] = rng.integers(0, ROWS, total)
-    bag.weights[:] = rng.uniform(0.5, 2, total) if weighted else 1
-    bag.header[0] = total
+    bag = BagBuffer(count + 1, dtype)
+    bag.reserve(total + 3)
+    bag.offsets[1:] = np.cumsum([*lengths, 3])
+    bag.offsets = bag.offsets[:-1]
+    bag.indices[:] = rng.integers(0, ROWS, total + 3)
+    bag.weights[:] = rng.uniform(0.5, 2, total + 3) if weighted else 1
+    bag.header[0], bag.header[2] = total, count
     return bag
 
 
