@@ -25,7 +25,7 @@ SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130)
 #: NaN, infinities, zeros of both signs, denormal numbers, the largest, and where formulas change branch.
 INTERESTING = (
     *(0.0, -0.0, 1.0, -1.0, 0.5, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e-45),
-    *(3e38, -3e38, 88.7, -103.0, 1e-8, 0.624, 0.626),
+    *(3e38, -3e38, 88.7, -103.0, 1e-8, 0.624, 0.626, 1e-310, -5e-324),
 )
 
 
