@@ -38,3 +38,13 @@ def ranking(rows=40, width=8, seed=2, tries=10, dtype="float64", bag=False, **op
     positive, negative = row.vector_dot(items.index(item)), row.vector_dot(items.index(sample))
     loss = nn.losses.warp(positive, negative, sample, tries=tries, **options)
     return loss, users, items, user, item, sample
+
+
+def by_steps(loss, feed, optimizer):
+    """What ``fit`` does with each example, in order, driven from Python."""
+    for values in zip(*feed.values(), strict=True):
+        for node, value in zip(feed, values, strict=True):
+            node.set_value(value)
+        loss.forward()
+        loss.backward(1.0)
+        optimizer.step()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ranking import draws_in, numbers, ranking
+from ranking import by_steps, draws_in, numbers, ranking
 
 import wyrm
 from wyrm import nn, philox
@@ -53,12 +53,7 @@ def test_steps_and_runs_are_the_same(backend):
         if run:
             wyrm.fit(loss, {user: chosen, item: rated}, optimizer, shuffle=False, num_threads=1)
         else:
-            for u, i in zip(chosen, rated, strict=True):
-                user.set_value(u)
-                item.set_value(i)
-                loss.forward()
-                loss.backward(1.0)
-                optimizer.step()
+            by_steps(loss, {user: chosen, item: rated}, optimizer)
         results.append((users.value.copy(), items.value.copy()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
@@ -121,11 +116,7 @@ def test_rows_that_are_behind_are_caught_up_with_before_a_draw_reads_them(backen
         if run:
             wyrm.fit(loss, {item: rated}, optimizer, shuffle=False, num_threads=1)
         else:
-            for i in rated:
-                item.set_value(i)
-                loss.forward()
-                loss.backward(1.0)
-                optimizer.step()
+            by_steps(loss, {item: rated}, optimizer)
         np.testing.assert_allclose(items.value, value, rtol=1e-9, atol=1e-12)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ranking import ranking
+from ranking import by_steps, ranking
 
 import wyrm
 from wyrm.frontend.lowering.lower import lower
@@ -44,19 +44,14 @@ def test_steps_that_change_nothing_may_be_skipped(backend, name, bag):
     for run in (True, False):
         loss, users, items, user, item, _ = ranking(tries=2, margin=0.1, bag=bag)
         optimizer = make(loss.parameters())
+        feed = {user: chosen[:, None].tolist() if bag else chosen, item: rated}
         if run:
             assert (skip_of(loss, optimizer) is not None) == may
             assert skip_of(loss + users.index(wyrm.IndexInputNode(1, 2)).sum(), optimizer) is None
             assert skip_of(loss.square() + items.index(item).sum() * loss, optimizer) is None
-            feed = {user: chosen[:, None].tolist() if bag else chosen, item: rated}
             wyrm.fit(loss, feed, optimizer, shuffle=False, num_threads=1)
         else:
-            for u, i in zip(chosen, rated, strict=True):
-                user.set_value(u if not bag else [u])
-                item.set_value(i)
-                loss.forward()
-                loss.backward(1.0)
-                optimizer.step()
+            by_steps(loss, feed, optimizer)
         results.append((users.value.copy(), items.value.copy()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
