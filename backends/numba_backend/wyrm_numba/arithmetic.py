@@ -26,8 +26,8 @@ class Numbers:
         self.builder, self.kind = builder, kind
         self.lanes = kind.count if isinstance(kind, ir.VectorType) else 0
         self.single = (kind.element if self.lanes else kind) == ir.FloatType()
-        whole = ir.IntType(32 if self.single else 64)
-        self.whole = ir.VectorType(whole, self.lanes) if self.lanes else whole
+        #: As wide as float32; the functions of float64 are the C library's.
+        self.whole = ir.VectorType(ir.IntType(32), self.lanes) if self.lanes else ir.IntType(32)
 
     def constant(self, value: float) -> Any:
         """A number, in each lane."""

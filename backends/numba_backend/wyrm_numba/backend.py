@@ -60,9 +60,9 @@ _WHOLE = '''"""A whole step of a small program, {dtype}."""
 
 import math
 
-from numba import float32, float64, int32, int64, njit
+from numba import float32, float64, int32, int64, njit, uint64
 
-from wyrm_numba.interpreter import INPUT_BYTES, INPUTS, LENGTH, LOSSES, POSITIONS, SOURCE, STRIDE
+from wyrm_numba.interpreter import INPUT_BYTES, INPUTS, LENGTH, LOSSES, POSITIONS, SOURCE
 from wyrm_numba.kernels import elements
 from wyrm_numba.options import BARE
 from wyrm_numba.vectors import load_part, many, store_part, total

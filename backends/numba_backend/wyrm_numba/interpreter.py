@@ -6,10 +6,11 @@ from wyrm.memory import SOURCE_DTYPES, Report
 from wyrm.native import FRAME, INPUT, INPUT_KINDS
 from wyrm_numba.apart import apart
 from wyrm_numba.kernels.bags import BAG_CAPACITY, BAG_COUNT, BAG_DTYPE, BAGS, INDICES, OFFSETS, PLACES, WEIGHTS
+from wyrm_numba.kernels.elementwise import copy_row, fill_row
 from wyrm_numba.kernels.rows import COUNT, TOUCHED
 from wyrm_numba.kernels.rows import DENSE as MATRIX
-from wyrm_numba.options import inlined, linked
-from wyrm_numba.words import call, load, real, store, word
+from wyrm_numba.options import inlined
+from wyrm_numba.words import call, load, store, word
 
 # Where the words of a frame are.
 (
@@ -90,30 +91,36 @@ def walk(frame, section):
     return 0
 
 
-@linked
-def convert(source, dtype, count, destination, zero):
-    """Read real numbers of any of the source dtypes; where the source is 0, ones."""
-    for i in range(count):
-        if source == 0:
-            number = real(1, zero)
-        elif dtype == FLOAT32:
-            number = real(load(source, i, float32(0)), zero)
-        elif dtype == FLOAT64:
-            number = real(load(source, i, float64(0)), zero)
-        elif dtype == INT32:
-            number = real(load(source, i, int32(0)), zero)
-        else:
-            number = real(word(source, i), zero)
-        store(destination, i, number)
+@apart
+def load_number(frame, dtype, source, i, destination):
+    """Copy one number of those that :func:`load_reals` has no loop for: a whole one, or one that becomes a wider one."""
+    if dtype == FLOAT32:
+        store(destination, i, float64(load(source, i, float32(0))))
+        return 0
+    whole = int64(load(source, i, int32(0))) if dtype == INT32 else word(source, i)
+    if word(frame, REAL) == FLOAT32:
+        store(destination, i, float32(whole))
+    else:
+        store(destination, i, float64(whole))
+    return 0
 
 
 @apart
 def load_reals(frame, dtype, source, count, destination):
-    """Copy real numbers into a program's dtype."""
-    if word(frame, REAL) == FLOAT32:
-        convert(source, dtype, count, destination, float32(0))
+    """Copy numbers into a program's dtype; where the source is 0, ones."""
+    single = word(frame, REAL) == FLOAT32
+    if source == 0 and single:
+        fill_row(destination, count, float32(1))
+    elif source == 0:
+        fill_row(destination, count, float64(1))
+    elif dtype == word(frame, REAL):
+        copy_row(destination, source, count if single else 2 * count, float32(0))
+    elif dtype == FLOAT64:
+        for i in range(count):
+            store(destination, i, float32(load(source, i, float64(0))))
     else:
-        convert(source, dtype, count, destination, float64(0))
+        for i in range(count):
+            load_number(frame, dtype, source, i, destination)
     return 0
 
 

@@ -131,7 +131,7 @@ class _Writer:
         self._require(expected.slot.shape == (1, 1) and source.bags is None and source.starts is None)
         self._require(expected.kind in ("dense", "schedule", "index"))
         record = f"word(frame, INPUTS) + {number} * INPUT_BYTES"
-        begin, stride = self._once(f"word({record}, SOURCE)"), self._once(f"word({record}, STRIDE)")
+        begin, stride = self._once(f"word({record}, SOURCE)"), 0 if source.constant else source.array.strides[0]
         zero = "0" if source.array.dtype == np.int64 else f"{source.array.dtype.name}(0)"
         read = "word({}, 0)" if source.array.dtype == np.int64 else f"load({{}}, 0, {zero})"
         row = "position" if source.by_position else "example"
@@ -143,7 +143,7 @@ class _Writer:
             self.known[_key(expected.slot)] = [self._now(f"real({read.format(at)}, ZERO)")]
             return
         index = f"i{number}"
-        self.lines += [f"{index} = int64({read.format(at)})", f"if {index} < 0 or {index} >= {expected.limit}:", "    break"]
+        self.lines += [f"{index} = int64({read.format(at)})", f"if uint64({index}) >= uint64({expected.limit}):", "    break"]
         for n, buffer in enumerate(self.program.buffers):
             if buffer.kind == "row" and buffer.number == number and moves:
                 width = max(slot.shape[1] for slot in self._slots() if slot.buffer == n) * self.itemsize
@@ -302,7 +302,7 @@ _BEGIN = (
 )
 _EXAMPLE = (
     "example = word(examples, position * width)",
-    "if example < 0 or example >= length:",
+    "if uint64(example) >= uint64(length):",  # negative ones, too
     "    break",
     "fetches_inputs = False",
     f"if not in_order and position + {_INPUTS_AHEAD} < known:",

@@ -1,6 +1,6 @@
 """Bags: any number of rows of a table, pooled to one."""
 
-from wyrm_numba.kernels.elementwise import add_scaled, clear_row, scaled_row
+from wyrm_numba.kernels.elementwise import add_scaled, fill_row, scaled_row
 from wyrm_numba.kernels.rows import COLS, COUNT, NUMBERS, VALUES
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import itemsize, load, real, row, store, word
@@ -27,7 +27,7 @@ def gather_bag(p, zero):
     for b in range(word(bag, BAGS)):
         scale, out = factor(bag, b, word(p, 3), zero), row(p, 0, b, zero)
         if word(p, 2) == 0:
-            clear_row(out, word(p, 6), zero)
+            fill_row(out, word(p, 6), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
             weight = scale * load(word(bag, WEIGHTS), i, zero)
             add_scaled(out, weight, row(p, 1, word(word(bag, INDICES), i), zero), word(p, 6), zero)
@@ -38,7 +38,7 @@ def scatter_bag(p, zero):
     bag, offsets = word(p, 8), word(word(p, 8), OFFSETS)
     if word(p, 2) == 0:
         for i in range(word(p, 5)):
-            clear_row(row(p, 0, i, zero), word(p, 6), zero)
+            fill_row(row(p, 0, i, zero), word(p, 6), zero)
     for b in range(word(bag, BAGS)):
         scale = factor(bag, b, word(p, 3), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):

@@ -70,9 +70,9 @@ def copy_row(out, a, n, zero):
 
 
 @linked
-def clear_row(out, n, zero):
-    """Set n elements to zero."""
-    vector = many(zero)
+def fill_row(out, n, number):
+    """Set n elements to a number."""
+    vector = many(number)
     size, left = lanes(vector), n % lanes(vector)
     for j in range(0, n - left, size):
         store(out, j, vector)

@@ -2,7 +2,7 @@
 
 from numba import int32
 
-from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row
+from wyrm_numba.kernels.elementwise import add_row, copy_row, fill_row
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import itemsize, load, row, store, word
 
@@ -27,7 +27,7 @@ def gather(p, zero):
 def scatter(p, zero):
     if word(p, 2) == 0:
         for i in range(word(p, 5)):
-            clear_row(row(p, 0, i, zero), word(p, 6), zero)
+            fill_row(row(p, 0, i, zero), word(p, 6), zero)
     index = word(p, 8)
     for i in range(word(p, 13)):
         add_row(row(p, 0, word(index, i * word(p, 11)), zero), row(p, 2, i, zero), word(p, 6), zero)
@@ -47,7 +47,7 @@ def place(p, zero):
     for i in range(word(p, 5)):
         out = row(p, 0, i, zero)
         if word(p, 2) == 0:
-            clear_row(out, word(p, 6), zero)
+            fill_row(out, word(p, 6), zero)
         column = word(index, i * word(p, 11))
         store(out, column, load(out, column, zero) + load(row(p, 2, i, zero), 0, zero))
 

@@ -3,7 +3,7 @@
 import math
 
 from wyrm_numba.kernels.elements import maximum
-from wyrm_numba.kernels.elementwise import add_row, clear_row
+from wyrm_numba.kernels.elementwise import add_row, fill_row
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import itemsize, load, real, row, store, word
 
@@ -13,7 +13,7 @@ def sum(p, zero):
     """A result of one row has stride 0 where the operand has several, so that all its rows are added to it."""
     if word(p, 2) == 0:
         for i in range(word(p, 5)):
-            clear_row(row(p, 0, i, zero), word(p, 6), zero)
+            fill_row(row(p, 0, i, zero), word(p, 6), zero)
     n = word(p, 10)
     for i in range(word(p, 9)):
         out, a = row(p, 0, i, zero), row(p, 1, i, zero)

@@ -7,7 +7,7 @@ whether the rule has a clock. All three are constants where these functions are 
 from numba import int64
 
 from wyrm_numba.kernels.bags import BAG_COUNT, INDICES
-from wyrm_numba.kernels.elementwise import add_row, clear_row, copy_row
+from wyrm_numba.kernels.elementwise import add_row, copy_row, fill_row
 from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import count_up, itemsize, load, real, row, store, word
@@ -88,7 +88,7 @@ def update_gradient(apply, catch_up, num_states, timed, by_element, p, zero):
         gather_densely(gradient, zero)
         dense = word(gradient, DENSE)
         update_all(apply, catch_up, num_states, timed, by_element, p, dense, cols, states, zero)
-        clear_row(dense, word(gradient, ROWS) * cols, zero)
+        fill_row(dense, word(gradient, ROWS) * cols, zero)
     else:
         merge_rows(gradient, zero)
         for i in range(word(gradient, COUNT)):
@@ -107,7 +107,7 @@ def merge_gradient(p, zero):
     if word(source, TOUCHED) != 0:
         n = word(source, ROWS) * cols
         add_row(word(to, DENSE), word(source, DENSE), n, zero)
-        clear_row(word(source, DENSE), n, zero)
+        fill_row(word(source, DENSE), n, zero)
         store(to, TOUCHED, 1)
     for i in range(count):
         store(word(to, NUMBERS), begin + i, word(word(source, NUMBERS), i))
