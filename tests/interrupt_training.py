@@ -74,6 +74,7 @@ def interrupt(backend: str, schedule: str, threads: int, delays: list[float]) ->
 
 def _child(backend: str, schedule: str, threads: str, delays: str) -> None:
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     training = _Training(backend, schedule, int(threads))
     print(json.dumps([training.interrupted(delay) for delay in json.loads(delays)]))
 
