@@ -247,3 +247,18 @@ def test_memory_of_streams_does_not_grow(rng):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wyrm.fit(loss, endless(12), SGD(1e-3, [table]), num_threads=1, backend=backend)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8_000  # kB; a chunk has 1,600
+
+
+def test_columns_of_a_larger_array_are_read_where_they_stand(backend):
+    """So many examples that backends may compile code for the program alone; the same values with gaps, and without."""
+    rng = np.random.default_rng(4)
+    numbers = rng.standard_normal((25_000, 3)).astype(np.float32)
+    rows = rng.integers(0, 9, (25_000, 2))
+    results = []
+    for columns in ((numbers[:, 1], rows[:, 1]), (numbers[:, 1].copy(), rows[:, 1].copy())):
+        table, x, index = wyrm.ParameterNode(np.ones((9, 1))), wyrm.InputNode((1, 1)), wyrm.IndexInputNode()
+        loss = (table.index(index) * x - 0.5).square()
+        wyrm.fit(loss, {x: columns[0], index: columns[1]}, SGD(0.05, [table]), shuffle=False, num_threads=1)
+        results.append(table.value.copy())
+    np.testing.assert_array_equal(*results)
+    assert np.abs(results[0] - 1).min() > 0.01

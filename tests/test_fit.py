@@ -390,18 +390,3 @@ def test_other_threads_run_during_native_work(backend):
     stop.set()
     thread.join()
     assert beside > 0.3 * alone
-
-
-def test_columns_of_a_larger_array_are_read_where_they_stand(backend):
-    """So many examples that backends may compile code for the program alone; the same values with gaps, and without."""
-    rng = np.random.default_rng(4)
-    numbers = rng.standard_normal((25_000, 3)).astype(np.float32)
-    rows = rng.integers(0, 9, (25_000, 2))
-    results = []
-    for columns in ((numbers[:, 1], rows[:, 1]), (numbers[:, 1].copy(), rows[:, 1].copy())):
-        table, x, index = wyrm.ParameterNode(np.ones((9, 1))), wyrm.InputNode((1, 1)), wyrm.IndexInputNode()
-        loss = (table.index(index) * x - 0.5).square()
-        wyrm.fit(loss, {x: columns[0], index: columns[1]}, SGD(0.05, [table]), shuffle=False, num_threads=1)
-        results.append(table.value.copy())
-    np.testing.assert_array_equal(*results)
-    assert np.abs(results[0] - 1).min() > 0.01

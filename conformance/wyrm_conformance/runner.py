@@ -30,6 +30,7 @@ from wyrm_conformance import (
     sparse,
     tables,
     training,
+    updates,
 )
 from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure, declares
 from wyrm_conformance.guard import Guard
@@ -46,6 +47,7 @@ FAMILIES = (
     kernels,
     chains,
     tables,
+    updates,
     gradients,
     graphs,
     layers,

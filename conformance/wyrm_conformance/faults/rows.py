@@ -102,7 +102,8 @@ patch_fault(
 
 def _number_before(self: GradientBuffer) -> tuple[Array, Array]:
     """Rows are compared to the one before, the first of them, too."""
-    np.lib.stride_tricks.as_strided(self.row_numbers[1:], (2,), (-16,)).copy() if self.count > 1 else None
+    if self.count > 1:
+        np.lib.stride_tricks.as_strided(self.row_numbers[1:], (2,), (-16,)).copy()
     return _merged(self)
 
 
