@@ -160,10 +160,11 @@ def test_evaluate_of_matrices_and_views(backend, rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "float16", "bool", ">f8"])
-def test_feeds_of_any_real_dtype(backend, dtype):
-    x = wyrm.InputNode((1, 2))
+@pytest.mark.parametrize("model", ["float32", "float64"])
+def test_feeds_of_any_real_dtype(backend, dtype, model):
+    x = wyrm.InputNode((1, 2), dtype=model)
     values = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
-    np.testing.assert_array_equal(wyrm.evaluate(x * 1.0, {x: values})[:, 0], values.astype(np.float32))
+    np.testing.assert_array_equal(wyrm.evaluate(x * 1.0, {x: values})[:, 0], values.astype(model))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "float64"])
