@@ -152,6 +152,70 @@ def test_csr_matrices_are_read_where_they_stand(backend, rng, dtype, index_dtype
     np.testing.assert_allclose(values.reshape(40, 3), matrix @ table.value, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dok", "bsr", "dia"])
+@pytest.mark.parametrize("container", ["matrix", "array"])
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
+def test_sparse_matrices_of_every_kind(kind, container, dtype):
+    """Converted, whatever their elements."""
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    dense = np.array([[1, 0, 3], [0, 0, 0], [0, 2, 4]]).astype(dtype)
+    matrix = getattr(sparse, f"{kind}_{container}")(dense)
+    table = wyrm.ParameterNode(np.arange(1.0, 7).reshape(3, 2), dtype="float64")
+    right = dense.astype(float) @ table.value
+    bag, several = wyrm.BagInputNode(), wyrm.BagInputNode(3, matrix)
+    found = wyrm.evaluate(table.index_sum(bag), {bag: matrix}, backend="reference")[:, 0]
+    np.testing.assert_allclose(found, right)
+    np.testing.assert_allclose(table.index_sum(several).value, right)
+
+
+def test_entries_of_sparse_matrices_may_be_unsorted_and_double():
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    table, bag = wyrm.ParameterNode(np.arange(1.0, 7).reshape(3, 2), dtype="float64"), wyrm.BagInputNode()
+    entries = np.array([1.0, 2, 3, 0]), np.array([2, 0, 2, 1])
+    matrix = sparse.csr_matrix((*entries, [0, 3, 3, 4]), shape=(3, 3))
+    for same in (matrix, matrix.tocoo()):
+        found = wyrm.evaluate(table.index_sum(bag), {bag: same}, backend="reference")[:, 0]
+        np.testing.assert_allclose(found, matrix.toarray() @ table.value)
+
+
+def test_a_csr_matrix_with_room_behind():
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    matrix = sparse.csr_matrix((np.ones(5), np.array([0, 1, 2, 9, 9]), [0, 2, 3]), shape=(2, 10))
+    assert Bags.of(matrix).to_lists() == [[0, 1], [2]]
+
+
+class Series:
+    """A column of a table, as pandas and Polars have them."""
+
+    def __init__(self, values, dtype=object):
+        self.values = np.empty(len(values), object)
+        self.values[:] = values
+        self.shape, self.dtype = (len(values),), dtype
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def to_list(self):
+        return list(self.values)
+
+
+@pytest.mark.parametrize("container", [Series, lambda lists: Series(lists).values, tuple])
+def test_columns_of_lists(container):
+    lists = [[3, 1], np.array([], float), np.array([2], np.uint8), (0,)]
+    bags = Bags.of(container(lists))
+    assert bags.to_lists() == [[3, 1], [], [2], [0]]
+    table, bag, index = wyrm.ParameterNode(np.arange(4.0).reshape(4, 1)), wyrm.BagInputNode(), wyrm.IndexInputNode(2)
+    assert wyrm.evaluate(table.index_sum(bag), {bag: container(lists)}).ravel().tolist() == [4, 0, 2, 0]
+    assert wyrm.Ragged.of(container([[1.5], np.array([2.0, 3.0])])).to_lists() == [[1.5], [2.0, 3.0]]
+    pairs = container([[3, 1], np.array([2, 0])])
+    np.testing.assert_array_equal(wyrm.evaluate(table.index(index), {index: pairs})[..., 0], [[3, 1], [2, 0]])
+    with pytest.raises(wyrm.DTypeError, match="'words'.*Ragged.of"):
+        wyrm.evaluate(lambda words: words, {"words": container(lists)})
+
+
 def test_forms():
     bags = Bags.from_lists([[3, 1], (), np.array([2])], weights=[[1, 2], [], [0.5]])
     assert bags.to_lists() == [[3, 1], [], [2]]
@@ -172,6 +236,16 @@ def test_forms():
         (lambda: Bags([1, 2], [0, 3]), wyrm.ShapeError, "within 0 and 2"),
         (lambda: Bags([1, 2], [0, 2, 1]), wyrm.ShapeError, "must not fall"),
         (lambda: Bags([1, 2], [-1, 2]), wyrm.ShapeError, "from -1"),
+        (lambda: Bags([1, 2], [0, 1]), wyrm.ShapeError, "from 0 to 1.*where the last bag ends"),
+        (lambda: Bags([1, 2], [1, 2]), wyrm.ShapeError, "from 1 to 2"),
+        (lambda: Bags([1.0, 2.0], [0, 2]), wyrm.DTypeError, "integer dtype, got float64"),
+        (lambda: Bags.of(np.eye(2)), wyrm.DTypeError, "dense matrix becomes bags.*csr_matrix"),
+        (lambda: Bags.of([[1.0, 0, 1], [0, 1, 0]]), wyrm.DTypeError, "dense matrix becomes bags"),
+        (lambda: wyrm.BagInputNode(2, np.eye(2), name="bag"), wyrm.DTypeError, "'bag'.*dense matrix"),
+        (lambda: Bags.of(np.zeros((2, 2, 2), int)), wyrm.ShapeError, r"shape \(2, 2\) for bag 0"),
+        (lambda: Bags.of([[[1], [2]], [[3], [4]]]), wyrm.ShapeError, "bags of lists"),
+        (lambda: Bags.of([[1], None]), wyrm.DTypeError, "entry 1 is None"),
+        (lambda: Bags.of(["ab"]), wyrm.DTypeError, "entry 0 is 'ab'"),
         (lambda: Bags([1, 2], []), wyrm.ShapeError, "at least one offset"),
         (lambda: Bags([1, 2], [0, 2], [1.0]), wyrm.ShapeError, "2 weights"),
         (lambda: Bags([1, 2], [0, 2], [1.0, np.nan]), wyrm.DTypeError, "weight 1 is NaN"),

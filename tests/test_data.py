@@ -1,5 +1,6 @@
 """What feeds are made of: sequences, arrays in files, from other libraries, streams of chunks; and what is wrong with them."""
 
+import decimal
 import resource
 import tracemalloc
 
@@ -108,8 +109,9 @@ def test_csr_matrices_in_functions(backend, rng):
     for rows in (1, 3):
         found = wyrm.evaluate(lambda x: w.index_sum(x), {"x": matrix}, dtype="float64", rows=rows)
         np.testing.assert_allclose(found[:, 0], matrix @ w.value)
-    with pytest.raises(wyrm.DTypeError, match="CSR"):
-        wyrm.evaluate(lambda x: w.index_sum(x), {"x": matrix.tocsc()})
+        np.testing.assert_allclose(
+            wyrm.evaluate(lambda x: w.index_sum(x), {"x": matrix.tocoo()}, dtype="float64", rows=rows), found
+        )
 
 
 def test_files_are_never_copied_whole(backend, tmp_path):
@@ -262,3 +264,127 @@ def test_columns_of_a_larger_array_are_read_where_they_stand(backend):
         results.append(table.value.copy())
     np.testing.assert_array_equal(*results)
     assert np.abs(results[0] - 1).min() > 0.01
+
+
+# -- what is masked or missing, and objects
+
+
+MASKED = np.ma.masked_array([1.0, 1e3], [False, True])
+
+
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda masked: wyrm.InputNode((1, 2)).set_value(masked[None]),
+        lambda masked: wyrm.InputNode((1, 2)).set_value([masked]),
+        lambda masked: wyrm.InputNode((2, 1)).set_value([masked[:1], masked[1:]]),
+        lambda masked: wyrm.InputNode((1, 1)).set_value(masked[1]),
+        lambda masked: wyrm.IndexInputNode(2).set_value(masked),
+        lambda masked: wyrm.IndexInputNode(2).set_value(list(masked)),
+        lambda masked: wyrm.BagInputNode().set_value(masked.astype(int)),
+        lambda masked: wyrm.BagInputNode(2).set_value([[0], masked.astype(int)]),
+        lambda masked: wyrm.ParameterNode(masked[None]),
+        lambda masked: wyrm.ParameterNode(masked[None].astype("float32"), copy=False),
+        lambda masked: wyrm.ParameterNode(np.zeros((1, 2))).set_value(masked[None]),
+        lambda masked: wyrm.ParameterNode(np.zeros((1, 2))).set_gradient(masked[None]),
+        lambda masked: wyrm.InputNode((1, 2)) * masked,
+        lambda masked: masked * wyrm.InputNode((1, 2)),
+        lambda masked: wyrm.Bags([0, 1], [0, 2], masked),
+        lambda masked: wyrm.Bags(masked.astype(int), [0, 2]),
+        lambda masked: wyrm.Bags.from_lists([[0, 1]], [masked]),
+        lambda masked: wyrm.Bags.from_lists([[0], [1]]).take(masked.astype(int)),
+        lambda masked: wyrm.Frequencies(masked),
+        lambda masked: Dense(masked),
+        lambda masked: Ragged(masked, [0, 2]),
+        lambda masked: Ragged.of([[1.0], masked]),
+        lambda masked: wyrm.evaluate(lambda x: x, {"x": masked}),
+        lambda masked: wyrm.evaluate(lambda x: x, {"x": np.ma.masked_array([[1, 2]], [[0, 1]])}),
+        lambda masked: fitted({"x": [1.0, 2.0]}, weights=masked),
+        lambda masked: fitted({"x": [1.0, 2.0]}, validation={"x": masked}),
+    ],
+)
+def test_masked_elements_are_refused(enter):
+    with pytest.raises(wyrm.DTypeError, match=r"masked element.*filled\(\)"):
+        enter(MASKED)
+
+
+def fitted(feed, **options):
+    w = wyrm.ParameterNode(1.0)
+    wyrm.fit(lambda x: (w * x).square(), feed, SGD(0.1, [w]), backend="reference", **options)
+
+
+def test_masked_arrays_without_masked_elements_are_arrays():
+    whole = np.ma.masked_array([[1.0, 2.0]], [[False, False]])
+    x = wyrm.InputNode((1, 2), whole)
+    assert (x * whole[0]).value.tolist() == [[1, 4]]
+    assert wyrm.evaluate(x, {x: whole}, backend="reference").tolist() == [[[1, 2]]]
+    adopted = wyrm.ParameterNode(whole.astype("float32"), copy=False)
+    assert type(adopted.value) is np.ndarray
+
+
+class Categories(list):
+    dtype = "category"
+
+
+@pytest.mark.parametrize(
+    ("data", "pattern"),
+    [
+        (["ann", "bob"], "numbered first.*numpy.unique"),
+        (np.array(["ann", "bob"], object), "numbered first"),
+        (np.array(["2020-01-01"], "datetime64[D]"), "dates and durations"),
+        (np.array([1.0, None]), "missing"),
+        ([1.0, None], "missing"),
+        ((n for n in range(3)), "generator.*make a list"),
+        ({1, 2}, "set.*make a list"),
+        ({"a": {"b": 1}}, "dict.*make a list"),
+        ([decimal.Decimal(1)], "Decimal"),
+        ([1j], "complex"),
+        (np.zeros(2, [("a", float)]), "of dtype"),
+        (Categories([1, 2]), r"\.cat\.codes"),
+        ([[1.0], [2.0, 3.0]], "Ragged.of"),
+    ],
+)
+def test_what_is_no_number_says_what_to_do(data, pattern):
+    with pytest.raises(wyrm.DTypeError, match=f"'x'.*{pattern}"):
+        wyrm.evaluate(lambda x: x, {"x": data}, backend="reference")
+
+
+def test_a_missing_row_number():
+    index = wyrm.IndexInputNode(name="user")
+    with pytest.raises(wyrm.DTypeError, match="'user'.*nan, which stands for a missing value"):
+        wyrm.evaluate(wyrm.ParameterNode(np.ones((3, 1))).index(index), {index: [1.0, np.nan]}, backend="reference")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.array([1, 2.5, True, np.float32(3)], object),
+        np.array([1, 2.5, 1, 3], ">f8"),
+        np.array([1, 2.5, 1, 3], np.float16),
+        np.array([1, 2.5, 1, 3], np.longdouble),
+        np.array([3, 1, 2.5, 1])[::-1],
+        memoryview(np.array([1, 2.5, 1, 3])),
+        (1, 2.5, 1, 3),
+        np.asfortranarray([[1, 2.5, 1, 3], [0, 0, 0, 0]]).T[:, :1],
+        np.array([[3, 9], [1, 9], [2.5, 9], [1, 9]])[::-1, :1],
+    ],
+)
+def test_real_numbers_of_any_layout(backend, data):
+    x = wyrm.InputNode((1, 1))
+    assert wyrm.evaluate(x * 2, {x: data}).ravel().tolist() == [2, 5, 2, 6]
+
+
+def test_row_numbers_of_any_layout(backend):
+    table, index = wyrm.ParameterNode(np.arange(4.0).reshape(4, 1)), wyrm.IndexInputNode()
+    right = [3, 0, 2]
+    for data in (
+        np.array(right, ">i8"),
+        np.array(right, np.uint64),
+        np.array(right, float),
+        np.array(right, object),
+        np.array(right[::-1])[::-1],
+        np.array([right, right]).T[:, 1],
+    ):
+        assert wyrm.evaluate(table.index(index), {index: data}).ravel().tolist() == right
+    with pytest.raises(wyrm.DTypeError, match="does not fit into 64 bits"):
+        wyrm.evaluate(table.index(index), {index: np.array([2**63], np.uint64)})

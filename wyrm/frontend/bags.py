@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from wyrm.frontend.graph import current_graph
 from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
 from wyrm.frontend.op import BAG
 from wyrm.frontend.structure import input_structure
-from wyrm.frontend.values import as_indices, as_reals, is_native
+from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
 from wyrm.memory import BagSource
 
 __all__ = ["BagInputNode", "Bags"]
@@ -33,14 +34,15 @@ class Bags:
     values
         The row numbers of all bags, one after the other. Arrays of int32 and int64 are kept, not copied.
     offsets
-        Where each bag begins, and where the last one ends: one more than there are bags.
+        Where each bag begins, and where the last one ends: one more than there are bags. The first is 0, none is smaller than
+        the one before it, and the last is the number of values.
     weights
         What each row is multiplied with; without, 1. Arrays of float32 and float64 are kept, not copied.
 
     Raises
     ------
     DTypeError, ShapeError
-        Where these are not whole numbers, or do not fit together.
+        If these are not whole numbers, or do not fit together.
 
     Examples
     --------
@@ -62,46 +64,74 @@ class Bags:
                 f"{places.shape}"
             )
         self.begins, self.ends = places[:-1], places[1:]
-        ends = places[0], places[-1]
-        if ends[0] < 0 or ends[1] > len(self.values) or (self.ends < self.begins).any():
+        falls = np.flatnonzero(self.ends < self.begins)
+        if len(falls):
+            n = int(falls[0])
+            raise ShapeError(f"bags: offsets must not fall; bag {n} begins at {places[n]} and ends at {places[n + 1]}")
+        if places[0] != 0 or places[-1] != len(self.values):
             raise ShapeError(
-                f"bags: offsets must not fall, and must be within 0 and {len(self.values)}, the number of values; "
-                f"they go from {ends[0]} to {ends[1]}"
+                f"bags: offsets must lie within 0 and {len(self.values)}, the number of values, and begin and end there; they "
+                f"go from {places[0]} to {places[-1]}. There is one more offset than there are bags: where the last bag ends"
             )
         if self.weights is not None and self.weights.shape != self.values.shape:
             raise ShapeError(f"bags: expected {len(self.values)} weights, as many as values, got shape {self.weights.shape}")
 
     @classmethod
     def from_lists(cls, lists: Sequence[Any], weights: Sequence[Any] | None = None) -> Bags:
-        """Bags from a sequence of row numbers for each, and of weights likewise."""
-        offsets = np.zeros(len(lists) + 1, np.int64)
-        offsets[1:] = np.cumsum([len(bag) for bag in lists])
-        values = [np.asarray(bag).reshape(-1) for bag in lists if len(bag)]
-        together = np.concatenate(values) if values else np.zeros(0, np.int64)
-        if weights is None:
-            return cls(together, offsets)
-        if [len(w) for w in weights] != [len(bag) for bag in lists]:
-            raise ShapeError("bags: expected as many weights in each bag as row numbers")
-        parts = [np.asarray(w, np.float64) for w in weights if len(w)]
-        return cls(together, offsets, np.concatenate(parts) if parts else np.zeros(0))
-
-    @classmethod
-    def of(cls, data: Any, label: str = "bags") -> Bags:
-        """Bags from bags, from a CSR matrix (its rows, with its elements as weights), or from lists.
+        """Bags from a sequence of row numbers for each, and of weights likewise.
 
         Raises
         ------
-        DTypeError
-            For anything else, naming ``label``.
+        DTypeError, ShapeError
+            If they are no whole numbers, or weights are missing for some.
+        """
+        values, lengths = _joined(lists, "bags")
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        if weights is None:
+            return cls(values, offsets)
+        factors, counts = _joined(weights, "bags: weights")
+        if counts != lengths:
+            raise ShapeError("bags: expected as many weights in each bag as row numbers")
+        return cls(values, offsets, factors.astype(np.float64))
+
+    @classmethod
+    def of(cls, data: Any, label: str = "bags") -> Bags:
+        """Bags from bags, a sparse matrix (its rows, with its elements as weights), or a list of row numbers for each.
+
+        Parameters
+        ----------
+        data
+            Bags; a matrix of ``scipy.sparse``, which is converted unless it is CSR; a sequence, an array or a column of a table
+            (pandas, Polars) that holds a list or array of row numbers for each bag.
+        label
+            What messages begin with.
+
+        Raises
+        ------
+        DTypeError, ShapeError
+            For anything else, such as a dense matrix of real numbers, naming ``label``.
         """
         if isinstance(data, Bags):
             return data
+        if hasattr(data, "tocsr"):
+            if len(data.shape) != 2:
+                raise ShapeError(f"{label}: expected a sparse matrix with a row for each bag, got shape {data.shape}")
+            data = data.tocsr()
         if all(hasattr(data, name) for name in ("indptr", "indices", "data")) and getattr(data, "format", "csr") == "csr":
-            return cls(data.indices, data.indptr, data.data)
-        lists = list(data) if isinstance(data, (list, tuple)) or (isinstance(data, np.ndarray) and data.ndim) else None
-        if lists is not None and all(isinstance(bag, (list, tuple, np.ndarray)) for bag in lists):
+            count = int(data.indptr[-1])  # there may be room for more behind
+            return cls(data.indices[:count], data.indptr, data.data[:count])
+        lists = as_lists(data)
+        wrong = [n for n, bag in enumerate(lists or ()) if not hasattr(bag, "__len__") or isinstance(bag, (str, bytes))]
+        if lists is None or wrong:
+            got = repr(data)[:200] if lists is None else f"{type(data).__name__} whose entry {wrong[0]} is {lists[wrong[0]]!r}"
+            raise DTypeError(
+                f"{label}: expected Bags, a sparse matrix such as CSR, or a sequence of lists of row numbers, got {got}"
+            )
+        try:
             return cls.from_lists(lists)
-        raise DTypeError(f"{label}: expected Bags, a CSR matrix or a sequence of lists of row numbers, got {data!r}")
+        except (DTypeError, ShapeError) as error:
+            raise type(error)(f"{label}: {error}") from None
 
     def take(self, numbers: npt.ArrayLike) -> Bags:
         """The bags of these numbers, in this order, any of them as often as it is named; what is in them is not copied.
@@ -151,10 +181,32 @@ class Bags:
         return f"Bags({len(self)} bags, {int((self.ends - self.begins).sum())} values{weighted})"
 
 
+def _joined(lists: Sequence[Any], label: str) -> tuple[Array, list[int]]:
+    """The numbers of all lists, one after the other, and how many each has."""
+    if all(type(part) is list for part in lists):
+        flat, lengths = as_reals(list(chain.from_iterable(lists)), label), [len(part) for part in lists]
+    else:
+        arrays = [as_reals(part, label) for part in lists]
+        wrong = [n for n, array in enumerate(arrays) if array.ndim != 1]
+        if wrong:
+            n = wrong[0]
+            raise ShapeError(f"{label}: expected a vector for each bag, got shape {arrays[n].shape} for bag {n}")
+        lengths, filled = [len(array) for array in arrays], [array for array in arrays if len(array)]
+        flat = np.concatenate(filled) if filled else np.zeros(0, np.int64)
+    if flat.ndim != 1:
+        raise ShapeError(f"{label}: expected a vector for each bag, got bags of lists, {flat.shape[1:]} numbers each")
+    return flat, lengths
+
+
 def _indices(values: Any, label: str) -> Array:
     array = as_reals(values, label)
     if array.dtype.kind == "i" and is_native(array) and array.flags.c_contiguous:
         return array
+    if array.dtype.kind == "f" and array.size:
+        raise DTypeError(
+            f"{label}: expected whole row numbers of an integer dtype, got {array.dtype}; a dense matrix becomes bags, with "
+            f"its elements as weights, by scipy.sparse.csr_matrix(matrix), and row numbers become integers by astype(int)"
+        )
     return as_indices(array, label)
 
 
@@ -204,8 +256,8 @@ class BagInputNode(Looker):
         Parameters
         ----------
         value
-            :class:`Bags`, a CSR matrix, or a list of row numbers for each bag; where there is one bag, also its row numbers.
-            Copied.
+            What :meth:`Bags.of` takes, such as :class:`Bags`, a sparse matrix, or a list of row numbers for each bag; if there
+            is one bag, also its row numbers. Copied.
 
         Raises
         ------

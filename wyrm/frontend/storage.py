@@ -83,7 +83,7 @@ class HogwildParameter:
                     f"parameter: copy=False adopts an array that is writable, C-contiguous and of dtype {name}; "
                     f"this one is not, so pass copy=True or convert it first"
                 )
-            self._array = value
+            self._array = array
         self._begin()
 
     def _begin(self) -> None:

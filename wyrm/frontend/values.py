@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError
 from wyrm.memory import SOURCE_DTYPES
 
-__all__ = ["as_indices", "as_reals", "is_native", "real_dtype"]
+__all__ = ["as_indices", "as_lists", "as_reals", "is_native", "real_dtype"]
 
 Array = npt.NDArray[Any]
 #: As they are mostly given; NumPy needs longer to find a dtype's name than a node needs to be made.
 _DTYPES = {None: "float32", "float32": "float32", "float64": "float64"}
+#: What is no array, nor holds any.
+_NUMBERS = frozenset({bool, int, float, str, np.float32, np.float64, np.int32, np.int64})
 
 
 def real_dtype(dtype: npt.DTypeLike | None, label: str) -> str:
@@ -36,20 +39,89 @@ def real_dtype(dtype: npt.DTypeLike | None, label: str) -> str:
 def as_reals(value: Any, label: str) -> Array:
     """``value`` as an array of real numbers, of whatever dtype: what ``numpy.asarray`` takes, or DLPack.
 
+    Arrays of objects, such as columns of lists, are read as lists of these objects.
+
     Raises
     ------
     DTypeError
-        For complex numbers, objects, strings and anything else that is not real, naming ``label``.
+        For complex numbers, strings, missing values and anything else that is not real, and for masked elements, naming
+        ``label``.
     """
+    if type(value) is np.ndarray:
+        array = value
+    else:
+        _refuse_masked(value, label)
+        _refuse_categories(value, label)
+        array = _converted(value, label)
+    if array.dtype.kind == "O" and array.ndim:
+        entries = array.tolist()
+        _refuse_masked(entries, label)
+        array = _converted(entries, label)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"{label}: expected real numbers, got {type(value).__name__} of dtype {array.dtype}{_remedy(value, array)}"
+        )
+    return array
+
+
+def _converted(value: Any, label: str) -> Array:
     try:
-        array = value if type(value) is np.ndarray else np.from_dlpack(value) if _by_dlpack(value) else np.asarray(value)
+        return np.from_dlpack(value) if _by_dlpack(value) else np.asarray(value)
     except ValueError as error:  # rows of different lengths
         raise DTypeError(f"{label}: expected real numbers, got something that is no array: {error}") from None
     except (BufferError, RuntimeError, TypeError) as error:  # memory of another device, for instance
         raise DTypeError(f"{label}: {type(value).__name__} cannot be read as an array: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise DTypeError(f"{label}: expected real numbers, got {type(value).__name__} of dtype {array.dtype}")
-    return array
+
+
+def _refuse_masked(value: Any, label: str) -> None:
+    """Raise if elements of an array, or of arrays in a list, are masked: NumPy would read what is behind the mask."""
+    if isinstance(value, (list, tuple)):
+        if not _NUMBERS.issuperset(map(type, value)):
+            for part in value:
+                _refuse_masked(part, label)
+    elif isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        place = tuple(int(n) for n in np.argwhere(np.ma.getmaskarray(value))[0])
+        where = f" at {place[0] if len(place) == 1 else place}" if place else ""
+        raise DTypeError(
+            f"{label}: expected real numbers, got a masked array with a masked element{where}; fill masked elements with "
+            f"filled(), or leave their examples out"
+        )
+
+
+def _refuse_categories(value: Any, label: str) -> None:
+    """Raise for a categorical column, which may stand for its values or for their numbers."""
+    if str(getattr(value, "dtype", "")).lower() == "category":
+        raise DTypeError(
+            f"{label}: a categorical column has no numbers of its own; feed its codes (.cat.codes), of the same categories in "
+            f"all data, or the values themselves (.astype(int))"
+        )
+
+
+def _remedy(value: Any, array: Array) -> str:
+    """What to do with values that are no real numbers."""
+    kinds = {type(entry) for entry in array.reshape(-1)[:1000].tolist()} if array.dtype.kind == "O" else set()
+    if hasattr(value, "tocsr"):
+        return "; a BagInputNode reads a sparse matrix, and toarray() makes it dense"
+    if array.dtype.kind in "UST" or str in kinds:
+        return "; names and ids are numbered first, by numpy.unique(ids, return_inverse=True)"
+    if array.dtype.kind in "mM":
+        return "; dates and durations have to be made numbers first, such as days"
+    if type(None) in kinds or any(kind.__name__ in ("NAType", "NaTType") for kind in kinds):
+        return "; values are missing (None or NA): fill them, or leave their examples out"
+    if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, Iterable):
+        return "; make a list or an array of it"
+    if kinds:
+        return f", which holds {' and '.join(sorted(kind.__name__ for kind in kinds))}; convert it by astype(float)"
+    return ""
+
+
+def as_lists(data: Any) -> list[Any] | None:
+    """The entries of a list, an array or a column of a table (pandas, Polars); ``None`` if ``data`` is none of these."""
+    if isinstance(data, (list, tuple)):
+        return list(data)
+    if not hasattr(data, "__array__") or len(getattr(data, "shape", ())) == 0:
+        return None
+    return data.to_list() if hasattr(data, "to_list") else list(np.asarray(data))
 
 
 def _by_dlpack(value: Any) -> bool:
@@ -76,7 +148,8 @@ def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:
     if array.dtype.kind == "f":
         wrong = array[~(np.isfinite(array) & (array == np.floor(array)))]
         if wrong.size:
-            raise DTypeError(f"{label}: expected whole row numbers, got {wrong.flat[0]}")
+            missing = ", which stands for a missing value" if np.isnan(wrong.flat[0]) else ""
+            raise DTypeError(f"{label}: expected whole row numbers, got {wrong.flat[0]}{missing}")
         wrong = array[np.abs(array) >= 2.0**63]
         if wrong.size:
             raise DTypeError(f"{label}: row number {wrong.flat[0]} does not fit into 64 bits")

@@ -18,7 +18,7 @@ from wyrm.errors import DTypeError, FeedError, OutOfRangeError
 from wyrm.frontend.bags import BagInputNode, Bags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.node import Node
-from wyrm.frontend.values import as_indices, as_reals, is_native
+from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
 from wyrm.memory import BagSource, Source
 from wyrm.program import Shape
 from wyrm.training.data import Dense, Ragged
@@ -223,7 +223,7 @@ def column_of(name: str, data: Any) -> Column:
         Where they are no data: of more axes than a matrix for each example, NaN, no real numbers.
     """
     label = f"feed for {name}"
-    if isinstance(data, Bags) or hasattr(data, "indptr"):
+    if isinstance(data, Bags) or hasattr(data, "tocsr") or hasattr(data, "indptr"):
         return BagColumn(Bags.of(data, label), 1, name)
     offsets = data.offsets if isinstance(data, Ragged) else None
     values = data.values if isinstance(data, (Ragged, Dense)) else _array(data, label)
@@ -259,7 +259,7 @@ def _array(data: Any, label: str) -> Array:
     try:
         return as_reals(data, label)
     except DTypeError as error:
-        if isinstance(data, (list, tuple)) and all(isinstance(entry, (list, tuple, np.ndarray)) for entry in data):
+        if all(isinstance(entry, (list, tuple, np.ndarray)) for entry in as_lists(data) or [None]):
             raise DTypeError(f"{error}. Sequences of any length are wrapped in wyrm.Ragged.of, bags in wyrm.Bags") from None
         raise
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, ShapeError
-from wyrm.frontend.values import as_indices, as_reals
+from wyrm.frontend.values import as_indices, as_lists, as_reals
 
 __all__ = ["Dense", "Ragged"]
 
@@ -96,7 +96,7 @@ class Ragged:
 
     @classmethod
     def of(cls, data: Any) -> Ragged:
-        """Sequences from a list of lists or arrays; what is ragged already is returned as it is.
+        """Sequences from a list, or a column of a table, that holds lists or arrays; :class:`Ragged` is returned as it is.
 
         Raises
         ------
@@ -111,9 +111,10 @@ class Ragged:
         """
         if isinstance(data, Ragged):
             return data
-        if not isinstance(data, (list, tuple, np.ndarray)) or (isinstance(data, np.ndarray) and data.ndim == 0):
+        sequences = as_lists(data)
+        if sequences is None:
             raise DTypeError(f"Ragged.of: expected a sequence of sequences, got {type(data).__name__}")
-        return cls(*_together([_entries(n, sequence) for n, sequence in enumerate(data)]))
+        return cls(*_together([_entries(n, sequence) for n, sequence in enumerate(sequences)]))
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
