@@ -176,6 +176,31 @@ def test_state_is_saved_and_restored(backend, rng, optimizer_class):
         np.testing.assert_array_equal(a.value, b.value)
 
 
+def test_a_state_has_the_learning_rates():
+    """Those that were set by hand, by group; and whether a schedule is still followed."""
+
+    def made():
+        a, b = wyrm.ParameterNode(0.0), wyrm.ParameterNode(0.0)
+        return Adam(schedules.step(0.1, 5), [a, Group([b], learning_rate=0.3)])
+
+    one, other = made(), made()
+    other.load_state_dict({**one.state_dict(), "steps": 7})
+    assert [group.learning_rate for group in other.groups] == pytest.approx([0.01, 0.3])
+    one.learning_rate = 0.001
+    other.load_state_dict({**one.state_dict(), "steps": 7})
+    assert [group.learning_rate for group in other.groups] == pytest.approx([0.001, 0.001])
+    assert other.groups[0].schedule is None
+    other.load_state_dict(made().state_dict())  # the schedule that it was made with goes on
+    other.step()
+    assert other.groups[0].learning_rate == pytest.approx(0.1)
+    plain = Adam(0.1, [wyrm.ParameterNode(0.0), wyrm.ParameterNode(0.0)])
+    with pytest.raises(wyrm.WyrmError):
+        plain.load_state_dict(made().state_dict())
+    fixed = Adam(0.1, [wyrm.ParameterNode(0.0)])
+    with pytest.raises(wyrm.OptionError, match="follows a schedule"):
+        fixed.load_state_dict(Adam(schedules.constant(0.1), [wyrm.ParameterNode(0.0)]).state_dict())
+
+
 def test_a_state_of_something_else_is_refused():
     a, b = wyrm.ParameterNode(np.ones((2, 3))), wyrm.ParameterNode(np.ones((3, 3)))
     state = Adam(0.1, [a]).state_dict()

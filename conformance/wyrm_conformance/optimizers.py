@@ -113,18 +113,20 @@ class AdamW(Adam):
 
 
 class FTRL(Formula):
-    """McMahan et al. 2013, algorithm 1."""
+    """McMahan et al. 2013, algorithm 1; z begins such that the weights that are there follow from it."""
 
     def step(self, gradient: Array, touched: Array) -> None:
         """A step; l2 is part of the closed form."""
-        z, n = self.state("z"), self.state("n")
+        l1, l2 = self.o["l1"], self.o["l2"]
+        first = -self.w * (1.0 / self.rate + l2) - np.sign(self.w) * l1
+        z, n = self.states.setdefault("z", first), self.state("n")
         g, w = gradient[touched], self.w[touched]
         sigma = (np.sqrt(n[touched] + g**2) - np.sqrt(n[touched])) / self.rate
         z[touched] += g - sigma * w
         n[touched] += g**2
         zt, nt = z[touched], n[touched]
-        weight = -(zt - np.sign(zt) * self.o["l1"]) / ((1.0 + np.sqrt(nt)) / self.rate + self.o["l2"])
-        self.w[touched] = np.where(np.abs(zt) <= self.o["l1"], 0, weight)
+        weight = -(zt - np.sign(zt) * l1) / ((1.0 + np.sqrt(nt)) / self.rate + l2)
+        self.w[touched] = np.where(np.abs(zt) <= l1, 0, weight)
 
 
 class Case(NamedTuple):

@@ -129,16 +129,19 @@ class Model:
         for name, node in self.nodes.items():
             node.storage.value[...] = state.arrays[name]
         for optimizer, found in zip(self.optimizers, state.description["optimizers"] if self.optimizers else (), strict=True):
-            kept: dict[str, Any] = {"steps": found["steps"]}
+            groups = found["groups"]
+            kept: dict[str, Any] = {
+                "steps": found["steps"],
+                "learning_rates": [group["options"]["learning_rate"] for group in groups],
+                "scheduled": [group["scheduled"] for group in groups],
+            }
             number = 0
-            for group, saved in zip(optimizer.groups, found["groups"], strict=True):
+            for group in optimizer.groups:
                 for node in group.parameters:
                     for rule_state in group.rule.states:
                         key = f"{group.rule.name}.{rule_state.name}"
                         kept[f"{number}.{key}"] = state.arrays[f"{self.names[node.storage]}/{key}"]
                     number += 1
-                if not saved["scheduled"]:
-                    group.set_learning_rate(saved["options"]["learning_rate"])
             optimizer.load_state_dict(kept)
 
     def _compare(self, state: ModelState, source: str) -> None:
@@ -166,14 +169,15 @@ class Model:
             steps = there.get("steps")
             if type(steps) is not int or not 0 <= steps <= _MOST_STEPS:
                 raise CheckpointError(f"{source}: {label}: expected a number of steps, found {steps!r}")
-            _compare_groups(f"{source}: {label}", here["groups"], there.get("groups"))
+            schedules = [group.given_schedule is not None for group in self.optimizers[number].groups]
+            _compare_groups(f"{source}: {label}", here["groups"], there.get("groups"), schedules)
         for name, array in self._states().items():
             if name not in state.arrays:
                 raise CheckpointError(f"{source}: has no array {name!r}, which the optimizer keeps")
             _check_array(source, f"array {name!r}", array, state.arrays[name])
 
 
-def _compare_groups(label: str, own: list[dict[str, Any]], found: Any) -> None:
+def _compare_groups(label: str, own: list[dict[str, Any]], found: Any, schedules: Sequence[bool]) -> None:
     """Raise where groups of an optimizer differ in more than the learning rates."""
     if not isinstance(found, list) or len(found) != len(own):
         there = len(found) if isinstance(found, list) else found
@@ -193,7 +197,7 @@ def _compare_groups(label: str, own: list[dict[str, Any]], found: Any) -> None:
         rate = there["options"].get("learning_rate")
         if type(rate) not in (int, float) or not 0 <= rate < np.inf or type(there.get("scheduled")) is not bool:
             raise CheckpointError(f"{where}: expected a learning rate, found {rate!r}")
-        if there["scheduled"] and not here["scheduled"]:
+        if there["scheduled"] and not schedules[number]:
             raise CheckpointError(f"{where}: its learning rate follows a schedule; give the optimizer here the same one")
 
 

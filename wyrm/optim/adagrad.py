@@ -25,12 +25,13 @@ class Adagrad(Optimizer):
     learning_rate, parameters, l2, weight_decay, clip_value, clip_norm
         As for :class:`wyrm.optim.SGD`.
     eps
-        Keeps the quotient finite.
+        Keeps the quotient finite; above 0, unless ``initial_accumulator_value`` is.
     initial_accumulator_value
         What each sum begins with. The larger, the closer to a constant learning rate the first steps are; without, the very
         first goes as far as the learning rate, however small the gradient.
     l1
-        The factor of the penalty ``l1 * |w|``, as a proximal step with each element's own learning rate.
+        The factor of the penalty ``l1 * |w|``, as a proximal step with each element's own learning rate. An element whose sum
+        is 0 has no learning rate yet, and is left alone.
 
     Examples
     --------
@@ -47,6 +48,7 @@ class Adagrad(Optimizer):
     states = (State("sum"),)
     always = frozenset({"learning_rate", "eps"})
     optional = frozenset({"l1"})
+    divisors: ClassVar[Mapping[str, tuple[str, ...]]] = {"eps": ("initial_accumulator_value",)}
     beginnings: ClassVar[Mapping[str, str]] = {"initial_accumulator_value": "sum"}
 
     def __init__(
@@ -111,5 +113,6 @@ def _stepped(k: Any, value: Any, gradient: Any, total: Any, scalar: SimpleNamesp
     rate = k.divide(scalar.learning_rate, k.add(k.sqrt(total), scalar.eps))
     value = k.subtract(value, k.multiply(rate, gradient))
     if hasattr(scalar, "l1"):
-        value = shrunk(k, value, k.multiply(rate, scalar.l1))
+        begun = k.greater(total, k.literal(0.0))
+        value = shrunk(k, value, k.select(begun, k.multiply(rate, scalar.l1), k.literal(0.0)))
     return value, {"sum": total}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from wyrm.errors import OptionError
 from wyrm.frontend.parameters import ParameterNode
@@ -33,7 +33,7 @@ class Adam(Optimizer):
     betas
         How much of the two averages stays at each step; below 1.
     eps
-        Added to the root of the averaged squares.
+        Added to the root of the averaged squares, which may be 0; above 0.
 
     Examples
     --------
@@ -50,6 +50,7 @@ class Adam(Optimizer):
     states = (State("mean"), State("square"), State("mean_weight", per="row"), State("square_weight", per="row"))
     always = frozenset({"learning_rate", "beta1", "beta2", "eps"})
     fractions = frozenset({"beta1", "beta2"})
+    divisors: ClassVar[Mapping[str, tuple[str, ...]]] = {"eps": ()}
 
     def __init__(
         self,

@@ -18,10 +18,14 @@ __all__ = ["FTRL"]
 class FTRL(Optimizer):
     """FTRL-Proximal with a learning rate for each element (McMahan et al., KDD 2013, algorithm 1).
 
-    With ``n`` the sum of squared gradients and ``z`` the sum of gradients less what the values have moved, an element is 0
-    where ``|z| <= l1``, and else ``-(z - sign(z) * l1) / ((beta + sqrt(n)) / learning_rate + l2)``. So values are found anew
-    at each step: what a parameter is at first does not matter once it is touched; begin with zeros. Rows that a step does
-    not touch stay as they are.
+    With ``n`` the sum of squared gradients and ``strength = (beta + sqrt(n)) / learning_rate + l2``, the paper keeps a number
+    ``z`` from which each weight follows: 0 where ``|z| <= l1``, and else ``-(z - sign(z) * l1) / strength``. Read the other
+    way round, a weight that is not 0 says what its ``z`` is, at any learning rate. So ``z`` is kept only for weights of 0,
+    and a step with the gradient ``g`` moves any other weight by ``-g / strength``, to 0 or beyond where it changes its sign.
+
+    With a constant learning rate and weights that begin as zeros, this is the algorithm as published. Beyond it, training goes
+    on from whatever weights there are, such as those that ``set_value`` or a checkpoint put there; and a learning rate that
+    changes says how far the coming steps go, and moves no weight by itself. Rows that a step does not touch stay as they are.
 
     Parameters
     ----------
@@ -66,13 +70,17 @@ class FTRL(Optimizer):
     def update(
         k: Any, value: Any, gradient: Any, state: SimpleNamespace, scalar: SimpleNamespace
     ) -> tuple[Any, dict[str, Any]]:
-        """Lines 8 to 11 and 5 of the algorithm, in this order."""
+        """A step. With a learning rate of 0 nothing changes; a strength of 0 means that no gradient has come yet."""
         zero = k.literal(0.0)
+        gradient = k.select(k.greater(scalar.learning_rate, zero), gradient, zero)
         n = k.add(state.n, k.multiply(gradient, gradient))
-        sigma = k.divide(k.subtract(k.sqrt(n), k.sqrt(state.n)), scalar.learning_rate)
-        z = k.add(state.z, k.subtract(gradient, k.multiply(sigma, value)))
-        beyond = k.subtract(z, k.minimum(k.maximum(z, k.negate(scalar.l1)), scalar.l1))
         strength = k.add(k.divide(k.add(scalar.beta, k.sqrt(n)), scalar.learning_rate), scalar.l2)
-        new = k.select(k.greater(k.absolute(z), scalar.l1), k.negate(k.divide(beyond, strength)), zero)
-        moves = k.greater(scalar.learning_rate, zero)  # the formulas divide by it; a step of 0 changes nothing
-        return k.select(moves, new, value), {"z": k.select(moves, z, state.z), "n": k.select(moves, n, state.n)}
+        strength = k.select(k.greater(strength, zero), strength, k.literal(1.0))
+        stepped = k.subtract(value, k.divide(gradient, strength))
+        same_sign = k.greater(k.multiply(stepped, value), zero)
+        sign = k.subtract(k.greater(value, zero), k.greater(zero, value))
+        implied = k.negate(k.add(k.multiply(value, strength), k.multiply(sign, scalar.l1)))
+        z = k.add(k.select(sign, implied, state.z), gradient)
+        beyond = k.subtract(z, k.minimum(k.maximum(z, k.negate(scalar.l1)), scalar.l1))
+        new = k.select(same_sign, stepped, k.negate(k.divide(beyond, strength)))
+        return new, {"z": k.select(k.absolute(new), zero, z), "n": n}

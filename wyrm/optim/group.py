@@ -56,13 +56,16 @@ class RunningGroup:
     scalars
         Those of the rule that are given: a row, which native code reads.
     schedule
-        Where the learning rate follows the number of steps.
+        If the learning rate follows the number of steps; ``None`` once a rate has been set by hand.
+    given_schedule
+        The one that the optimizer was made with.
     """
 
     def __init__(
         self, parameters: list[ParameterNode], rule: Rule, options: Mapping[str, float], schedule: Schedule | None
     ) -> None:
-        self.parameters, self.rule, self.schedule = parameters, rule, schedule
+        self.parameters, self.rule = parameters, rule
+        self.schedule = self.given_schedule = schedule
         names = [name for name in rule.scalars if name != GRADIENT_SCALE]
         self.scalars = aligned((1, len(names)), parameters[0].dtype)
         self.scalars[0] = [options[name] for name in names]
@@ -86,6 +89,13 @@ class RunningGroup:
             node.storage.catch_up()
         self.schedule = None
         self.scalars[0, self._place] = rate
+
+    def restore_rate(self, rate: float, scheduled: bool) -> None:
+        """Go on with a rate that was set by hand, or with the schedule that was given, whose rate :meth:`set_step` finds."""
+        if scheduled:
+            self.schedule = self.given_schedule
+        else:
+            self.set_learning_rate(rate)
 
     def set_step(self, step: int) -> None:
         """Let the scalars be those of a step."""

@@ -69,6 +69,8 @@ class Optimizer:
     optional: ClassVar[frozenset[str]] = frozenset()
     #: Options that have to be below 1.
     fractions: ClassVar[frozenset[str]] = frozenset()
+    #: Options by which a rule divides if a gradient is 0, so that they have to be above 0; or one of those named beside.
+    divisors: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: Options that say what a state begins with, and which state.
     beginnings: ClassVar[Mapping[str, str]] = {}
 
@@ -142,6 +144,13 @@ class Optimizer:
             numbers[name] = checked_number(owner, name, value)
             if name in self.fractions and numbers[name] >= 1:
                 raise OptionError(f"{owner}: expected {name} to be below 1, got {value}")
+        dtype = np.dtype(group.parameters[0].dtype)
+        for name, others in self.divisors.items():
+            if not any(dtype.type(numbers.get(option, 0.0)) > 0 for option in (name, *others)):
+                expected = " or ".join((name, *others))
+                raise OptionError(
+                    f"{owner}: expected {expected} to be above 0 in {dtype}: a gradient of 0 would be divided by 0"
+                )
         first = {state: numbers.pop(option, 0.0) for option, state in self.beginnings.items()}
         rule = self.rule(frozenset(numbers))
         states = tuple(replace(state, initial=first.get(state.name, state.initial)) for state in rule.states)
@@ -226,24 +235,28 @@ class Optimizer:
     # -- state
 
     def state_dict(self) -> dict[str, Array]:
-        """What is kept, as arrays: the number of steps, and for each parameter, by its number, its states. Copies.
+        """What is kept, as arrays: the number of steps, the learning rates, and each parameter's states by its number. Copies.
 
-        The values are not among them. Rows that are behind are caught up with first.
+        The values are not among them. ``learning_rates`` has that of each group, and ``scheduled`` whether it follows the
+        schedule that the optimizer was made with. Rows that are behind are caught up with first.
         """
         state: dict[str, Array] = {"steps": np.array(self._steps)}
+        state["learning_rates"] = np.array([group.learning_rate for group in self._groups])
+        state["scheduled"] = np.array([group.schedule is not None for group in self._groups])
         for key, array in self._states().items():
             state[key] = array.copy()
         return state
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
-        """Take over what :meth:`state_dict` gave, here or in another process.
+        """Take over what :meth:`state_dict` gave, here or in another process: learning rates that were set by hand, too.
 
         Raises
         ------
         OptionError, ShapeError
-            Where it is that of another optimizer or of other parameters; nothing has changed then.
+            If it is that of another optimizer, of other parameters, or of a schedule that this one was not made with;
+            nothing has changed then.
         """
-        own = self._states()
+        own = {**self._states(), "learning_rates": np.zeros(len(self._groups)), "scheduled": np.zeros(len(self._groups))}
         owner = type(self).__name__
         if set(state) != {"steps", *own}:
             missing, extra = sorted({"steps", *own} - set(state)), sorted(set(state) - {"steps", *own})
@@ -251,8 +264,18 @@ class Optimizer:
         for key, array in own.items():
             if np.shape(state[key]) != array.shape:
                 raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {np.shape(state[key])}")
-        for key, array in own.items():
+        rates = [checked_number(owner, "learning_rate", rate) for rate in np.asarray(state["learning_rates"]).tolist()]
+        scheduled = np.asarray(state["scheduled"]).astype(bool).tolist()
+        for group, follows in zip(self._groups, scheduled, strict=True):
+            if follows and group.given_schedule is None:
+                raise OptionError(
+                    f"{owner}: the state's learning rate follows a schedule; give the optimizer here the same one"
+                )
+        for key, array in self._states().items():
             array[...] = state[key]
+        for group, rate, follows in zip(self._groups, rates, scheduled, strict=True):
+            group.restore_rate(rate, follows)
+        self._scheduled = any(scheduled)
         self._steps = 0
         self.advance(int(np.asarray(state["steps"])))
 
