@@ -72,7 +72,7 @@ def test_a_rate_of_ftrl_that_changes_moves_the_next_step_alone(backend, rng, opt
 
 
 def test_ftrl_forgets_what_it_kept_for_weights_that_were_set(backend):
-    """A weight that is set to 0 stays there, as what had pulled it away is gone; one that was 0 goes on from what it is set to."""
+    """One that is set to 0 stays there, as what had pulled it away is gone; one that was 0 goes on from what it is set to."""
     w, g = wyrm.ParameterNode(np.zeros((1, 2)), dtype="float64"), wyrm.InputNode((1, 2), dtype="float64")
     loss, optimizer = (w * g).scalar_sum(), FTRL(0.1, [w], l1=0.5)
 

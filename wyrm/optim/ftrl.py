@@ -81,6 +81,6 @@ class FTRL(Optimizer):
         sign = k.subtract(k.greater(value, zero), k.greater(zero, value))
         implied = k.negate(k.add(k.multiply(value, strength), k.multiply(sign, scalar.l1)))
         z = k.add(k.select(sign, implied, state.z), gradient)
-        beyond = k.subtract(z, k.minimum(k.maximum(z, k.negate(scalar.l1)), scalar.l1))
-        new = k.select(same_sign, stepped, k.negate(k.divide(beyond, strength)))
+        shrunk = k.subtract(k.minimum(k.maximum(z, k.negate(scalar.l1)), scalar.l1), z)
+        new = k.select(same_sign, stepped, k.divide(shrunk, strength))
         return new, {"z": k.select(k.absolute(new), zero, z), "n": n}
