@@ -12,7 +12,7 @@ ROWS ?=
 PEERS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test conformance reports bench bench-pages check format docs clean
+.PHONY: help install demo examples test conformance reports bench bench-pages check format docs layout clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
@@ -27,6 +27,7 @@ help:
 	@echo "make check                formatting, lint and types"
 	@echo "make format               put the formatting right"
 	@echo "make docs                 write docs/reference.md anew, from the ops, kernels and optimizers that there are"
+	@echo "make layout               write the fingerprint of the layout of programs into the native backends, once they are adapted"
 	@echo "make install              everything into $(VENV), which the others do by themselves"
 	@echo "make clean                remove $(VENV) and what was built"
 	@echo
@@ -83,6 +84,9 @@ check: install
 format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+layout: install
+	@$(BIN)/python backends/write_layout.py
 
 docs: install
 	@$(BIN)/python docs/generate_reference.py

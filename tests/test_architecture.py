@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from wyrm.backend import CONTRACT_VERSION, KERNELS
+
 ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "wyrm").rglob("*.py")) + sorted((ROOT / "conformance" / "wyrm_conformance").rglob("*.py"))
 
@@ -27,6 +29,20 @@ def test_the_core_names_no_backend(path):
     text = path.read_text()
     for name in ("c_simd", "numba"):
         assert name not in text.lower(), f"{path} names {name}"
+
+
+#: The kernels that every backend must have, by the version of the contract that says so.
+REQUIRED_KERNELS = {
+    1: "add subtract multiply divide negate exp log sqrt absolute tanh sigmoid softplus power maximum minimum greater select copy sum "
+    "row_max transpose matmul gather scatter accumulate_rows pick place gather_bag scatter_bag accumulate_bag dropout_mask draw update "
+    "update_rows update_gradient merge_gradient square_sum catch_up catch_up_rows catch_up_bag tick",
+}
+
+
+def test_a_kernel_that_becomes_required_raises_the_contracts_version():
+    """If this fails: raise CONTRACT_VERSION, and write down here what that version requires."""
+    required = {kernel.name for kernel in KERNELS.values() if not kernel.optional}
+    assert set(REQUIRED_KERNELS[CONTRACT_VERSION].split()) == required
 
 
 LAYERS = {

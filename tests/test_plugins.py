@@ -63,12 +63,32 @@ def test_a_registered_backend_works(registry):
         (plugin(contract=(7, 9)), f"contract 7 to 9; this Wyrm has {CONTRACT_VERSION}", "upgrade wyrm-autodiff"),
         (plugin(contract=(0, 0)), f"contract 0 to 0; this Wyrm has {CONTRACT_VERSION}", "upgrade mine"),
         (plugin(name="reference"), "'reference' is already taken by wyrm-autodiff", "uninstall one of"),
-        (module(lambda: 1 / 0), "hook raised ZeroDivisionError", "mend the plugin"),
+        (module(lambda: 1 / 0), "hook failed: ZeroDivisionError", "mend the plugin"),
         (module(lambda: "a string"), "returned str, not a wyrm.backend.Declaration", "mend"),
         (module(), "returned nothing", "mend the plugin"),
-        (module(lambda surplus: 1), "hook raised PluginValidationError", "mend the plugin"),
+        (module(lambda: sys.exit(3)), "hook failed: it called sys.exit(3)", "mend the plugin"),
+        (plugin(name=""), "not valid: expected a name, got ''", "mend the plugin"),
+        (plugin(load="later"), "not valid: expected load to be a function, got 'later'", "mend the plugin"),
+        (plugin(contract=1), "not valid: expected contract to be two whole numbers, got 1", "mend the plugin"),
+        (plugin(priority="high"), "not valid: expected priority to be a whole number, got 'high'", "mend the plugin"),
+        (plugin(capabilities={"dtypes"}), "not valid: expected capabilities to be", "mend the plugin"),
+        (module(lambda surplus: 1), "hook failed: PluginValidationError", "mend the plugin"),
     ],
-    ids=["newer", "older", "taken", "raises", "wrong type", "no hook", "wrong arguments"],
+    ids=[
+        "newer",
+        "older",
+        "taken",
+        "raises",
+        "wrong type",
+        "no hook",
+        "exits",
+        "no name",
+        "no load",
+        "one version",
+        "priority",
+        "capabilities",
+        "wrong arguments",
+    ],
 )
 def test_broken_declarations(registry, broken, cause, remedy):
     status = plugins.register(broken, "mine")
@@ -84,12 +104,16 @@ def test_broken_declarations(registry, broken, cause, remedy):
 
 @pytest.mark.parametrize(
     ("load", "cause"),
-    [(lambda: 1 / 0, "ZeroDivisionError: division by zero"), (lambda: "nothing", "TypeError: load.. returned str")],
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: "nothing", "TypeError: load.. returned str"),
+        (lambda: sys.exit("bye"), "it called sys.exit.'bye'."),
+    ],
 )
 def test_backends_that_do_not_load(registry, load, cause):
     """Named, they are an error; taken by priority, the next one takes their place, with a warning."""
     plugins.register(plugin(load=load, priority=1000))
-    with pytest.warns(RuntimeWarning, match=f"'mine' is broken: loading it raised {cause}.*next backend by priority"):
+    with pytest.warns(RuntimeWarning, match=f"'mine' is broken: loading it failed: {cause}.*next backend by priority"):
         assert wyrm.get_backend().name != "mine"
     assert status_of("mine").state == "broken"
     with pytest.raises(wyrm.BackendError, match=cause):
@@ -122,10 +146,15 @@ def declaring(name, options="", before=""):
 BROKEN_PACKAGES = {
     "import_error": ("raise ImportError('no such library')", "importing import_error failed: ImportError: no such library"),
     "syntax_error": ("def (", "importing syntax_error failed: SyntaxError"),
-    "exits": ("raise SystemError('at import')", "importing exits failed: SystemError: at import"),
+    "exits": ("import sys; sys.exit()", "importing exits failed: it called sys.exit()"),
+    "interrupts": ("raise KeyboardInterrupt", "importing interrupts failed: it raised KeyboardInterrupt"),
+    "exiting": (declaring("exiting", "'load': __import__('sys').exit(7)"), "hook failed: it called sys.exit(7)"),
     "too_new": (declaring("too_new", "'contract': (7, 9)"), "built for backend contract 7 to 9; this Wyrm has 1"),
     "taken": (declaring("reference"), "the name 'reference' is already taken by wyrm-autodiff"),
-    "raising": (declaring("raising", "'load': 1 / 0"), "its wyrm_backend hook raised ZeroDivisionError: division by zero"),
+    "raising": (
+        declaring("raising", "'load': 1 / 0"),
+        "calling its wyrm_backend hook failed: ZeroDivisionError: division by zero",
+    ),
 }
 #: Packages that look right until they are loaded and used.
 BROKEN_WHEN_USED = {
@@ -149,6 +178,10 @@ BROKEN_WHEN_USED = {
         ),
         "backend 'wrong' trained the weight to",
     ),
+    "quitting": (
+        declaring("quitting", "'load': lambda: sys.exit(7)", "import sys"),
+        "backend 'quitting' is broken: loading it failed: it called sys.exit(7)",
+    ),
     "dying": (declaring("dying", "'load': lambda: os._exit(7)", "import os"), "exit status 7"),
 }
 
@@ -165,6 +198,11 @@ def site(tmp_path):
     return tmp_path
 
 
+def with_site(site):
+    """PYTHONPATH with a folder of packages."""
+    return os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+
+
 def run(*arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, check=False
@@ -172,7 +210,7 @@ def run(*arguments, **environment):
 
 
 def test_broken_packages_are_listed_and_break_nothing(site):
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    path = with_site(site)
     process = run("-m", "wyrm", "backends", PYTHONPATH=path)
     assert process.returncode == 1
     for name, (_, cause) in BROKEN_PACKAGES.items():
@@ -181,14 +219,15 @@ def test_broken_packages_are_listed_and_break_nothing(site):
         assert remedy.startswith("  what to do: ")
     assert "upgrade wyrm-autodiff" in process.stdout
     assert "uninstall one of" in process.stdout
-    assert "pip install --force-reinstall import_error" in process.stdout
+    assert "reinstall it: pip install --force-reinstall import_error" in process.stdout
+    assert "upgrade it, or uninstall it: pip uninstall exits" in process.stdout
     assert "declared" in process.stdout
     code = "import wyrm; x = wyrm.InputNode((1, 1), 2.0); print((x * 3.0).value)"
     assert run("-c", code, PYTHONPATH=path).stdout == "[[6.]]\n"
 
 
 def test_check_loads_each_in_a_process_of_its_own(site):
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    path = with_site(site)
     process = run("-m", "wyrm", "backends", "--check", "--timeout", "20", PYTHONPATH=path)
     assert process.returncode == 1
     working = [line.split()[0] for line in process.stdout.splitlines() if " working " in line]
@@ -200,7 +239,7 @@ def test_check_loads_each_in_a_process_of_its_own(site):
 
 def test_conformance_of_broken_packages(site):
     """The command says what is wrong, and does not show a traceback."""
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    path = with_site(site)
     for name, cause in (("import_error", "no such library"), ("too_new", "contract 7 to 9")):
         process = run("-m", "wyrm_conformance", "--backend", name, PYTHONPATH=path)
         assert process.returncode == 2

@@ -65,7 +65,8 @@ def _table(statuses: Sequence[BackendStatus]) -> str:
             )
         )
         if status.state == "broken":
-            notes.append(f"{status.name} is broken: {status.cause}\n  what to do: {status.remedy}")
+            remedy = f"\n  what to do: {status.remedy}" if status.remedy else ""
+            notes.append(f"{status.name} is broken: {status.cause}{remedy}")
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, *notes])

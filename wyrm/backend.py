@@ -207,6 +207,15 @@ class Backend(ABC):
         """As declared."""
         return self.declaration.capabilities
 
+    def examine(self) -> None:  # noqa: B027 - nothing has to be examined
+        """Find out whether the backend can work with this Wyrm; called once, when it has been loaded.
+
+        Raises
+        ------
+        BackendError
+            If it cannot, with the reason and what to do.
+        """
+
     def details(self) -> Mapping[str, str]:
         """What reports should say of the backend as it was loaded, such as the instruction set in use."""
         return {}

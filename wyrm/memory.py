@@ -127,11 +127,17 @@ class GradientBuffer:
         keys of random numbers.
     """
 
+    #: The words of the header, in order.
+    HEADER = (
+        *("touched", "dense", "count", "capacity", "row_numbers", "row_values", "scratch", "scratch_mask"),
+        *("rows", "columns", "steps"),
+    )
+
     __slots__ = ("_scratch", "dense", "header", "row_numbers", "row_values", "shape")
 
     def __init__(self, shape: Shape, dtype: npt.DTypeLike) -> None:
         self.shape = shape
-        self.header = aligned(11, np.int64)
+        self.header = aligned(len(self.HEADER), np.int64)
         self.header[8:10] = shape
         self.dense: Array | None = None
         self.row_numbers = aligned(0, np.int64)
@@ -240,11 +246,14 @@ class Clock:
         For each row, the steps that it has seen or caught up with.
     """
 
+    #: The words of the header, in order.
+    HEADER = ("now", "last")
+
     __slots__ = ("header", "last")
 
     def __init__(self, rows: int) -> None:
         self.last = aligned(rows, np.int64)
-        self.header = aligned(2, np.int64)
+        self.header = aligned(len(self.HEADER), np.int64)
         self.header[1] = address(self.last)
 
     @property
@@ -263,11 +272,14 @@ class BagSource:
         the dtypes of values and weights, their places in :data:`SOURCE_DTYPES`.
     """
 
+    #: The words of the header, in order.
+    HEADER = ("values", "begins", "ends", "weights", "dtype", "weights_dtype")
+
     __slots__ = ("begins", "ends", "header", "values", "weights")
 
     def __init__(self, values: Array, begins: Array, ends: Array, weights: Array | None = None) -> None:
         self.values, self.begins, self.ends, self.weights = values, begins, ends, weights
-        self.header = aligned(6, np.int64)
+        self.header = aligned(len(self.HEADER), np.int64)
         self.header[:3] = address(values), address(begins), address(ends)
         self.header[4] = SOURCE_DTYPES.index(values.dtype.name)
         if weights is not None:
@@ -289,11 +301,14 @@ class BagBuffer:
         addresses a bag.
     """
 
+    #: The words of the header, in order.
+    HEADER = ("count", "capacity", "bags", "indices", "offsets", "weights", "dtype", "places")
+
     __slots__ = ("dtype", "header", "indices", "offsets", "places", "weights")
 
     def __init__(self, rows: int, dtype: npt.DTypeLike) -> None:
         self.dtype = dtype
-        self.header = aligned(8, np.int64)
+        self.header = aligned(len(self.HEADER), np.int64)
         self.offsets = aligned(rows + 1, np.int64)
         self.places = aligned((rows, 2), np.int64)
         self.header[2] = rows

@@ -75,10 +75,12 @@ from functools import cached_property, partial
 import numpy as np
 
 from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
+from wyrm.errors import BackendError
 from wyrm.memory import Leaves, Memory, Sink, Source, address
 from wyrm.native_chains import CHAIN_OPCODES, OPCODES, are_sums
 from wyrm.native_code import Code
 from wyrm.native_frames import FRAME, INPUT, INPUT_KINDS, Frame, Origin, feed_frame, set_inputs
+from wyrm.native_layout import fingerprint
 from wyrm.native_loops import Loop
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
 from wyrm.program import Instruction, Program, Slot
@@ -95,6 +97,19 @@ class NativeBackend(Backend):
 
     Subclasses say where the code is; all addresses and statuses are integers.
     """
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """The fingerprint of the layout that the native code was built for: :func:`wyrm.native_layout.fingerprint` of then."""
+
+    def examine(self) -> None:
+        """Refuse native code that was built for another layout."""
+        if self.layout != fingerprint():
+            raise BackendError(
+                f"its native code was built for programs of layout {self.layout}, and this Wyrm makes programs of layout "
+                f"{fingerprint()}; install versions of both that belong together, or build the backend again"
+            )
 
     @property
     @abstractmethod

@@ -1,7 +1,8 @@
 """Plugins: which backends are installed, found through pluggy, each kept from breaking the others.
 
 Packages name their plugin modules as entry points in the group ``wyrm``. Every entry point is imported, and every hook
-called, on its own: one that fails is listed as broken, with its cause and what to do, and the rest work.
+called, on its own (:mod:`wyrm.isolation`): one that fails, exits or hangs is listed as broken, with its cause and what to do,
+and the rest work.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Literal
 
@@ -18,12 +18,16 @@ import pluggy
 
 from wyrm import hookspecs
 from wyrm.backend import CONTRACT_VERSION, Backend, Capabilities, Declaration
+from wyrm.entry_points import installed_entry_points
 from wyrm.errors import BackendError, UnknownBackendError
+from wyrm.isolation import PluginError, isolated, quietly
 
 __all__ = ["BackendStatus", "backends", "check", "declaration", "load", "register", "unregister"]
 
 #: Seconds that a backend has for loading and one training step when it is checked.
 CHECK_SECONDS = 120.0
+#: Seconds that a plugin has for being imported, and for its hook: both should take milliseconds.
+DECLARE_SECONDS = 30.0
 
 
 @dataclass
@@ -33,11 +37,13 @@ class BackendStatus:
     Attributes
     ----------
     name
-        By which it is chosen; the entry point's name where the plugin could not say.
+        By which it is chosen; the entry point's name if the plugin could not say.
     state
         ``declared``: known, not loaded yet. ``loaded``. ``broken``: see ``cause`` and ``remedy``. ``working``: checked.
     distribution
         The package that brings it, with its version.
+    cause, remedy
+        Of a broken one: what is wrong, and what to do. The remedy is empty if the cause says that as well.
     """
 
     name: str
@@ -51,17 +57,41 @@ class BackendStatus:
 
 
 class _Plugin:
-    """A plugin and what became of it."""
+    """A plugin and what became of it.
 
-    def __init__(self, name: str, distribution: str) -> None:
+    Attributes
+    ----------
+    path
+        Where its metadata are, if no distribution could be read from them.
+    """
+
+    def __init__(self, name: str, distribution: str, path: str = "") -> None:
         self.status = BackendStatus(name, "broken", distribution)
+        self.path = path
         self.declaration: Declaration | None = None
         self.backend: Backend | None = None
         self.error: BaseException | None = None
         self.module: Any = None
 
+    @property
+    def package(self) -> str:
+        """The name of its distribution; empty if that is not known."""
+        return self.status.distribution.split(" ")[0]
+
+    @property
+    def label(self) -> str:
+        """What messages call it: its distribution, else where it is, else its name."""
+        return self.status.distribution or self.path or self.status.name
+
     def broken(self, cause: str, remedy: str, error: BaseException | None = None) -> None:
         self.status.state, self.status.cause, self.status.remedy, self.error = "broken", cause, remedy, error
+
+    def failure(self) -> BackendError:
+        """What to raise if somebody asks for it all the same."""
+        what = "; ".join(filter(None, (self.status.cause, self.status.remedy)))
+        failure = BackendError(f"backend {self.status.name!r} is broken: {what}")
+        failure.__cause__ = self.error
+        return failure
 
     def declared(self, declaration: Declaration) -> None:
         self.declaration = declaration
@@ -70,6 +100,9 @@ class _Plugin:
         self.status.version = declaration.version
         self.status.priority = declaration.priority
         self.status.capabilities = declaration.capabilities
+
+    def loaded(self) -> None:
+        self.status.state, self.status.cause, self.status.remedy, self.error = "loaded", "", "", None
 
 
 class _Registry:
@@ -82,14 +115,20 @@ class _Registry:
         self.lock = threading.RLock()
 
     def discover(self) -> None:
-        for point in sorted(entry_points(group=hookspecs.ENTRY_POINT_GROUP), key=lambda point: point.name):
-            plugin = _Plugin(point.name, _distribution(point))
+        points, unreadable = installed_entry_points(hookspecs.ENTRY_POINT_GROUP)
+        for name, path, error in unreadable:
+            plugin = _Plugin(name, "")
+            plugin.broken(
+                f"the metadata of the package at {path} cannot be read: {described(error)}", _no_metadata(path), error
+            )
+            self.plugins.append(plugin)
+        for point in points:
+            plugin = _Plugin(point.name, point.distribution, point.path)
             self.plugins.append(plugin)
             try:
-                module = point.load()
+                module = isolated(point.load, DECLARE_SECONDS)
             except Exception as error:
-                cause = f"importing {point.value} failed: {type(error).__name__}: {error}"
-                plugin.broken(cause, _reinstall(plugin), error)
+                plugin.broken(f"importing {point.value} failed: {described(error)}", _mend(plugin, error), error)
                 continue
             self.add(plugin, module)
 
@@ -99,29 +138,34 @@ class _Registry:
         try:
             self.manager.register(module)
             others = [other for other in self.manager.get_plugins() if other is not module]
-            declarations = self.manager.subset_hook_caller("wyrm_backend", remove_plugins=others)()
+            hook = self.manager.subset_hook_caller("wyrm_backend", remove_plugins=others)
+            declarations = isolated(hook, DECLARE_SECONDS)
         except Exception as error:
-            plugin.broken(f"its wyrm_backend hook raised {type(error).__name__}: {error}", _reinstall(plugin), error)
+            plugin.broken(f"calling its wyrm_backend hook failed: {described(error)}", _replace(plugin), error)
             return
         if len(declarations) != 1 or not isinstance(declarations[0], Declaration):
             what = type(declarations[0]).__name__ if declarations else "nothing"
-            plugin.broken(f"its wyrm_backend hook returned {what}, not a wyrm.backend.Declaration", _reinstall(plugin))
+            plugin.broken(f"its wyrm_backend hook returned {what}, not a wyrm.backend.Declaration", _replace(plugin))
             return
         self._examine(plugin, declarations[0])
 
     def _examine(self, plugin: _Plugin, declaration: Declaration) -> None:
         taken = next((p for p in self.plugins if p.declaration is not None and p.status.name == declaration.name), None)
+        wrong = _wrong_field(declaration)
+        if wrong:
+            plugin.broken(f"its declaration is not valid: {wrong}", _replace(plugin))
+            return
         first, last = declaration.contract
         if taken is not None:
             plugin.broken(
-                f"the name {declaration.name!r} is already taken by {taken.status.distribution}",
-                f"uninstall one of {taken.status.distribution} and {plugin.status.distribution}",
+                f"the name {declaration.name!r} is already taken by {taken.label}",
+                f"uninstall one of {taken.label} and {plugin.label}",
             )
         elif not first <= CONTRACT_VERSION <= last:
             older = last < CONTRACT_VERSION
             plugin.broken(
                 f"it is built for backend contract {first} to {last}; this Wyrm has {CONTRACT_VERSION}",
-                f"upgrade {plugin.status.distribution or plugin.status.name if older else 'wyrm-autodiff'}",
+                f"upgrade {plugin.label if older else 'wyrm-autodiff'}",
             )
         else:
             plugin.declared(declaration)
@@ -132,42 +176,79 @@ class _Registry:
                 return plugin
         for plugin in self.plugins:
             if plugin.status.name == name:
-                raise BackendError(
-                    f"backend {name!r} is broken: {plugin.status.cause}; {plugin.status.remedy}"
-                ) from plugin.error
+                raise plugin.failure()
         known = ", ".join(sorted(repr(p.status.name) for p in self.plugins if p.declaration is not None))
         raise UnknownBackendError(
             f"there is no backend {name!r}; installed are {known}. `python -m wyrm backends` shows their state"
         )
 
     def load(self, plugin: _Plugin) -> Backend:
+        """The backend of a plugin, which is loaded once; what failed is tried again, as memory may have been short."""
         with self.lock:
             if plugin.backend is not None:
                 return plugin.backend
             declaration = plugin.declaration
-            if declaration is not None and plugin.status.state != "broken":
-                try:
-                    backend = declaration.load()
-                    if not isinstance(backend, Backend):
-                        raise TypeError(f"load() returned {type(backend).__name__}, not a wyrm.backend.Backend")
-                except Exception as error:
-                    plugin.broken(f"loading it raised {type(error).__name__}: {error}", _reinstall(plugin), error)
-                else:
-                    backend.declaration = declaration
-                    plugin.backend = backend
-                    plugin.status.state = "loaded"
-                    return backend
-            message = f"backend {plugin.status.name!r} is broken: {plugin.status.cause}; {plugin.status.remedy}"
-            raise BackendError(message) from plugin.error
+            if declaration is None:
+                raise plugin.failure()
+            try:
+                backend = quietly(declaration.load)
+                if not isinstance(backend, Backend):
+                    raise TypeError(f"load() returned {type(backend).__name__}, not a wyrm.backend.Backend")
+                backend.examine()
+            except BackendError as error:  # it says itself what to do
+                plugin.broken(str(error), "", error)
+            except Exception as error:
+                plugin.broken(f"loading it failed: {described(error)}", _mend(plugin, error), error)
+            else:
+                backend.declaration = declaration
+                plugin.backend = backend
+                plugin.loaded()
+                return backend
+            raise plugin.failure()
 
 
-def _distribution(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else ""
+def _wrong_field(declaration: Declaration) -> str:
+    """What is wrong with the fields that are read before the backend is loaded; empty if nothing is."""
+    if not isinstance(declaration.name, str) or not declaration.name:
+        return f"expected a name, got {declaration.name!r}"
+    if not callable(declaration.load):
+        return f"expected load to be a function, got {declaration.load!r}"
+    contract = declaration.contract
+    if not isinstance(contract, tuple) or len(contract) != 2 or not all(isinstance(version, int) for version in contract):
+        return f"expected contract to be two whole numbers, got {contract!r}"
+    if isinstance(declaration.priority, bool) or not isinstance(declaration.priority, int):
+        return f"expected priority to be a whole number, got {declaration.priority!r}"
+    if not isinstance(declaration.capabilities, Capabilities):
+        return f"expected capabilities to be wyrm.backend.Capabilities, got {declaration.capabilities!r}"
+    return ""
 
 
-def _reinstall(plugin: _Plugin) -> str:
-    package = plugin.status.distribution.split(" ")[0]
-    return f"reinstall it: pip install --force-reinstall {package}" if package else "mend the plugin"
+def described(error: BaseException) -> str:
+    """An error in one line."""
+    text = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def _no_metadata(path: str) -> str:
+    return f"remove {path}, or install its package again"
+
+
+def _mend(plugin: _Plugin, error: BaseException) -> str:
+    """What to do about an error that a damaged or incomplete installation may have caused."""
+    if isinstance(error, PluginError):
+        return _replace(plugin)
+    if isinstance(error, MemoryError):
+        return "free some memory and try again"
+    if not plugin.package:
+        return _replace(plugin)
+    return f"reinstall it: pip install --force-reinstall {plugin.package}"
+
+
+def _replace(plugin: _Plugin) -> str:
+    """What to do about an error of the plugin's own."""
+    if plugin.package:
+        return f"upgrade it, or uninstall it: pip uninstall {plugin.package}"
+    return _no_metadata(plugin.path) if plugin.path else "mend the plugin"
 
 
 _registry: _Registry | None = None

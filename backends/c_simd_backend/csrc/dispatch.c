@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "layout.h"
 
 static int always(void) { return 1; }
 
@@ -29,6 +30,9 @@ static const struct {
 };
 
 #define COUNT ((int)(sizeof sets / sizeof sets[0]))
+
+// The layout of tables and headers that this library was built for.
+const char *wyrm_layout(void) { return LAYOUT; }
 
 // The name of an instruction set; null beyond the last.
 const char *wyrm_instruction_set(int number) { return number >= 0 && number < COUNT ? sets[number].name : 0; }

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+const char *wyrm_layout(void);
 const char *wyrm_instruction_set(int number);
 int wyrm_runs_here(int number);
 intptr_t wyrm_kernel(int number, int is_double, const char *name);

@@ -6,6 +6,8 @@
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>
 
+#include "layout.h"
+
 static int (*forward_pass)(intptr_t);
 static int (*backward_pass)(intptr_t, double);
 
@@ -73,4 +75,11 @@ static PyObject *bind(PyObject *module, PyObject *arguments) {
 static PyMethodDef METHODS[] = {{"use", use, METH_VARARGS, 0}, {"bind", bind, METH_VARARGS, 0}, {0, 0, 0, 0}};
 static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_passes", 0, -1, METHODS, 0, 0, 0, 0};
 
-PyMODINIT_FUNC PyInit__passes(void) { return PyModule_Create(&MODULE); }
+PyMODINIT_FUNC PyInit__passes(void) {
+    PyObject *module = PyModule_Create(&MODULE);
+    if (module && PyModule_AddStringConstant(module, "LAYOUT", LAYOUT) < 0) {
+        Py_DECREF(module);
+        return 0;
+    }
+    return module;
+}

@@ -6,6 +6,9 @@
 
 _Static_assert(sizeof(void *) == 8, "addresses are stored in 64-bit words");
 
+// The most registers and states of an update rule; checked when a rule is compiled.
+enum { MAX_REGISTERS = 64, MAX_STATES = 8 };
+
 // A matrix: element (i, j) is data[i * stride + j].
 typedef struct {
     void *data;

@@ -1,4 +1,6 @@
 from collections.abc import Callable
 
+LAYOUT: str
+
 def use(forward: int, backward: int, /) -> None: ...
 def bind(frame: int, short: bool, /) -> tuple[Callable[[], int], Callable[[float], int]]: ...

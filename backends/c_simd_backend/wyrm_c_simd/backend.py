@@ -10,6 +10,7 @@ from wyrm.errors import BackendError, CapabilityError
 from wyrm.native import NativeBackend
 from wyrm_c_simd import ENVIRONMENT_VARIABLE
 from wyrm_c_simd._native import ffi, lib
+from wyrm_c_simd._passes import LAYOUT
 from wyrm_c_simd.chains import chain_kernel
 from wyrm_c_simd.passes import bound
 
@@ -25,8 +26,6 @@ def _instruction_sets() -> dict[str, int]:
 
 #: The instruction sets that the library was built for, best first, and their numbers there.
 INSTRUCTION_SETS = _instruction_sets()
-#: MAX_REGISTERS and MAX_STATES of csrc/kernels/rules.h.
-_MAX_REGISTERS, _MAX_STATES = 64, 8
 
 
 class CSimdBackend(NativeBackend):
@@ -42,6 +41,7 @@ class CSimdBackend(NativeBackend):
     backward: Callable[[int, float], int] = lib.wyrm_backward
     run: Callable[[int, int, int, int], int] = lib.wyrm_run
     run_team: Callable[[int, int, int, int, int], int] = lib.wyrm_run_team
+    layout: str = ffi.string(lib.wyrm_layout()).decode()
 
     def __init__(self) -> None:
         usable = [name for name, number in INSTRUCTION_SETS.items() if lib.wyrm_runs_here(number)]
@@ -53,6 +53,15 @@ class CSimdBackend(NativeBackend):
             )
         self.instruction_set = chosen
         self._number = INSTRUCTION_SETS[chosen]
+
+    def examine(self) -> None:
+        """Refuse a library that was built for another layout, or of which one half was."""
+        super().examine()
+        if self.layout != LAYOUT:
+            raise BackendError(
+                f"its libraries were built for different layouts, {self.layout} and {LAYOUT}; reinstall it: "
+                f"pip install --force-reinstall wyrm-c-simd"
+            )
 
     def details(self) -> dict[str, str]:
         """The instruction set."""
@@ -84,9 +93,9 @@ class CSimdBackend(NativeBackend):
         """Lay the program out, where its rules fit into the library's registers."""
         rules = {value for i in program.instructions for name, value in i.attributes if name == "rule"}
         for rule in [*rules, *(rule.catch_up for rule in rules if rule.catch_up is not None)]:
-            if rule.registers > _MAX_REGISTERS or len(rule.states) > _MAX_STATES:
+            if rule.registers > lib.MAX_REGISTERS or len(rule.states) > lib.MAX_STATES:
                 raise CapabilityError(
                     f"the update rule {rule.name!r} has {rule.registers} registers and {len(rule.states)} states; "
-                    f"backend {self.name!r} has room for {_MAX_REGISTERS} and {_MAX_STATES}"
+                    f"backend {self.name!r} has room for {lib.MAX_REGISTERS} and {lib.MAX_STATES}"
                 )
         return super().compile(program)

@@ -18,6 +18,7 @@ from wyrm_numba import ENVIRONMENT_VARIABLE, interpreter, kernels, runs, team
 from wyrm_numba.apart import entry_point
 from wyrm_numba.cache import cached_module
 from wyrm_numba.chain_source import as_chain, chain_source
+from wyrm_numba.layout import LAYOUT
 from wyrm_numba.rule_source import rule_source
 from wyrm_numba.whole_source import whole_source
 from wyrm_numba.words import address_of
@@ -103,6 +104,8 @@ WORTH_COMPILING = 20_000
 
 class NumbaBackend(NativeBackend):
     """Kernels compiled by Numba when a program first needs them."""
+
+    layout = LAYOUT
 
     def __init__(self) -> None:
         self._compiled: dict[Any, Any] = {}

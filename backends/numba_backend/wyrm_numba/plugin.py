@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from wyrm.backend import Backend, Capabilities, Declaration
+from wyrm.errors import BackendError
 from wyrm.hookspecs import hookimpl
 from wyrm_numba import ENVIRONMENT_VARIABLE, __version__
 
 
 def load() -> Backend:
     """The backend, with Numba."""
+    from numba.core import config
+
+    if getattr(config, "DISABLE_JIT", False):
+        raise BackendError(
+            "NUMBA_DISABLE_JIT is set, so Numba would compile nothing, and this backend is nothing but what it compiles; unset "
+            "the variable before Numba is imported, or choose another backend"
+        )
     from wyrm_numba.backend import NumbaBackend
 
     return NumbaBackend()

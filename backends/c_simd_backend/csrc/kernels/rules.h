@@ -6,8 +6,6 @@
 #include "elementwise.h"
 
 #define BLOCK 64         // elements of a row that a register holds
-#define MAX_REGISTERS 64 // checked when a rule is compiled
-#define MAX_STATES 8
 
 typedef real Register[BLOCK] __attribute__((aligned(VECTOR_BYTES)));
 
