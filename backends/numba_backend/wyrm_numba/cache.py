@@ -3,6 +3,9 @@
 Numba keeps compiled functions beside the file that defines them and looks at that file alone: it does not notice that a
 function which it calls has changed. So what is compiled is written, as small real modules, into a folder whose name holds a
 hash of all the sources of this package and of the versions that matter.
+
+Numba trusts what it finds, and the process may die of a damaged file. So each file that was written whole is vouched for by
+an empty one, named by the hash of its content; an entry of which a file is not is thrown away and compiled anew.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import atexit
 import gc
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -34,6 +38,8 @@ import wyrm.philox
 from wyrm_numba import ENVIRONMENT_VARIABLE
 
 __all__ = ["as_if_in", "cached_module"]
+
+_log = logging.getLogger("wyrm.numba")
 
 
 def _version() -> str:
@@ -101,10 +107,11 @@ def cached_module(name: str, source: str) -> ModuleType:
     if _FOLDER is None:
         _FOLDER = _folder()
     path = _FOLDER / f"{key}.py"
-    if not path.exists():
-        with tempfile.NamedTemporaryFile("w", dir=_FOLDER, suffix=".tmp", delete=False) as file:
+    if not path.exists() or path.read_bytes() != source.encode():
+        with tempfile.NamedTemporaryFile("w", dir=_FOLDER, suffix=".tmp", delete=False, encoding="utf-8") as file:
             file.write(source)
         os.replace(file.name, path)
+    _discard_damaged(_FOLDER, key)
     full_name = f"wyrm_numba_cached.{key}"
     spec = importlib.util.spec_from_file_location(full_name, path)
     if spec is None or spec.loader is None:
@@ -113,5 +120,36 @@ def cached_module(name: str, source: str) -> ModuleType:
     sys.modules[full_name] = module
     with _NO_COLLECTION:
         spec.loader.exec_module(module)
+    _vouch(_FOLDER, key)
     _MODULES[key] = module
     return module
+
+
+def _entry(folder: Path, key: str) -> list[Path]:
+    """The files that Numba keeps for a module."""
+    return sorted((folder / "__pycache__").glob(f"{key}.*.nb[ic]"))
+
+
+def _mark(folder: Path, file: Path) -> Path:
+    """The empty file that vouches for another one as it is."""
+    return folder / "whole" / hashlib.sha256(file.name.encode() + file.read_bytes()).hexdigest()
+
+
+def _discard_damaged(folder: Path, key: str) -> None:
+    """Remove what is kept for a module if a file of it is not as it was written, or was not written to its end."""
+    entry = _entry(folder, key)
+    try:
+        damaged = [file for file in entry if not _mark(folder, file).exists()]
+    except OSError:  # it cannot be read, or another process has just removed it
+        damaged = entry
+    if damaged:
+        _log.warning("compiled code in %s is damaged or was not written to its end; it is compiled anew", damaged[0])
+        for file in entry:
+            file.unlink(missing_ok=True)
+
+
+def _vouch(folder: Path, key: str) -> None:
+    """Note that the files of a module are whole."""
+    (folder / "whole").mkdir(exist_ok=True)
+    for file in _entry(folder, key):
+        _mark(folder, file).touch()

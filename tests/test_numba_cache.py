@@ -1,0 +1,96 @@
+"""Numba's compiled code on disk: what is damaged or was not written to its end is compiled anew, with a word."""
+
+import logging
+
+import pytest
+
+pytest.importorskip("numba")
+from wyrm_numba import cache
+
+SOURCE = '''"""Twice a number."""
+
+from numba import njit
+
+
+@njit("int64(int64)", cache=True)
+def twice(x):
+    return 2 * x
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_FOLDER", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def compiled(monkeypatch, folder, caplog):
+    """Import the module as a new process would: how often it was found on disk, what was said, what it computes."""
+
+    def again():
+        monkeypatch.setattr(cache, "_MODULES", {})
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "wyrm.numba"):
+            function = cache.cached_module("twice", SOURCE).twice
+        return sum(function.stats.cache_hits.values()), len(caplog.records), function(21)
+
+    return again
+
+
+def files(folder, pattern):
+    found = list((folder / "__pycache__").glob(pattern))
+    assert found
+    return found
+
+
+def test_what_is_whole_is_used(compiled):
+    assert compiled() == (0, 0, 42)
+    assert compiled() == (1, 0, 42)
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", ["empty", "short", "one bit", "zeros at the end", "another file"])
+def test_what_is_damaged_is_compiled_anew(compiled, folder, kind, damage, caplog):
+    compiled()
+    (file,) = files(folder, f"*.{kind}")
+    content = file.read_bytes()
+    file.write_bytes(
+        {
+            "empty": b"",
+            "short": content[: len(content) // 2],
+            "one bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+            "zeros at the end": content[:-100] + bytes(100),
+            "another file": files(folder, "*.nbc" if kind == "nbi" else "*.nbi")[0].read_bytes(),
+        }[damage]
+    )
+    assert compiled() == (0, 1, 42)
+    assert str(folder) in caplog.text
+    assert "compiled anew" in caplog.text
+    assert compiled() == (1, 0, 42)
+
+
+def test_what_a_killed_process_has_left_is_compiled_anew(compiled, folder):
+    compiled()
+    for mark in (folder / "whole").iterdir():
+        mark.unlink()
+    assert compiled() == (0, 1, 42)
+
+
+def test_a_source_that_is_damaged_is_written_anew(compiled, folder):
+    compiled()
+    (source,) = folder.glob("twice_*.py")
+    source.write_text(SOURCE.replace("2 * x", "3 * x"))
+    assert compiled()[2] == 42
+
+
+def test_two_processes_that_compile_the_same_do_not_accuse_each_other(compiled, folder):
+    """One replaces what the other has vouched for; both versions stay vouched for."""
+    compiled()
+    first = {file: file.read_bytes() for file in files(folder, "*.nb[ic]")}
+    for file in first:
+        file.unlink()
+    compiled()
+    for file, content in first.items():
+        file.write_bytes(content)
+    assert compiled()[1:] == (0, 42)
