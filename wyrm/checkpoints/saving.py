@@ -33,7 +33,8 @@ class Saved:
         What :func:`save` was given.
     run
         Of a checkpoint that was made as :func:`wyrm.fit` ran: ``epoch``, the number of epochs made; ``history``, as
-        :meth:`wyrm.History.to_json` writes it; ``options``, which must be the same where the run is resumed. Else ``None``.
+        :meth:`wyrm.History.to_json` writes it; ``options``, which must be the same where the run is resumed; ``frozen``, the
+        names of the parameters that were not trainable. Else ``None``.
     """
 
     parameters: dict[str, Array]

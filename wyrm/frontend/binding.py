@@ -2,7 +2,7 @@
 
 A workspace belongs to one graph at a time; when the graph is gone it goes back to the pool of its binding. The pool is
 emptied when a parameter that it is bound to is gone: nothing here keeps a table alive. A binding expires when its program no
-longer does what it should, because an optimizer has begun to leave rows behind.
+longer does what it should: because an optimizer has begun to leave rows behind, or what is trained has changed.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Binding:
     ----------
     evaluating
         Whether it leaves out what is random in training.
-    expired
-        Whether another one has to be made.
+    expired, expired_backward
+        Whether another one has to be made for the next forward pass; and for the next backward pass, too.
     """
 
     def __init__(self, structure: Structure, backend: Backend, evaluating: bool = False) -> None:
         traced, structures, self.numbers = trace([structure])
         self.backend = backend
         self.evaluating = evaluating
-        self.expired = False
+        self.expired = self.expired_backward = False
         self._parameters = [structures[n] for n in traced.leaves(PARAMETER)]
         for parameter in self.parameters():
             parameter._bound_by(self)  # before their rules are asked for: from now on it is told when they change
@@ -92,15 +92,16 @@ class Binding:
         self._pool.clear()
         self._lazy.clear()
 
-    def expire(self) -> None:
-        """Have whoever runs a pass ask for a new binding."""
+    def expire(self, backward: bool) -> None:
+        """Have whoever runs a forward pass, or a backward pass as well, ask for a new binding."""
         self.expired = True
+        self.expired_backward |= backward
         self.retire()
         for workspace in list(self._workspaces):
-            workspace.forward = _expired
+            workspace.stop_passes()
 
 
-def _expired() -> int:
+def _expired(*weight: float) -> int:
     return _EXPIRED
 
 
@@ -166,8 +167,14 @@ class Workspace:
         if leaves is not self._leaves:
             self._leaves = leaves
             self.forward, self.backward = self._pass.attached(leaves)
-            if self.binding.expired:
-                self.forward = _expired
+            self.stop_passes()
+
+    def stop_passes(self) -> None:
+        """Let passes for which the binding has expired return that status."""
+        if self.binding.expired:
+            self.forward = _expired
+        if self.binding.expired_backward:
+            self.backward = _expired
 
     def release(self) -> None:
         """Give the workspace back to its pool."""

@@ -89,7 +89,7 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether a trainable parameter stands behind it."""
+        """Whether a parameter that is trainable now stands behind it, on a path that gradients take."""
         return self._structure.needs_gradient
 
     def parameters(self) -> list[ParameterNode]:
@@ -193,7 +193,8 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
     def backward(self, weight: float = 1.0) -> None:
         """Add ``weight`` times the gradient of this node (of the sum of its elements) to the parameters' gradients.
 
-        Differentiates the last forward pass of this node; where there was none, runs one first.
+        Differentiates the last forward pass of this node. If there was none, or ``trainable`` of a parameter was set after it,
+        runs one first. If no parameter behind the node is trainable, there is nothing to add.
 
         Parameters
         ----------
@@ -210,7 +211,11 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         except TypeError:
             raise DTypeError(f"backward of {self._label()}: expected a number as weight, got {weight!r}") from None
         while status:
-            workspace.recover(status)
+            if workspace.binding.expired_backward:
+                self.forward()
+                workspace = self._workspace
+            else:
+                workspace.recover(status)
             status = workspace.backward(weight)
 
     @property
@@ -240,6 +245,7 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         binding = structure.bindings.get(key)
         if binding is None or binding.expired:
             binding = structure.bindings[key] = Binding(structure, *key)
+            graph.workspaces = [workspace for workspace in graph.workspaces if not workspace.binding.expired]
         if graph.imports:
             graph.refresh()
         if graph.unset:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, MissingValueError, ShapeError
+from wyrm.errors import DTypeError, MissingValueError, OptionError, ShapeError
 from wyrm.frontend.binding import Binding, retire_all
 from wyrm.frontend.gradients import Gradient, RowSparseGradient, as_gradient, read_gradient, write_gradient
 from wyrm.frontend.mode import traced_by
@@ -27,6 +28,13 @@ __all__ = ["ParameterNode"]
 Array = npt.NDArray[Any]
 
 
+class Trainer(Protocol):
+    """What trains parameters, and is told when it has to do so in another way from now on."""
+
+    def expire(self) -> None:
+        """Make what steps are made of anew before the next."""
+
+
 class ParameterNode(Node):
     """A matrix that is trained.
 
@@ -42,7 +50,7 @@ class ParameterNode(Node):
     dtype
         ``float32`` unless given as ``float64``. A graph has one dtype.
     trainable
-        Whether it has a gradient.
+        Whether it is trained; it may be set at any time. See :attr:`trainable`.
     copy
         As for :class:`HogwildParameter`.
 
@@ -64,7 +72,7 @@ class ParameterNode(Node):
            [2., 2.]], dtype=float32)
     """
 
-    __slots__ = ("_backend", "_bindings", "_gradient", "_storage", "trainable")
+    __slots__ = ("_backend", "_bindings", "_gradient", "_storage", "_trainable", "_trainers")
 
     def __init__(
         self,
@@ -79,11 +87,12 @@ class ParameterNode(Node):
         self._graph = None
         self._parents = ()
         self.name = name
-        self.trainable = trainable
+        self._trainable = _truth(trainable, self._label)
         self._gradient: GradientBuffer | None = None
         self._bindings: list[weakref.ref[Binding]] = []
+        self._trainers: list[weakref.ref[Trainer]] = []
         self._backend: Backend | None = None
-        self._structure = parameter_structure(self, self._storage.shape, self._storage.dtype, trainable)
+        self._structure = parameter_structure(self, self._storage.shape, self._storage.dtype)
         self._storage.enter(self)
 
     @classmethod
@@ -102,12 +111,24 @@ class ParameterNode(Node):
     def _bound_by(self, binding: Binding) -> None:
         self._bindings = [b for b in self._bindings if b() is not None] + [weakref.ref(binding)]
 
-    def _expire_bindings(self) -> None:
-        """Have the programs of graphs with this parameter made anew when they are run again."""
+    def _expire_bindings(self, backward: bool = False) -> None:
+        """Have the programs of graphs with this parameter made anew when they are run again, forward or either way."""
         for reference in self._bindings:
             binding = reference()
             if binding is not None:
-                binding.expire()
+                binding.expire(backward)
+
+    def _trained_by(self, trainer: Trainer) -> None:
+        """Have a trainer told when what is trained of this parameter changes."""
+        self._trainers = [t for t in self._trainers if t() not in (None, trainer)] + [weakref.ref(trainer)]
+
+    def _expire(self) -> None:
+        """Have everything made anew that depends on what of this parameter is trained."""
+        self._expire_bindings(backward=True)
+        for reference in self._trainers:
+            trainer = reference()
+            if trainer is not None:
+                trainer.expire()
 
     def _gradient_buffer(self) -> GradientBuffer:
         if self._gradient is None:
@@ -118,6 +139,34 @@ class ParameterNode(Node):
     def storage(self) -> HogwildParameter:
         """The value and optimizer state, to be shared with other nodes."""
         return self._storage
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the parameter is trained. It may be set at any time; what is set holds for the next step of any kind.
+
+        While it is ``False``, the parameter is *frozen*: it has no gradient and does not count when gradients are clipped by
+        norm, and no step changes it, neither by decay nor by momentum. What optimizers keep for it (a velocity, a sum of
+        squares) stays as it is. Set back to ``True``, training goes on from there: steps made meanwhile are not made up for.
+
+        Setting it drops the gradient gathered so far; rows that earlier steps missed are caught up first. In
+        :func:`wyrm.fit`, it holds from the next epoch on, or from the next chunk of a stream. If it is set between ``forward``
+        and ``backward``, the latter runs another forward pass first. Each node over shared storage has its own.
+
+        Raises
+        ------
+        DTypeError
+            Where it is set to anything but ``True`` or ``False``.
+        """
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        value = _truth(value, self._label)
+        if value != self._trainable:
+            self._storage.catch_up()
+            self._trainable = value
+            self.zero_gradient()
+            self._expire()
 
     @property
     def value(self) -> Array:
@@ -156,7 +205,7 @@ class ParameterNode(Node):
 
     @property
     def gradient(self) -> Gradient:
-        """What has been gathered since the last step: a copy; no rows at all where nothing has."""
+        """What has been gathered since the last step: a copy; no rows at all where nothing has, or it is not trainable."""
         if self._gradient is None:
             empty = np.zeros((0, self.shape[1]), self.dtype)
             return RowSparseGradient(np.zeros(0, np.int64), empty, self.shape)
@@ -174,7 +223,11 @@ class ParameterNode(Node):
         ------
         ShapeError, DTypeError
             Where it has another shape or holds no real numbers.
+        OptionError
+            Where the parameter is not trainable, so that no step would take it.
         """
+        if not self._trainable:
+            raise OptionError(f"{self._label()}: is not trainable, so it has no gradient; set its trainable to True first")
         write_gradient(self._gradient_buffer(), as_gradient(gradient, self.shape, self._label()))
 
     def zero_gradient(self) -> None:
@@ -187,10 +240,17 @@ class ParameterNode(Node):
 
     def backward(self, weight: float = 1.0) -> None:
         """Add ``weight`` to each element of the gradient: the gradient of the sum of the elements."""
-        if self.trainable:
+        if self._trainable:
             buffer = self._gradient_buffer()
             buffer.require_dense()[...] += weight
             buffer.header[0] = 1
 
     def _kind(self) -> str:
         return "ParameterNode"
+
+
+def _truth(value: object, label: Callable[[], str]) -> bool:
+    """Whether a parameter is to be trainable, checked."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise DTypeError(f"{label()}: expected trainable to be True or False, got {value!r}")
+    return bool(value)

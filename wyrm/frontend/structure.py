@@ -1,8 +1,9 @@
 """Structures: what nodes compute, without their values, interned.
 
-The same op on the same structures, with the same attributes, is the same object: it carries shape, dtype, whether a gradient is
-needed and, once it has been run, its programs. So rebuilding a graph costs one look-up a node. Inputs are told apart
-by their number in the graph being built, parameters by the node.
+The same op on the same structures, with the same attributes, is the same object: it carries shape, dtype and, once it has been
+run, its programs. So rebuilding a graph costs one look-up a node. Inputs are told apart by their number in the graph being
+built, parameters by the node. Whether a gradient is needed is no part of a structure: it depends on which parameters are
+trainable, which may be set at any time, and is asked when a structure is traced.
 
 The store is bounded: when it is full it is emptied. Nodes keep their own structures, and programs have a cache of
 their own, by content; so nothing but speed depends on the store.
@@ -11,7 +12,7 @@ their own, by content; so nothing but speed depends on the store.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -43,15 +44,13 @@ class Structure:
         The op's attributes; for an input, its number.
     dtype
         ``float32``, ``float64``; ``int64`` for indices.
-    needs_gradient
-        Whether a trainable parameter stands behind it.
     parameter
         For a parameter, the node, held weakly.
     bindings
         The programs of a structure that was run, by backend.
     """
 
-    __slots__ = ("attributes", "bindings", "dtype", "needs_gradient", "op", "parameter", "parents", "shape")
+    __slots__ = ("attributes", "bindings", "dtype", "op", "parameter", "parents", "shape")
 
     def __init__(
         self,
@@ -60,7 +59,6 @@ class Structure:
         attributes: Attributes,
         shape: Shape,
         dtype: str,
-        needs_gradient: bool,
         parameter: weakref.ref[ParameterNode] | None = None,
     ) -> None:
         self.op = op
@@ -68,7 +66,6 @@ class Structure:
         self.attributes = attributes
         self.shape = shape
         self.dtype = dtype
-        self.needs_gradient = needs_gradient
         self.parameter = parameter
         self.bindings: dict[Any, Binding] = {}
 
@@ -77,6 +74,23 @@ class Structure:
         """An input's number in its graph."""
         number: int = dict(self.attributes)["number"]
         return number
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a parameter that is trainable now stands behind it, on a path that gradients take."""
+        found: dict[Structure, bool] = {}
+        for structure in operands_first([self], attrgetter("parents"), found):
+            found[structure] = structure.takes_gradient([found[parent] for parent in structure.parents])
+        return found[self]
+
+    def takes_gradient(self, parents: Sequence[bool]) -> bool:
+        """Whether it needs a gradient, from whether each of its parents does."""
+        if self.op is PARAMETER:
+            return self.live_parameter().trainable
+        if True not in parents:
+            return False
+        assert isinstance(self.op, Op)
+        return any(vjp is not None for vjp, trained in zip(self.op.vjps_of(len(parents)), parents, strict=True) if trained)
 
     def live_parameter(self) -> ParameterNode:
         """The node of a parameter; nodes keep those behind them alive."""
@@ -122,10 +136,8 @@ def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = (
         shape = op.shape(*[p.shape for p in parents], **dict(attributes))
     except ValueError as error:
         raise ShapeError(f"{op.name}: {error}") from None
-    trained = [vjp for p, vjp in zip(parents, op.vjps_of(len(parents)), strict=True) if p.needs_gradient]
-    needs_gradient = any(vjp is not None for vjp in trained)
     dtype = "int64" if op.indices else dtypes.pop()
-    return _keep(key, Structure(op, parents, attributes, shape, dtype, needs_gradient))
+    return _keep(key, Structure(op, parents, attributes, shape, dtype))
 
 
 def input_structure(kind: Leaf, number: int, shape: Shape, dtype: str) -> Structure:
@@ -134,12 +146,12 @@ def input_structure(kind: Leaf, number: int, shape: Shape, dtype: str) -> Struct
     found = STORE.get(key)
     if found is not None:
         return found
-    return _keep(key, Structure(kind, (), (("number", number),), shape, dtype if kind is INPUT else "int64", False))
+    return _keep(key, Structure(kind, (), (("number", number),), shape, dtype if kind is INPUT else "int64"))
 
 
-def parameter_structure(node: ParameterNode, shape: Shape, dtype: str, trainable: bool) -> Structure:
+def parameter_structure(node: ParameterNode, shape: Shape, dtype: str) -> Structure:
     """The structure of a parameter: a new one for each node."""
-    return Structure(PARAMETER, (), (), shape, dtype, trainable, weakref.ref(node))
+    return Structure(PARAMETER, (), (), shape, dtype, weakref.ref(node))
 
 
 def renumbered(structure: Structure, numbers: Mapping[int, int], done: dict[Structure, Structure]) -> Structure:

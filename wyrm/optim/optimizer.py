@@ -298,14 +298,24 @@ class Optimizer:
             for node in group.parameters:
                 node._gradient_buffer().header[10] = self._steps  # random numbers of passes go on from there
 
+    def expire(self) -> None:
+        """Have the step bound anew: what is trained of a parameter has changed."""
+        self._native = None
+
     def _bind(self) -> Callable[[], int]:
-        """Compile the step for the backend on which the parameters' graphs have run."""
-        nodes = self.parameters
-        backend = next((node._backend for node in nodes if node._backend is not None), None) or get_backend()
-        training = [Training(group.rule, number) for number, group in enumerate(self._groups) for _ in group.parameters]
+        """Compile the step, over the parameters that are trainable, for the backend on which their graphs have run."""
+        every = self.parameters
+        backend = next((node._backend for node in every if node._backend is not None), None) or get_backend()
+        steps = max(node._gradient_buffer().header[10] for node in every)
+        for node in every:
+            node._trained_by(self)
+            node._gradient_buffer().header[10] = steps  # random numbers of passes go on from there
+        trained = [(n, group, node) for n, group in enumerate(self._groups) for node in group.parameters if node.trainable]
+        nodes = [node for _, _, node in trained]
+        training = [Training(group.rule, number) for number, group, _ in trained]
         for how, node in zip(training, nodes, strict=True):
             node.storage.follow(how.rule, self._groups[how.scalars].scalars, backend)
-        program = lower_update([node.shape for node in nodes], training, nodes[0].dtype, backend.capabilities.kernels)
+        program = lower_update([node.shape for node in nodes], training, every[0].dtype, backend.capabilities.kernels)
         buffers: list[Any] = Memory.own(program)
         for buffer in program.buffers[2:]:
             if buffer.kind == "scalars":

@@ -47,7 +47,8 @@ class Assignment:
         self.groups: list[tuple[RunningGroup, int]] = []
         self.nodes: list[ParameterNode] = []
         self._numbers: dict[HogwildParameter, int] = {}
-        self._owners: dict[HogwildParameter, int] = {}
+        #: The group that trains each storage, by number, and the node that the optimizer has.
+        self._owners: dict[HogwildParameter, tuple[int, ParameterNode]] = {}
         for number, optimizer in enumerate(optimizers):
             if not isinstance(optimizer, Optimizer):
                 raise OptionError(f"fit: expected an optimizer or several, got {optimizer!r}")
@@ -56,9 +57,9 @@ class Assignment:
                 for node in group.parameters:
                     if node.storage in self._owners:
                         raise OptionError(f"fit: {node!r} belongs to two optimizers; give each parameter to one")
-                    self._owners[node.storage] = len(self.groups) - 1
+                    self._owners[node.storage] = len(self.groups) - 1, node
                     self._number(node)
-        self._updates: dict[tuple[str, int], Executable] = {}
+        self._updates: dict[Any, Executable] = {}
         #: Those that an update sees to, by number.
         self._updated = range(len(self.nodes))
 
@@ -82,9 +83,17 @@ class Assignment:
             node.storage.catch_up()
         return self._numbers[node.storage]
 
+    def owns(self, node: ParameterNode) -> bool:
+        """Whether an optimizer has a parameter, be it trainable now or not."""
+        return node.storage in self._owners
+
+    def trains(self, node: ParameterNode) -> bool:
+        """Whether an optimizer changes a parameter now."""
+        return self._training(node) is not None
+
     def _training(self, node: ParameterNode) -> Training | None:
-        number = self._owners.get(node.storage)
-        if number is None or not node.trainable:
+        number, owned = self._owners.get(node.storage, (0, None))
+        if owned is None or not owned.trainable:
             return None
         group, optimizer = self.groups[number]
         return Training(group.rule, number, optimizer, group.schedule is not None)
@@ -124,11 +133,12 @@ class Assignment:
         pairs = [(n, self._training(self.nodes[n])) for n in self._updated if self.nodes[n].dtype == dtype]
         trained = [(number, how) for number, how in pairs if how is not None]
         numbers = [number for number, _ in trained]
-        if (dtype, shards) not in self._updates:
+        key = dtype, shards, tuple(trained)
+        if key not in self._updates:
             shapes = [self.nodes[number].shape for number in numbers]
             program = lower_update(shapes, [how for _, how in trained], dtype, self.backend.capabilities.kernels, shards)
-            self._updates[dtype, shards] = compiled(program, self.backend)
-        executable = self._updates[dtype, shards]
+            self._updates[key] = compiled(program, self.backend)
+        executable = self._updates[key]
         program = executable.program
         return Part(executable, schedules.sources(program), (), 1, self.buffers(program, numbers), numbers)
 

@@ -72,7 +72,8 @@ def fit(
         iterable of such mappings, a stream: its chunks are trained through one after the other, shuffled within each. With
         several epochs it has to be one that can be gone through again.
     optimizer
-        One, or several over different parameters. Parameters of none of them stay as they are.
+        One, or several over different parameters. Parameters of none of them stay as they are, and a warning names those of the
+        loss that are trainable. A callback may set ``trainable``: it holds from the next epoch on, or from the next chunk.
     num_epochs
         How many times to go over the data; of a run that is resumed, with the epochs that it has made before.
     rows
@@ -109,8 +110,8 @@ def fit(
         Whether to show a progress bar; ``None``: in terminals and notebooks.
     resume
         A file that :class:`Checkpoint` wrote in an earlier run, to go on from. Data, model, optimizers and options must be
-        those of that run; seed and learning rates are taken from the file. Where a run with this seed gives the same result
-        again, so does one that was interrupted and resumed, to the bit.
+        those of that run; seed, learning rates and which parameters are trainable are taken from the file. Where a run with
+        this seed gives the same result again, so does one that was interrupted and resumed, to the bit.
 
     Returns
     -------

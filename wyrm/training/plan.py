@@ -6,7 +6,7 @@ there is, once; of a stream, of each chunk in turn. Functions are traced, and pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,14 +65,12 @@ class Session:
     def plan(self, data: Data) -> Plan:
         """A plan for data."""
         with uncollected():
-            return self._plan(data)
+            return Plan(self, data)
 
-    def _plan(self, data: Data) -> Plan:
-        arrangement = Arrangement(data, self.model.rows)
-        schedules = Schedules(self.assignment, arrangement.runs, self.batch_size)
+    def crew(self, data: Data, arrangement: Arrangement, schedules: Schedules) -> tuple[list[Part], Crew]:
+        """The programs that data go through, bound to them, and the threads that run these."""
         parts = self.programs.parts(data, arrangement, key_seed(self.seed), schedules)
-        if not self.programs.any_trained:
-            raise OptionError("fit: no optimizer has a parameter of the loss")
+        self.programs.check_optimizers()
 
         def update(shards: int) -> Part:
             return self.assignment.update(self.programs.dtype, schedules, shards)
@@ -81,7 +79,7 @@ class Session:
         work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
         crew = make_crew(work, self._schedule, self._threads, data.length, self._reproducible, "fit", self._trial)
         crew.reason = self._reason or crew.reason
-        return Plan(self, data, arrangement, schedules, parts, crew)
+        return parts, crew
 
     def plans(self, feed: Any, weights: Any = None) -> Callable[[], Iterator[Plan]]:
         """What gives the plans of an epoch, one for each chunk.
@@ -126,18 +124,17 @@ class Plan:
         The threads.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        data: Data,
-        arrangement: Arrangement,
-        schedules: Schedules,
-        parts: Sequence[Part],
-        crew: Crew,
-    ) -> None:
-        self.length, self.crew = data.length, crew
-        self._session, self._data, self._arrangement = session, data, arrangement
-        self._schedules, self._parts = schedules, parts
+    def __init__(self, session: Session, data: Data) -> None:
+        self.length = data.length
+        self._session, self._data = session, data
+        self._arrangement = Arrangement(data, session.model.rows)
+        self._bind()
+
+    def _bind(self) -> None:
+        session = self._session
+        self._changes = session.programs.changes
+        self._schedules = Schedules(session.assignment, self._arrangement.runs, session.batch_size)
+        self._parts, self.crew = session.crew(self._data, self._arrangement, self._schedules)
 
     def run(self, epoch: int, chunk: int, progress: Callable[[int], Any]) -> float:
         """Go through all examples once; returns the sum of their losses, each before its own update.
@@ -149,7 +146,10 @@ class Plan:
         progress
             Called with the number of examples that were run since it was last called.
         """
-        session, crew = self._session, self.crew
+        session = self._session
+        if self._changes != session.programs.changes:  # of what is trained
+            self._bind()
+        crew = self.crew
         shuffled, length = session.shuffle, self.length
         examples = epoch_order(session.seed, epoch, length, chunk) if shuffled else in_order(length)
         order, choice = self._arrangement.of(examples)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from wyrm.backend import Backend, Executable
+from wyrm.errors import OptionError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import Trace, trace
@@ -24,6 +26,8 @@ from wyrm.training.models import Model, Traced
 from wyrm.training.runners import Part
 
 __all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms", "uncollected"]
+
+_logger = logging.getLogger("wyrm.fit")
 
 
 class _Made(NamedTuple):
@@ -47,6 +51,10 @@ class Programs(ABC):
         self.model, self.backend, self._roots = model, backend, roots
         self._made: dict[Traced, _Made] = {}
 
+    def _note(self, nodes: list[ParameterNode]) -> None:
+        """Take note of the nodes of a structure's parameters, of which several may share storage."""
+        return
+
     @abstractmethod
     def _lower(self, traced: Trace, nodes: list[ParameterNode]) -> tuple[Program, list[int]]:
         """The program of a trace over parameters, and their numbers."""
@@ -57,7 +65,8 @@ class Programs(ABC):
 
     def _make(self, traced: Traced) -> _Made:
         if traced not in self._made:
-            records, structures, _ = trace(traced.structures, _storage)
+            records, structures, known = trace(traced.structures, _storage)
+            self._note([structure.live_parameter() for structure in known if structure.op is PARAMETER])
             nodes = [structures[n].live_parameter() for n in records.leaves(PARAMETER)]
             program, numbers = self._lower(records, nodes)
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
@@ -114,21 +123,63 @@ class Programs(ABC):
 
 
 class TrainingPrograms(Programs):
-    """Programs of which each run is a step, or one of several that make one."""
+    """Programs of which each run is a step, or one of several that make one.
+
+    Attributes
+    ----------
+    changes
+        How often what is trained has changed: the programs that were made before are out of date.
+    """
 
     def __init__(self, model: Model, roots: str, assignment: Assignment, purpose: Purpose) -> None:
         super().__init__(model, roots, assignment.backend)
         self.assignment, self._purpose = assignment, purpose
-        #: Whether any of them has a parameter that is trained.
-        self.any_trained = False
+        self.changes = 0
+        self._nodes: dict[ParameterNode, None] = {}
+        #: The parameters that no optimizer has, of which a warning has been given.
+        self._told: set[ParameterNode] = set()
+        #: The number of changes at which a warning has been given that nothing is trained.
+        self._idle = -1
+        for node in assignment.nodes:
+            node._trained_by(self)
         #: The dtype of the model.
         self.dtype = ""
 
     def _lower(self, traced: Trace, nodes: list[ParameterNode]) -> tuple[Program, list[int]]:
         training, numbers = self.assignment.of(nodes, self._purpose == "train")
-        self.any_trained |= any(training[: len(nodes)])
         self.dtype = traced.dtype
         return lower(traced, self._purpose, self.backend.capabilities.kernels, training), numbers
+
+    def expire(self) -> None:
+        """Have the programs made anew: what is trained has changed."""
+        self._made.clear()
+        self.changes += 1
+
+    def _note(self, nodes: list[ParameterNode]) -> None:
+        for node in nodes:
+            if node not in self._nodes and node.dtype != "int64":
+                self._nodes[node] = None
+                node._trained_by(self)
+
+    def check_optimizers(self) -> None:
+        """Warn of parameters of the model that no optimizer has, once of each; and where none is trained.
+
+        Raises
+        ------
+        OptionError
+            Where that is all of them.
+        """
+        without = [node for node in self._nodes if not self.assignment.owns(node)]
+        if len(without) == len(self._nodes):
+            raise OptionError("fit: no optimizer has a parameter of the loss")
+        told = [node for node in without if node.trainable and node not in self._told]
+        if told:
+            labels = ", ".join(node._label() for node in told)
+            _logger.warning("no optimizer has %s: training leaves it as it is; if that is meant, set trainable=False", labels)
+            self._told.update(told)
+        if self._idle != self.changes and not any(map(self.assignment.trains, self._nodes)):
+            _logger.warning("no parameter of the loss that an optimizer has is trainable: training changes nothing")
+            self._idle = self.changes
 
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
         return self.assignment.buffers(program, numbers)

@@ -81,7 +81,8 @@ class Run:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint from which :func:`wyrm.fit` can go on: ``fit(..., resume=path)``."""
-        run = {"epoch": self.epoch, "options": self._options, "history": self.history.to_json()}
+        frozen = [name for name, node in self.model.nodes.items() if not node.trainable]
+        run = {"epoch": self.epoch, "options": self._options, "history": self.history.to_json(), "frozen": frozen}
         write(path, self.model, metadata={}, run=run)
 
     # -- for fit
@@ -101,6 +102,11 @@ class Run:
                     f"cannot be resumed; to begin a new run with its parameters, use wyrm.load"
                 )
         self.model.restore(resumed.state, resumed.path)
+        for name, node in self.model.nodes.items():
+            if node.trainable is (name in resumed.frozen):
+                node.trainable = not node.trainable
+                how = "trainable" if node.trainable else "not trainable"
+                _logger.warning("%s: %s is %s from here on, as in the run that is resumed", resumed.path, node._label(), how)
         self.history.epochs[:] = resumed.epochs
 
     def epochs(self) -> Iterator[int]:
@@ -147,7 +153,7 @@ class Run:
 
 
 class Resumed:
-    """A checkpoint of a run, read but not yet put back.
+    """A checkpoint of a run, read but not yet put back; ``frozen`` has the names of the parameters that were not trainable.
 
     Raises
     ------
@@ -159,22 +165,28 @@ class Resumed:
         self.path = os.fspath(path)
         self.state: ModelState
         self.state, saved = read(path)
-        self.options, self.epochs = self._checked(saved)
+        self.options, self.epochs, self.frozen = self._checked(saved)
 
-    def _checked(self, saved: Saved) -> tuple[dict[str, Any], list[Epoch]]:
+    def _checked(self, saved: Saved) -> tuple[dict[str, Any], list[Epoch], list[str]]:
         if saved.run is None:
             raise CheckpointError(
                 f"{self.path}: no run of fit made this checkpoint, so none can be resumed from it; put it back by wyrm.load"
             )
-        options, text, epoch = (saved.run.get(name) for name in ("options", "history", "epoch"))
+        options, text, epoch, frozen = (saved.run.get(name) for name in ("options", "history", "epoch", "frozen"))
         try:
             epochs = History.from_json(text).epochs if isinstance(text, str) else []
         except OptionError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
         numbers = [entry.number for entry in epochs]
-        if not isinstance(options, dict) or not numbers or numbers != list(range(1, len(numbers) + 1)) or epoch != numbers[-1]:
+        if (
+            not isinstance(options, dict)
+            or not numbers
+            or numbers != list(range(1, len(numbers) + 1))
+            or epoch != numbers[-1]
+            or not isinstance(frozen, list)
+        ):
             raise CheckpointError(f"{self.path}: what the file says of its run is incomplete")
-        return options, epochs
+        return options, epochs, frozen
 
     @property
     def seed(self) -> int | None:

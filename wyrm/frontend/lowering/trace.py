@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from wyrm.frontend.op import PARAMETER, Leaf, Op
+from wyrm.frontend.ops.gradients import DETACH
 from wyrm.frontend.order import operands_first
 from wyrm.frontend.structure import Structure
 from wyrm.program import Attributes, Shape
@@ -51,7 +52,8 @@ def trace(
     roots
         What is to be computed.
     identity
-        Parameters with the same identity become the same record.
+        Parameters with the same identity become the same record. One that is not trainable is that record detached if another
+        one of that identity is trainable.
 
     Returns
     -------
@@ -64,20 +66,35 @@ def trace(
     """
     numbers: dict[Structure, int] = {}
     parameters: dict[Any, int] = {}
+    detached: dict[Any, int] = {}
     records: list[Record] = []
     structures: list[Structure] = []
     dtypes: set[str] = set()
-    for structure in operands_first(roots, attrgetter("parents"), numbers):
+    order: dict[Structure, None] = {}
+    for structure in operands_first(roots, attrgetter("parents"), order):
+        order[structure] = None
+    trained = {identity(s) for s in order if s.op is PARAMETER and s.live_parameter().trainable}
+    for structure in order:
         if structure.op is PARAMETER:
-            known = parameters.setdefault(identity(structure), len(records))
-            if known < len(records):
-                numbers[structure] = known
-                continue
-        numbers[structure] = len(records)
-        attributes = structure.attributes if isinstance(structure.op, Op) else ()
-        operands = tuple([numbers[parent] for parent in structure.parents])
-        records.append(Record(structure.op, operands, attributes, structure.shape, structure.needs_gradient))
-        structures.append(structure)
+            who = identity(structure)
+            if who not in parameters:
+                parameters[who] = len(records)
+                records.append(Record(PARAMETER, (), (), structure.shape, who in trained))
+                structures.append(structure)
+            numbers[structure] = parameters[who]
+            if who in trained and not structure.live_parameter().trainable:
+                if who not in detached:
+                    detached[who] = len(records)
+                    records.append(Record(DETACH, (parameters[who],), (), structure.shape, False))
+                    structures.append(structure)
+                numbers[structure] = detached[who]
+        else:
+            numbers[structure] = len(records)
+            attributes = structure.attributes if isinstance(structure.op, Op) else ()
+            operands = tuple([numbers[parent] for parent in structure.parents])
+            needs_gradient = structure.takes_gradient([records[number].needs_gradient for number in operands])
+            records.append(Record(structure.op, operands, attributes, structure.shape, needs_gradient))
+            structures.append(structure)
         if structure.dtype != "int64":
             dtypes.add(structure.dtype)
     dtype = "float64" if dtypes == {"float64"} else "float32"
