@@ -50,7 +50,7 @@ def trained(table, weight, states, phases):
 def states_of(optimizer):
     found = [{}, {}]
     for name, array in optimizer.state_dict().items():
-        if name != "steps":
+        if name[0].isdigit():
             found[int(name[0])][name] = array
     return found
 

@@ -301,15 +301,17 @@ class Optimizer:
     def expire(self) -> None:
         """Have the step bound anew: what is trained of a parameter has changed."""
         self._native = None
+        gradients = [node._gradient_buffer() for node in self.parameters]
+        latest = max(gradient.header[10] for gradient in gradients)
+        for gradient in gradients:
+            gradient.header[10] = latest  # random numbers of passes go on from there
 
     def _bind(self) -> Callable[[], int]:
         """Compile the step, over the parameters that are trainable, for the backend on which their graphs have run."""
         every = self.parameters
         backend = next((node._backend for node in every if node._backend is not None), None) or get_backend()
-        steps = max(node._gradient_buffer().header[10] for node in every)
         for node in every:
             node._trained_by(self)
-            node._gradient_buffer().header[10] = steps  # random numbers of passes go on from there
         trained = [(n, group, node) for n, group in enumerate(self._groups) for node in group.parameters if node.trainable]
         nodes = [node for _, _, node in trained]
         training = [Training(group.rule, number) for number, group, _ in trained]
