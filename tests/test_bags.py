@@ -49,6 +49,38 @@ def test_pooled_lookups(backend, rng, cols, mean, weighted):
 
 
 @pytest.mark.variants
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_mean_of_weights_that_cancel_is_zero(backend, dtype):
+    """So is its gradient: in steps, in fit and in evaluate. Small weights, and negative ones, are weights all the same."""
+    tiny = float(np.finfo(dtype).tiny)
+    shares = {
+        (0.0, 0.0): [0, 0],
+        (1.0, -1.0): [0, 0],
+        (0.1, 0.2, -0.3): [0, 0, 0],
+        (tiny / 8, tiny / 8): [0.5, 0.5],
+        (-1.0, 3.0): [-0.5, 1.5],
+    }
+    for weights, share in shares.items():
+        table, bag = wyrm.ParameterNode(np.arange(1.0, 7).reshape(3, 2), dtype=dtype), wyrm.BagInputNode()
+        bags = Bags(range(len(weights)), [0, len(weights)], weights)
+        bag.set_value(bags)
+        pooled = table.index_mean(bag)
+        loss = pooled.scalar_sum()
+        right = np.array(share) @ table.value[: len(share)]
+        np.testing.assert_allclose(pooled.value[0], right, rtol=1e-5)
+        np.testing.assert_allclose(wyrm.evaluate(pooled, {bag: bags})[0, 0], right, rtol=1e-5)
+        loss.forward()
+        loss.backward(1.0)
+        slope = np.zeros((3, 2))
+        slope[: len(share)] = np.array(share)[:, None]
+        np.testing.assert_allclose(table.gradient.to_dense(), slope, rtol=1e-5)
+        start = table.value.copy()
+        for batch_size in (1, 2):
+            wyrm.fit(loss, {bag: bags}, SGD(1.0, [table]), batch_size=batch_size, num_threads=1)
+        np.testing.assert_allclose(table.value, start - 2 * slope, rtol=1e-5)
+
+
+@pytest.mark.variants
 def test_bags_of_a_computed_node_and_mixed_uses(backend, rng):
     table = wyrm.ParameterNode(rng.standard_normal((6, 4)), dtype="float64")
     bag, index = wyrm.BagInputNode(2, [[0, 3, 3], []]), wyrm.IndexInputNode(2, [3, 5])

@@ -351,7 +351,9 @@ def _bag(bag: BagBuffer, mean: bool) -> tuple[Array, Array, Array]:
     owners = np.repeat(np.arange(len(lengths)), lengths)
     weights = bag.weights[:count]
     if mean:
-        sums = np.zeros(len(lengths), weights.dtype)
+        sums, sizes = np.zeros((2, len(lengths)), weights.dtype)
         np.add.at(sums, owners, weights)
+        np.add.at(sizes, owners, abs(weights))
+        sums[(abs(sums) <= np.finfo(weights.dtype).eps * sizes) & (sizes < np.inf)] = np.inf
         weights = weights / sums[owners]
     return bag.indices[:count], owners, weights

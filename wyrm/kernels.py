@@ -221,7 +221,8 @@ KERNELS: dict[str, Kernel] = {
         Kernel("pick", ("a", "index"), "for i: out[i, 0] = a[i, index[i, 0]]", lambda a, i: (a[0], 1)),
         Kernel("place", ("index", "a"), "out = 0; for i: out[i, index[i, 0]] += a[i, 0]"),
         # bags: row r of the result belongs to bag r, with indices i and weights w (all 1 where there are none); where `mean`
-        # is set, the weights of a bag are divided by their sum
+        # is set, the weights of a bag are divided by their sum; weights that cancel, to rounding, so that their sum is at most
+        # epsilon times the sum of their sizes, count as 0
         Kernel(
             "gather_bag",
             ("table", "bag"),

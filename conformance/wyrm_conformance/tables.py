@@ -42,13 +42,28 @@ def random_bags(rng: np.random.Generator, count: int, dtype: str, weighted: bool
     return bag
 
 
+def _cancelling_bags(rng: np.random.Generator, dtype: str) -> BagBuffer:
+    """Bags whose weights sum to 0, exactly and to rounding, an empty one, and one whose weights are below the normal range."""
+    weights = [[0.5, -0.5], [0.1, 0.2, -0.3], [0.0, 0.0, 0.0], [], [float(np.finfo(dtype).tiny) / 4] * 2]
+    bag = BagBuffer(len(weights), dtype)
+    together = np.concatenate(weights)
+    bag.reserve(len(together))
+    bag.offsets[1:] = np.cumsum([len(part) for part in weights])
+    bag.indices[:], bag.weights[:] = rng.integers(0, ROWS, len(together)), together
+    bag.header[0] = len(together)
+    return bag
+
+
 def _pooling(bag: BagBuffer, mean: bool) -> Array:
     """What pools rows of the table, as a matrix."""
     result = np.zeros((len(bag.offsets) - 1, ROWS), WIDE)
     for b in range(len(result)):
         part = slice(bag.offsets[b], bag.offsets[b + 1])
         weights = bag.weights[part].astype(WIDE)
-        np.add.at(result[b], bag.indices[part], weights / (weights.sum() if mean and len(weights) else 1))
+        if mean:
+            cancel = abs(weights.sum()) <= np.finfo(bag.weights.dtype).eps * abs(weights).sum()
+            weights = np.zeros_like(weights) if cancel else weights / weights.sum()
+        np.add.at(result[b], bag.indices[part], weights)
     return result
 
 
@@ -84,13 +99,14 @@ def check_rows(context: Context) -> None:
 
 @check("kernels/bags", "core", "bags pool rows by their weights, and hand gradients back by the same weights", at_least=2000)
 def check_bags(context: Context) -> None:
-    """``gather_bag`` and ``scatter_bag``: sums and means, with and without weights, empty bags among others."""
+    """``gather_bag`` and ``scatter_bag``: sums and means, with and without weights, which may cancel; empty bags."""
     rng = context.rng
     for dtype in context.dtypes:
         for n in SIZES[1:]:
-            for count, mean, weighted in ((1, False, True), (4, True, True), (3, True, False), (3, False, False)):
-                bag = random_bags(rng, count, dtype, weighted)
-                table, rows = (rng.uniform(-1, 1, shape).astype(dtype) for shape in ((ROWS, n), (count, n)))
+            kinds = ((1, False, True), (4, True, True), (3, True, False), (3, False, False))
+            bags = [(random_bags(rng, count, dtype, weighted), mean) for count, mean, weighted in kinds]
+            for bag, mean in (*bags, (_cancelling_bags(rng, dtype), True)):
+                table, rows = (rng.uniform(-1, 1, shape).astype(dtype) for shape in ((ROWS, n), (len(bag.offsets) - 1, n)))
                 pooling = _pooling(bag, mean)
                 _stored(context, "gather_bag", [table, bag], pooling @ table.astype(WIDE), dtype, mean=mean)
                 _stored(context, "scatter_bag", [bag, rows], pooling.T @ rows.astype(WIDE), dtype, mean=mean)
@@ -115,13 +131,15 @@ def check_gradients(context: Context) -> None:
     for dtype in context.dtypes:
         for n in SIZES[1:]:
             index, rows = rng.integers(0, ROWS, (4, 1)), rng.uniform(-1, 1, (4, n)).astype(dtype)
-            bag, pooled = random_bags(rng, 3, dtype, True), rng.uniform(-1, 1, (3, n)).astype(dtype)
-            expected = _pooling(bag, True).T @ pooled.astype(WIDE)
+            bags = random_bags(rng, 3, dtype, True), _cancelling_bags(rng, dtype)
+            pooled = [rng.uniform(-1, 1, (len(bag.offsets) - 1, n)).astype(dtype) for bag in bags]
+            expected = sum(_pooling(bag, True).T @ each.astype(WIDE) for bag, each in zip(bags, pooled, strict=True))
             np.add.at(expected, index[:, 0], rows)
             one, other = _gradient(n, dtype), _gradient(n, dtype)
             for gradient in (one, other):
                 apply(context, "accumulate_rows", [index, rows], gradient, dtype)
-                apply(context, "accumulate_bag", [bag, pooled], gradient, dtype, attributes=(("mean", True),))
+                for pair in zip(bags, pooled, strict=True):
+                    apply(context, "accumulate_bag", [*pair], gradient, dtype, attributes=(("mean", True),))
                 context.compare(f"rows gathered in {dtype}", _dense(gradient), expected, _tolerance(dtype))
             dense = rng.uniform(-1, 1, (ROWS, n)).astype(dtype)
             other.require_dense()[...] = dense

@@ -8,7 +8,7 @@ import numpy as np
 
 from wyrm import kernel_steps
 from wyrm.kernel_steps import Steps
-from wyrm.memory import GradientBuffer
+from wyrm.memory import BagBuffer, GradientBuffer
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
 
@@ -97,6 +97,23 @@ patch_fault(
     "kernels/bags",
     target=kernel_steps,
     _bag=lambda bag, mean: _bag(bag, False),
+)
+
+
+def _divided_by_nothing(bag: BagBuffer, mean: bool) -> tuple[Array, Array, Array]:
+    """A mean divides by the sum of the weights, whatever it is."""
+    indices, owners, weights = _bag(bag, False)
+    if mean:
+        weights = weights / np.bincount(owners, weights, len(bag.offsets) - 1).astype(weights.dtype)[owners]
+    return indices, owners, weights
+
+
+patch_fault(
+    "weights that cancel are divided by their sum",
+    "kernels/bags",
+    "kernels/gradients",
+    target=kernel_steps,
+    _bag=_divided_by_nothing,
 )
 
 

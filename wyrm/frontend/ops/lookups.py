@@ -95,7 +95,10 @@ class Lookups(Operand):
         return self._binary(INDEX_SUM, bag)
 
     def index_mean(self, bag: BagInputNode) -> Node:
-        """As :meth:`index_sum`, divided by the sum of the weights: without weights, by how many rows the bag names."""
+        """As :meth:`index_sum`, divided by the sum of the weights: without weights, by how many rows the bag names.
+
+        Zeros, and no gradient, for bags whose weights sum to 0, exactly or to rounding.
+        """
         _restrict("index_mean", (BAG,), "a BagInputNode", bag, self.shape[0], self)
         return self._binary(INDEX_MEAN, bag)
 

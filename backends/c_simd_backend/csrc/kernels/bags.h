@@ -4,47 +4,59 @@
 
 #include "rows.h"
 
-// What the weights of a bag's indices are multiplied with: 1, or 1 over their sum.
-INLINE real bag_factor(const Bag *bag, int64_t number, int64_t mean) {
+// What a mean divides the weights of a bag's indices by: their sum; infinity if they cancel, so that all shares are 0.
+INLINE real bag_divisor(const Bag *bag, int64_t number, int64_t mean) {
     if (!mean) return 1;
-    real sum = 0;
-    for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++) sum += ((const real *)bag->weights)[i];
-    return 1 / sum;
+    real sum = 0, size = 0;
+    for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++) {
+        const real weight = ((const real *)bag->weights)[i];
+        sum += weight;
+        size += weight < 0 ? -weight : weight;
+    }
+    const real distance = sum < 0 ? -sum : sum;
+    return distance <= EPSILON * size && size < INFINITY ? INFINITY : sum;
+}
+
+// The share that an index has of its bag.
+INLINE real bag_share(const Bag *bag, int64_t i, real divisor, int64_t mean) {
+    const real weight = ((const real *)bag->weights)[i];
+    return mean ? weight / divisor : weight;
 }
 
 // What a bag comes to where rows are single numbers.
-INLINE real bag_number(const Operand *table, const Bag *bag, int64_t number, real factor) {
-    const real *weights = bag->weights;
+INLINE real bag_number(const Operand *table, const Bag *bag, int64_t number, real divisor, int64_t mean) {
     real sum = 0;
     for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++)
-        sum += factor * weights[i] * *row_of(table, bag->indices[i]);
+        sum += bag_share(bag, i, divisor, mean) * *row_of(table, bag->indices[i]);
     return sum;
 }
 
 static void kernel_gather_bag(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *table = &instruction->operand[1];
     const Bag *bag = instruction->operand[2].data;
+    const int64_t mean = instruction->attribute;
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real factor = bag_factor(bag, b, instruction->attribute);
+        const real divisor = bag_divisor(bag, b, mean);
         if (!instruction->accumulate) clear_row(row_of(out, b), out->cols);
         if (out->cols == 1) {
-            *row_of(out, b) += bag_number(table, bag, b, factor);
+            *row_of(out, b) += bag_number(table, bag, b, divisor, mean);
             continue;
         }
         for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
-            add_scaled(row_of(out, b), factor * ((const real *)bag->weights)[i], row_of(table, bag->indices[i]), out->cols);
+            add_scaled(row_of(out, b), bag_share(bag, i, divisor, mean), row_of(table, bag->indices[i]), out->cols);
     }
 }
 
 static void kernel_scatter_bag(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *from = &instruction->operand[2];
     const Bag *bag = instruction->operand[1].data;
+    const int64_t mean = instruction->attribute;
     if (!instruction->accumulate)
         for (int64_t i = 0; i < out->rows; i++) clear_row(row_of(out, i), out->cols);
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real factor = bag_factor(bag, b, instruction->attribute);
+        const real divisor = bag_divisor(bag, b, mean);
         for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
-            add_scaled(row_of(out, bag->indices[i]), factor * ((const real *)bag->weights)[i], row_of(from, b), out->cols);
+            add_scaled(row_of(out, bag->indices[i]), bag_share(bag, i, divisor, mean), row_of(from, b), out->cols);
     }
 }
 
@@ -53,17 +65,17 @@ static void kernel_accumulate_bag(const Instruction *instruction) {
     Gradient *gradient = instruction->operand[0].data;
     const Bag *bag = instruction->operand[1].data;
     const Operand *from = &instruction->operand[2];
-    const int64_t cols = gradient->cols;
+    const int64_t cols = gradient->cols, mean = instruction->attribute;
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real factor = bag_factor(bag, b, instruction->attribute), *weights = bag->weights, *row = row_of(from, b);
+        const real divisor = bag_divisor(bag, b, mean), *row = row_of(from, b);
         const int64_t begin = bag->offsets[b], count = bag->offsets[b + 1] - begin;
         real *to = (real *)gradient->row_values + gradient->count * cols;
         memcpy(gradient->row_numbers + gradient->count, bag->indices + begin, (size_t)count * sizeof *bag->indices);
         gradient->count += count;
         if (cols == 1)
-            for (int64_t i = 0; i < count; i++) to[i] = factor * weights[begin + i] * *row;
+            for (int64_t i = 0; i < count; i++) to[i] = bag_share(bag, begin + i, divisor, mean) * *row;
         else
-            for (int64_t i = 0; i < count; i++) scaled_row(to + i * cols, factor * weights[begin + i], row, cols);
+            for (int64_t i = 0; i < count; i++) scaled_row(to + i * cols, bag_share(bag, begin + i, divisor, mean), row, cols);
     }
 }
 

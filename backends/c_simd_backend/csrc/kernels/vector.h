@@ -5,6 +5,7 @@
 #ifndef WYRM_VECTOR_H
 #define WYRM_VECTOR_H
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -23,9 +24,11 @@
 #ifdef WYRM_DOUBLE
 typedef double real;
 typedef int64_t integer;
+#define EPSILON DBL_EPSILON
 #else
 typedef float real;
 typedef int32_t integer;
+#define EPSILON FLT_EPSILON
 #endif
 
 #define INLINE static inline __attribute__((always_inline))

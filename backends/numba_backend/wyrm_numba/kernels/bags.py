@@ -1,5 +1,7 @@
 """Bags: any number of rows of a table, pooled to one."""
 
+import math
+
 from wyrm_numba.kernels.elementwise import add_scaled, fill_row, scaled_row
 from wyrm_numba.kernels.rows import COLS, COUNT, NUMBERS, VALUES
 from wyrm_numba.options import inlined, linked
@@ -10,26 +12,37 @@ BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS, BAG_DTYPE, PLACES = ra
 
 
 @linked
-def factor(bag, number, mean, zero):
-    """What the weights of a bag's indices are multiplied with: 1, or 1 over their sum."""
-    one = real(1, zero)
+def divisor(bag, number, mean, zero):
+    """What the weights of a bag's indices are divided by: 1; for a mean their sum, or infinity if they cancel."""
     if mean == 0:
-        return one
-    total = zero
+        return real(1, zero)
+    total = size = zero
     for i in range(word(word(bag, OFFSETS), number), word(word(bag, OFFSETS), number + 1)):
-        total += load(word(bag, WEIGHTS), i, zero)
-    return one / total
+        weight = load(word(bag, WEIGHTS), i, zero)
+        total += weight
+        size += abs(weight)
+    epsilon = real(2.0**-52, zero) if itemsize(zero) == 8 else real(2.0**-23, zero)
+    if abs(total) <= epsilon * size and size < real(math.inf, zero):
+        return real(math.inf, zero)
+    return total
+
+
+@inlined
+def share(bag, i, divided, mean, zero):
+    """The share that an index has of its bag."""
+    weight = load(word(bag, WEIGHTS), i, zero)
+    return weight if mean == 0 else weight / divided
 
 
 @inlined
 def gather_bag(p, zero):
     bag, offsets = word(p, 12), word(word(p, 12), OFFSETS)
     for b in range(word(bag, BAGS)):
-        scale, out = factor(bag, b, word(p, 3), zero), row(p, 0, b, zero)
+        divided, out = divisor(bag, b, word(p, 3), zero), row(p, 0, b, zero)
         if word(p, 2) == 0:
             fill_row(out, word(p, 6), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
-            weight = scale * load(word(bag, WEIGHTS), i, zero)
+            weight = share(bag, i, divided, word(p, 3), zero)
             add_scaled(out, weight, row(p, 1, word(word(bag, INDICES), i), zero), word(p, 6), zero)
 
 
@@ -40,9 +53,9 @@ def scatter_bag(p, zero):
         for i in range(word(p, 5)):
             fill_row(row(p, 0, i, zero), word(p, 6), zero)
     for b in range(word(bag, BAGS)):
-        scale = factor(bag, b, word(p, 3), zero)
+        divided = divisor(bag, b, word(p, 3), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
-            weight = scale * load(word(bag, WEIGHTS), i, zero)
+            weight = share(bag, i, divided, word(p, 3), zero)
             add_scaled(row(p, 0, word(word(bag, INDICES), i), zero), weight, row(p, 2, b, zero), word(p, 6), zero)
 
 
@@ -52,10 +65,10 @@ def accumulate_bag(p, zero):
     gradient, bag, offsets = word(p, 4), word(p, 8), word(word(p, 8), OFFSETS)
     cols, count = word(gradient, COLS), word(gradient, COUNT)
     for b in range(word(bag, BAGS)):
-        scale = factor(bag, b, word(p, 3), zero)
+        divided = divisor(bag, b, word(p, 3), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
             to = word(gradient, VALUES) + count * cols * itemsize(zero)
             store(word(gradient, NUMBERS), count, word(word(bag, INDICES), i))
-            scaled_row(to, scale * load(word(bag, WEIGHTS), i, zero), row(p, 2, b, zero), cols, zero)
+            scaled_row(to, share(bag, i, divided, word(p, 3), zero), row(p, 2, b, zero), cols, zero)
             count += 1
     store(gradient, COUNT, count)
