@@ -4,30 +4,35 @@
 
 #include "rows.h"
 
-// What a mean divides the weights of a bag's indices by: their sum; infinity if they cancel, so that all shares are 0.
-INLINE real bag_divisor(const Bag *bag, int64_t number, int64_t mean) {
-    if (!mean) return 1;
+// How the weights of a bag become shares: times a factor, and divided by a number of which the reciprocal is too large.
+typedef struct {
+    real factor, divisor;
+} Shares;
+
+// Those of a mean are divided by their sum; if they cancel, all shares are 0.
+INLINE Shares bag_shares(const Bag *bag, int64_t number, int64_t mean) {
+    if (!mean) return (Shares){1, 1};
     real sum = 0, size = 0;
     for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++) {
         const real weight = ((const real *)bag->weights)[i];
         sum += weight;
         size += weight < 0 ? -weight : weight;
     }
-    const real distance = sum < 0 ? -sum : sum;
-    return distance <= EPSILON * size && size < INFINITY ? INFINITY : sum;
+    const real distance = sum < 0 ? -sum : sum, factor = 1 / sum;
+    if (distance <= EPSILON * size && size < INFINITY) return (Shares){0, 1};
+    return isinf(factor) ? (Shares){1, sum} : (Shares){factor, 1};
 }
 
-// The share that an index has of its bag.
-INLINE real bag_share(const Bag *bag, int64_t i, real divisor, int64_t mean) {
+INLINE real bag_share(const Bag *bag, int64_t i, Shares shares) {
     const real weight = ((const real *)bag->weights)[i];
-    return mean ? weight / divisor : weight;
+    return shares.divisor == 1 ? shares.factor * weight : weight / shares.divisor;
 }
 
 // What a bag comes to where rows are single numbers.
-INLINE real bag_number(const Operand *table, const Bag *bag, int64_t number, real divisor, int64_t mean) {
+INLINE real bag_number(const Operand *table, const Bag *bag, int64_t number, Shares shares) {
     real sum = 0;
     for (int64_t i = bag->offsets[number]; i < bag->offsets[number + 1]; i++)
-        sum += bag_share(bag, i, divisor, mean) * *row_of(table, bag->indices[i]);
+        sum += bag_share(bag, i, shares) * *row_of(table, bag->indices[i]);
     return sum;
 }
 
@@ -36,14 +41,14 @@ static void kernel_gather_bag(const Instruction *instruction) {
     const Bag *bag = instruction->operand[2].data;
     const int64_t mean = instruction->attribute;
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real divisor = bag_divisor(bag, b, mean);
+        const Shares shares = bag_shares(bag, b, mean);
         if (!instruction->accumulate) clear_row(row_of(out, b), out->cols);
         if (out->cols == 1) {
-            *row_of(out, b) += bag_number(table, bag, b, divisor, mean);
+            *row_of(out, b) += bag_number(table, bag, b, shares);
             continue;
         }
         for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
-            add_scaled(row_of(out, b), bag_share(bag, i, divisor, mean), row_of(table, bag->indices[i]), out->cols);
+            add_scaled(row_of(out, b), bag_share(bag, i, shares), row_of(table, bag->indices[i]), out->cols);
     }
 }
 
@@ -54,9 +59,9 @@ static void kernel_scatter_bag(const Instruction *instruction) {
     if (!instruction->accumulate)
         for (int64_t i = 0; i < out->rows; i++) clear_row(row_of(out, i), out->cols);
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real divisor = bag_divisor(bag, b, mean);
+        const Shares shares = bag_shares(bag, b, mean);
         for (int64_t i = bag->offsets[b]; i < bag->offsets[b + 1]; i++)
-            add_scaled(row_of(out, bag->indices[i]), bag_share(bag, i, divisor, mean), row_of(from, b), out->cols);
+            add_scaled(row_of(out, bag->indices[i]), bag_share(bag, i, shares), row_of(from, b), out->cols);
     }
 }
 
@@ -67,15 +72,16 @@ static void kernel_accumulate_bag(const Instruction *instruction) {
     const Operand *from = &instruction->operand[2];
     const int64_t cols = gradient->cols, mean = instruction->attribute;
     for (int64_t b = 0; b < bag->bags; b++) {
-        const real divisor = bag_divisor(bag, b, mean), *row = row_of(from, b);
+        const Shares shares = bag_shares(bag, b, mean);
+        const real *row = row_of(from, b);
         const int64_t begin = bag->offsets[b], count = bag->offsets[b + 1] - begin;
         real *to = (real *)gradient->row_values + gradient->count * cols;
         memcpy(gradient->row_numbers + gradient->count, bag->indices + begin, (size_t)count * sizeof *bag->indices);
         gradient->count += count;
         if (cols == 1)
-            for (int64_t i = 0; i < count; i++) to[i] = bag_share(bag, begin + i, divisor, mean) * *row;
+            for (int64_t i = 0; i < count; i++) to[i] = bag_share(bag, begin + i, shares) * *row;
         else
-            for (int64_t i = 0; i < count; i++) scaled_row(to + i * cols, bag_share(bag, begin + i, divisor, mean), row, cols);
+            for (int64_t i = 0; i < count; i++) scaled_row(to + i * cols, bag_share(bag, begin + i, shares), row, cols);
     }
 }
 

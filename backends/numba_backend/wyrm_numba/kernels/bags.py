@@ -12,10 +12,14 @@ BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS, BAG_DTYPE, PLACES = ra
 
 
 @linked
-def divisor(bag, number, mean, zero):
-    """What the weights of a bag's indices are divided by: 1; for a mean their sum, or infinity if they cancel."""
+def shares(bag, number, mean, zero):
+    """What weights are multiplied with and divided by: ones; for a mean 1 over their sum, or their sum if it is too small.
+
+    If weights cancel, they are multiplied with 0.
+    """
+    one = real(1, zero)
     if mean == 0:
-        return real(1, zero)
+        return one, one
     total = size = zero
     for i in range(word(word(bag, OFFSETS), number), word(word(bag, OFFSETS), number + 1)):
         weight = load(word(bag, WEIGHTS), i, zero)
@@ -23,26 +27,28 @@ def divisor(bag, number, mean, zero):
         size += abs(weight)
     epsilon = real(2.0**-52, zero) if itemsize(zero) == 8 else real(2.0**-23, zero)
     if abs(total) <= epsilon * size and size < real(math.inf, zero):
-        return real(math.inf, zero)
-    return total
+        return zero, one
+    factor = one / total
+    return (one, total) if abs(factor) == real(math.inf, zero) else (factor, one)
 
 
 @inlined
-def share(bag, i, divided, mean, zero):
+def share(bag, i, factor, divisor, zero):
     """The share that an index has of its bag."""
     weight = load(word(bag, WEIGHTS), i, zero)
-    return weight if mean == 0 else weight / divided
+    return factor * weight if divisor == real(1, zero) else weight / divisor
 
 
 @inlined
 def gather_bag(p, zero):
     bag, offsets = word(p, 12), word(word(p, 12), OFFSETS)
     for b in range(word(bag, BAGS)):
-        divided, out = divisor(bag, b, word(p, 3), zero), row(p, 0, b, zero)
+        factor, divisor = shares(bag, b, word(p, 3), zero)
+        out = row(p, 0, b, zero)
         if word(p, 2) == 0:
             fill_row(out, word(p, 6), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
-            weight = share(bag, i, divided, word(p, 3), zero)
+            weight = share(bag, i, factor, divisor, zero)
             add_scaled(out, weight, row(p, 1, word(word(bag, INDICES), i), zero), word(p, 6), zero)
 
 
@@ -53,9 +59,9 @@ def scatter_bag(p, zero):
         for i in range(word(p, 5)):
             fill_row(row(p, 0, i, zero), word(p, 6), zero)
     for b in range(word(bag, BAGS)):
-        divided = divisor(bag, b, word(p, 3), zero)
+        factor, divisor = shares(bag, b, word(p, 3), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
-            weight = share(bag, i, divided, word(p, 3), zero)
+            weight = share(bag, i, factor, divisor, zero)
             add_scaled(row(p, 0, word(word(bag, INDICES), i), zero), weight, row(p, 2, b, zero), word(p, 6), zero)
 
 
@@ -65,10 +71,10 @@ def accumulate_bag(p, zero):
     gradient, bag, offsets = word(p, 4), word(p, 8), word(word(p, 8), OFFSETS)
     cols, count = word(gradient, COLS), word(gradient, COUNT)
     for b in range(word(bag, BAGS)):
-        divided = divisor(bag, b, word(p, 3), zero)
+        factor, divisor = shares(bag, b, word(p, 3), zero)
         for i in range(word(offsets, b), word(offsets, b + 1)):
             to = word(gradient, VALUES) + count * cols * itemsize(zero)
             store(word(gradient, NUMBERS), count, word(word(bag, INDICES), i))
-            scaled_row(to, share(bag, i, divided, word(p, 3), zero), row(p, 2, b, zero), cols, zero)
+            scaled_row(to, share(bag, i, factor, divisor, zero), row(p, 2, b, zero), cols, zero)
             count += 1
     store(gradient, COUNT, count)
