@@ -21,6 +21,7 @@ from wyrm.errors import (
     OptionError,
     OutOfRangeError,
     ShapeError,
+    StaleError,
     UnknownBackendError,
     WyrmError,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "SampledIndexNode",
     "Saved",
     "ShapeError",
+    "StaleError",
     "UnknownBackendError",
     "WyrmError",
     "__version__",

@@ -27,6 +27,10 @@ class MissingValueError(WyrmError, RuntimeError):
     """An input that has been given no value yet."""
 
 
+class StaleError(WyrmError, RuntimeError):
+    """A gradient asked for after an input was set, and no forward pass run since."""
+
+
 class FeedError(WyrmError, ValueError):
     """A feed that lacks an input, holds one too many, or whose arrays do not fit."""
 

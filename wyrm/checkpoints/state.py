@@ -127,7 +127,7 @@ class Model:
         """
         self._compare(state, source)
         for name, node in self.nodes.items():
-            node.storage.value[...] = state.arrays[name]
+            node.storage.set_value(state.arrays[name])
         for optimizer, found in zip(self.optimizers, state.description["optimizers"] if self.optimizers else (), strict=True):
             groups = found["groups"]
             kept: dict[str, Any] = {

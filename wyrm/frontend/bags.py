@@ -280,7 +280,7 @@ class BagInputNode(Looker):
         self._bags = own
         self._source = BagSource(own.values, own.begins, own.ends, own.weights)
         graph.leaves.set_bags(self._number, self._source)
-        graph.unset.discard(self._number)
+        self._was_set(graph)
 
     @property
     def value(self) -> Any:

@@ -123,9 +123,25 @@ class Workspace:
     ----------
     forward, backward
         The passes, as functions of nothing and of the weight; they return a status.
+    era
+        The number of the last pass in its graph (:mod:`wyrm.frontend.current`); below 0 if there was none, or it failed.
+    changes
+        How many changes of parameters had been counted then.
     """
 
-    __slots__ = ("__weakref__", "_gradients", "_leaves", "_pass", "_views", "backward", "binding", "forward", "memory")
+    __slots__ = (
+        "__weakref__",
+        "_gradients",
+        "_leaves",
+        "_pass",
+        "_views",
+        "backward",
+        "binding",
+        "changes",
+        "era",
+        "forward",
+        "memory",
+    )
 
     binding: Binding
 
@@ -134,6 +150,7 @@ class Workspace:
 
     def __init__(self, binding: Binding, parameters: list[ParameterNode], lazy: list[Lazy]) -> None:
         program = binding.program
+        self.era, self.changes = -1, 0
         self.binding = binding
         #: The gradient buffers that take rows, and how many a pass may add beside those of bags.
         self._gradients: list[tuple[GradientBuffer, int]] = []
@@ -178,16 +195,14 @@ class Workspace:
 
     def release(self) -> None:
         """Give the workspace back to its pool."""
+        self.era = -1
         self.binding.give_back(self)
 
-    def value(self, structure: Structure) -> Array | None:
-        """A copy of what the last pass computed for a structure; ``None`` where the program does not hold it."""
+    def value(self, structure: Structure) -> Array:
+        """A copy of what the last pass computed for a structure that the program holds."""
         view = self._views.get(structure)
         if view is None:
-            number = self.binding.numbers.get(structure)
-            if number is None:
-                return None
-            slot = self.binding.program.values[number]
+            slot = self.binding.program.values[self.binding.numbers[structure]]
             flat: Array = self.memory.buffers[slot.buffer].reshape(-1)[slot.offset :]
             strides = (slot.stride * flat.itemsize, flat.itemsize)
             view = self._views[structure] = np.lib.stride_tricks.as_strided(flat, slot.shape, strides)
@@ -211,6 +226,7 @@ class Workspace:
 
     def _fail(self, status: int) -> NoReturn:
         """Raise what a status stands for."""
+        self.era = -1
         report = self.memory.report.words
         if status == Report.INDEX_OUT_OF_RANGE:
             number, position, index = (int(word) for word in report[1:4])

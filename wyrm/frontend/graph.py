@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wyrm.frontend.mode import tracing
 from wyrm.frontend.structure import Structure, renumbered
@@ -81,6 +81,10 @@ class Graph:
         The numbers of inputs that have been given no value yet.
     closed
         Whether a node of it has been run.
+    era
+        How many passes there have been, of this graph or of those that took its leaves over; see :mod:`wyrm.frontend.current`.
+    set_after
+        The era in which an input of it was last set.
     plain
         Whether a pass may begin at once: no leaves were taken over, and nothing in it is random.
     random
@@ -101,6 +105,7 @@ class Graph:
         "_brought",
         "_passes",
         "closed",
+        "era",
         "imports",
         "indices",
         "leaves",
@@ -108,6 +113,7 @@ class Graph:
         "random",
         "ready",
         "reals",
+        "set_after",
         "traced",
         "unset",
         "workspaces",
@@ -116,6 +122,7 @@ class Graph:
     def __init__(self) -> None:
         self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
         self.closed = False
+        self.era = self.set_after = 0
         self.traced = ""
         self.plain = True
         self.random = 0
@@ -202,7 +209,10 @@ class Graph:
         owner, ran = weakref.ref(self), weakref.ref(workspace)
         self._note(workspace, _Pass(owner, ran, None))
         if self.imports:
-            for graph, numbers in self._all_imports():
+            others = list(self._all_imports())
+            self.era = max(self.era, *[graph.era for graph, _ in others])
+            for graph, numbers in others:
+                graph.era = self.era + 1  # that of the pass which is about to begin
                 graph._note(workspace, _Pass(owner, ran, numbers))
 
     def _note(self, workspace: Workspace, latest: _Pass) -> None:
@@ -219,8 +229,8 @@ class Graph:
             for further, inner in graph._all_imports():
                 yield further, {there: numbers[here] for there, here in inner.items() if here in numbers}
 
-    def last_value(self, structure: Structure) -> Any:
-        """What the last pass that held a structure of this graph computed for it; ``None`` where there was none."""
+    def last_pass(self, structure: Structure) -> tuple[Workspace, Structure] | None:
+        """The workspace of the last pass that held a structure of this graph, and the structure as that pass knows it."""
         for last in self._passes:
             workspace = last.workspace()
             if last.owner() is None or workspace is None:
@@ -229,9 +239,8 @@ class Graph:
                 seen = structure if last.numbers is None else renumbered(structure, last.numbers, {})
             except KeyError:  # it has a leaf that the pass's graph did not take over
                 continue
-            value = workspace.value(seen)
-            if value is not None:
-                return value
+            if seen in workspace.binding.numbers:
+                return workspace, seen
         return None
 
 

@@ -57,12 +57,14 @@ def _check_shape(shape: Any, kind: str) -> Shape:
 class Leafed(Node):
     """What inputs have in common: a cell in their graph, and an array of their own unless the cell holds the value."""
 
-    __slots__ = ("_array", "_cell", "_number")
+    __slots__ = ("_array", "_cell", "_number", "_set_after")
 
     _parents = ()
     _array: Array | None
     _cell: int
     _number: int
+    #: The era of its graph in which it was last set, if that was not as it was made.
+    _set_after: int
 
     def _enter(self, graph: Graph) -> int:
         """Become a leaf of a graph, without a value."""
@@ -99,7 +101,7 @@ class Leafed(Node):
                 own = self._array = np.empty(shape, _NUMPY[dtype])
                 graph.leaves.set_array(self._number, own)
             own[...] = values if values.shape == shape else values.reshape(shape)
-            graph.unset.discard(self._number)
+            self._was_set(graph)
 
     def _hold(self, number: float) -> None:
         """Keep a checked number in the graph's cell."""
@@ -110,7 +112,12 @@ class Leafed(Node):
         else:
             graph.reals[self._number] = number
         self._cell = self._number
+        self._was_set(graph)
+
+    def _was_set(self, graph: Graph) -> None:
+        """Take note that it has been set to another value."""
         graph.unset.discard(self._number)
+        self._set_after = graph.set_after = graph.era
 
     def forward(self, backend: str | Backend | None = None) -> None:
         """Nothing: an input has its value."""
@@ -189,9 +196,11 @@ class InputNode(Leafed):
         DTypeError
             Where the value does not hold real numbers.
         """
-        if type(value) in _REALS:
+        if type(value) is float or type(value) in _REALS:
+            graph: Any = self._graph
             try:
-                self._graph.reals[self._cell] = value  # type: ignore[union-attr, call-overload]
+                graph.reals[self._cell] = value
+                self._set_after = graph.set_after = graph.era
                 return
             except AttributeError:  # not yet set, or not of one element
                 if self.shape == (1, 1):
@@ -319,9 +328,11 @@ class IndexInputNode(Looker):
         OutOfRangeError
             Where one lies outside a table.
         """
-        if type(value) in _INTEGERS and 0 <= value < self._limit:  # type: ignore[operator]
+        if (type(value) is int or type(value) in _INTEGERS) and 0 <= value < self._limit:  # type: ignore[operator]
+            graph: Any = self._graph
             try:
-                self._graph.indices[self._cell] = value  # type: ignore[union-attr, call-overload]
+                graph.indices[self._cell] = value
+                self._set_after = graph.set_after = graph.era
                 return
             except AttributeError:  # not yet set, or not one index
                 if self.shape == (1, 1):
@@ -349,7 +360,7 @@ class IndexInputNode(Looker):
         self._highest = highest
         self._array = np.frombuffer(taken, np.int64).reshape(-1, 1)
         graph.leaves.set_array(self._number, self._array, taken.buffer_info()[0])
-        graph.unset.discard(self._number)
+        self._was_set(graph)
         return True
 
     def _kind(self) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, MissingValueError, ShapeError, WyrmError
 from wyrm.frontend.binding import Binding, Workspace
+from wyrm.frontend.current import check_backward, is_current
 from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.mode import is_evaluating
 from wyrm.frontend.op import Leaf, Op
@@ -31,6 +32,7 @@ from wyrm.frontend.ops import (
     Shapes,
 )
 from wyrm.frontend.order import operands_first
+from wyrm.frontend.storage import CHANGES
 from wyrm.frontend.structure import STORE, Structure, intern_op
 from wyrm.program import Attributes, Shape
 from wyrm.selection import get_backend
@@ -180,6 +182,8 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
             else:
                 workspace.recover(status)
             status = workspace.forward()
+        graph.era = workspace.era = graph.era + 1
+        workspace.changes = CHANGES.count
 
     def _prepared(self, workspace: Workspace) -> Workspace:
         """The workspace in which a pass that is about to begin is to run, which is taken note of."""
@@ -194,18 +198,30 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         """Add ``weight`` times the gradient of this node (of the sum of its elements) to the parameters' gradients.
 
         Differentiates the last forward pass of this node. If there was none, or ``trainable`` of a parameter was set after it,
-        runs one first. If no parameter behind the node is trainable, there is nothing to add.
+        runs one first. It may be called several times after one forward pass: gradients add up. If no parameter behind the node
+        is trainable, there is nothing to add.
 
         Parameters
         ----------
         weight
             A factor; exact for any number.
+
+        Raises
+        ------
+        StaleError
+            If an input on which the node depends was set after its last forward pass, or the value of a parameter by this
+            thread. No gradient has changed then.
+        DTypeError
+            If ``weight`` is no number.
         """
         try:
             workspace = self._workspace
         except AttributeError:
             self.forward()
             workspace = self._workspace
+        graph: Any = self._graph
+        if graph.set_after >= workspace.era or workspace.changes != CHANGES.count or graph.imports:
+            check_backward(self, workspace)
         try:
             status = workspace.backward(weight)
         except TypeError:
@@ -220,14 +236,22 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
 
     @property
     def value(self) -> Array:
-        """What the last pass that held this node computed, as a copy; where there was none, a forward pass is run."""
+        """What the last pass that held this node computed, as a copy.
+
+        A forward pass is run first if there was none, or if since then an input was set on which this node depends, or a
+        parameter was changed by ``set_value``, a load or :func:`wyrm.fit`. Inside :func:`wyrm.evaluating`, one is also run if
+        the last was of training and something random is behind the node. An optimizer's step alone changes nothing: after it,
+        a loss is still the one that was trained on. Nor does what others write into an array that a parameter adopted
+        (``copy=False``), or into :attr:`HogwildParameter.value`: call :meth:`forward` then.
+        """
         assert self._graph is not None
-        value = self._graph.last_value(self._structure)
-        if value is None:
+        found = self._graph.last_pass(self._structure)
+        if found is None or not is_current(self, found[0]):
             self.forward()
-            value = self._graph.last_value(self._structure)
-        result: Array = value
-        return result
+            found = self._graph.last_pass(self._structure)
+            assert found is not None
+        workspace, structure = found
+        return workspace.value(structure)
 
     def zero_gradient(self) -> None:
         """Set the gradients of all parameters behind this node back to zero."""

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, MissingValueError, OptionError, ShapeError
+from wyrm.errors import DTypeError, MissingValueError, OptionError
 from wyrm.frontend.binding import Binding, retire_all
 from wyrm.frontend.gradients import Gradient, RowSparseGradient, as_gradient, read_gradient, write_gradient
 from wyrm.frontend.mode import traced_by
 from wyrm.frontend.node import Node
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.frontend.structure import parameter_structure
-from wyrm.frontend.values import as_reals
 from wyrm.memory import GradientBuffer
 
 if TYPE_CHECKING:
@@ -197,11 +196,7 @@ class ParameterNode(Node):
         DTypeError
             Where the value does not hold real numbers.
         """
-        array = as_reals(value, self._label())
-        shape = self._storage.shape
-        if array.shape != shape and not (array.ndim == 0 and shape == (1, 1)):
-            raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {array.shape}")
-        self._storage.value[...] = array
+        self._storage.set_value(value, self._label())
 
     @property
     def gradient(self) -> Gradient:

@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from wyrm.backend import Backend
     from wyrm.frontend.parameters import ParameterNode
 
-__all__ = ["HogwildParameter", "Lazy"]
+__all__ = ["CHANGES", "HogwildParameter", "Lazy"]
 
 Array = npt.NDArray[Any]
+
+
+class _Changes:
+    """Counts how often values have been changed by anything but an optimizer's step, in this process."""
+
+    __slots__ = ("count", "lock")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lock = threading.Lock()
+
+
+CHANGES = _Changes()
 
 
 class HogwildParameter:
@@ -63,7 +76,7 @@ class HogwildParameter:
     6.0
     """
 
-    __slots__ = ("__weakref__", "_array", "_lazy", "_lock", "_nodes", "_states")
+    __slots__ = ("__weakref__", "_array", "_lazy", "_lock", "_nodes", "_states", "change", "changed_by")
 
     def __init__(self, value: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, copy: bool = True) -> None:
         name = real_dtype(dtype, "parameter")
@@ -97,6 +110,8 @@ class HogwildParameter:
         self._lazy: dict[str, Lazy] = {}
         self._nodes: weakref.WeakSet[ParameterNode] = weakref.WeakSet()
         self._lock = threading.RLock()
+        #: The number of the last change, of those that :data:`CHANGES` counts, and the thread that made it.
+        self.change = self.changed_by = 0
 
     @property
     def shape(self) -> Shape:
@@ -112,9 +127,34 @@ class HogwildParameter:
 
     @property
     def value(self) -> Array:
-        """The value itself, not a copy; rows that an optimizer has left behind are caught up first."""
+        """The value itself, not a copy; rows that an optimizer has left behind are caught up first.
+
+        Nodes do not notice what is written into it: after that, call their ``forward``. They notice :meth:`set_value`.
+        """
         self.catch_up()
         return self._array
+
+    def set_value(self, value: npt.ArrayLike, label: str = "parameter") -> None:
+        """Overwrite the value, in place, for all nodes over this storage; messages call it by the label.
+
+        Raises
+        ------
+        ShapeError
+            If the shape is another.
+        DTypeError
+            If the value does not hold real numbers.
+        """
+        array = as_reals(value, label)
+        if array.shape != self.shape and not (array.ndim == 0 and self.shape == (1, 1)):
+            raise ShapeError(f"{label}: set_value expected shape {self.shape}, got {array.shape}")
+        self.value[...] = array
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Take note that the value is another one now, by other means than an optimizer's step."""
+        with CHANGES.lock:
+            self.change = CHANGES.count = CHANGES.count + 1
+        self.changed_by = threading.get_ident()
 
     # -- what optimizers keep
 

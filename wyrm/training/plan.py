@@ -170,6 +170,8 @@ class Plan:
         finally:
             for optimizer in session.assignment.optimizers:
                 optimizer.advance(crew.steps - made)
+                for node in optimizer.parameters:
+                    node.storage.note_change()
         return crew.loss
 
 
