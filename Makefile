@@ -12,12 +12,13 @@ ROWS ?=
 PEERS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test conformance reports bench bench-pages check format docs layout clean
+.PHONY: help install demo examples quick test conformance reports bench bench-pages check format docs layout clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
 	@echo "make demo RATINGS=x.csv   the same on ratings of your own: columns user_id, item_id, rating"
 	@echo "make examples             run all examples, on data that they generate, and print what they find as one table"
+	@echo "make quick                the tests that are quick, on the default backend: for who is at work"
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
 	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
@@ -54,6 +55,9 @@ demo: install
 
 examples: install
 	@PYTHONPATH= $(BIN)/python examples/run_all.py
+
+quick: install
+	@$(BIN)/python -m pytest -n auto --quick
 
 test: install
 	@$(BIN)/python -m pytest -n auto

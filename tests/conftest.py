@@ -15,8 +15,20 @@ SEED = int(os.environ.get("WYRM_TEST_SEED", "20260101"))
 BACKENDS = [status.name for status in wyrm.backends() if status.state != "broken"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="the default backend alone, without what is marked as slow")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "variants: run on each variant of a backend as well (instruction sets and the like)")
+    config.addinivalue_line("markers", "slow: left out by --quick, as it takes a second or more")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 def pytest_report_header():
@@ -60,8 +72,9 @@ VARIANTS = {name: plugin for name, plugin in _variants().items() if "cold" not i
 
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
-        names = list(BACKENDS)
-        if metafunc.definition.get_closest_marker("variants"):
+        quick = metafunc.config.getoption("quick")
+        names = BACKENDS[:1] if quick else list(BACKENDS)
+        if metafunc.definition.get_closest_marker("variants") and not quick:
             names += VARIANTS
         metafunc.parametrize("backend", names, indirect=True)
 

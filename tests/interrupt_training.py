@@ -4,7 +4,7 @@
 
 A child trains on long epochs, by each schedule that the backend has, on one thread and on two. A signal (SIGINT, as of Ctrl-C)
 reaches it at a random instant, which may be while data are prepared. After each the child must have one thread, finite
-parameters and a history. The bar is a fifth of a second.
+parameters and a history. The bar is a fifth of a second on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -39,18 +39,21 @@ class _Training:
         self.tables = [wyrm.ParameterNode(np.ones((500, 1024))) for _ in range(2)]
         i, j = wyrm.IndexInputNode(), wyrm.IndexInputNode()
         self.loss = self.tables[0].index(i).vector_dot(self.tables[1].index(j)) * 1e-9
-        self.feed = {node: rng.integers(0, 500, 2_000_000, np.int32) for node in (i, j)}
+        self.feed = {node: rng.integers(0, 500, 500_000, np.int32) for node in (i, j)}
         self.options = {"schedule": schedule, "num_threads": threads, "backend": backend}
         self.options["batch_size"] = 64 if schedule == "synchronized" else 1
         small = {node: values[:200] for node, values in self.feed.items()}
         wyrm.fit(self.loss, small, SGD(1e-9, self.tables), **self.options)
 
     def interrupted(self, delay: float) -> dict[str, float | bool]:
-        """Train until a signal comes after ``delay`` seconds: its latency in seconds, and whether all is in order."""
+        """Train until a signal comes after ``delay`` seconds: what was left to do, and whether all is in order then.
+
+        ``latency`` is in seconds by the clock, ``busy`` in those that the process had of the processor meanwhile.
+        """
         sent = []
 
         def send() -> None:
-            sent.append(time.perf_counter())
+            sent.append((time.perf_counter(), time.process_time()))
             os.kill(os.getpid(), signal.SIGINT)
 
         timer = threading.Timer(delay, send)
@@ -58,25 +61,42 @@ class _Training:
         try:
             wyrm.fit(self.loss, self.feed, SGD(1e-9, self.tables), num_epochs=10**6, **self.options)
         except KeyboardInterrupt as error:
-            latency = time.perf_counter() - sent[0]
+            latency, busy = time.perf_counter() - sent[0][0], time.process_time() - sent[0][1]
             timer.join()
             consistent = all(np.isfinite(table.value).all() for table in self.tables)
             in_order = consistent and threading.active_count() == 1 and len(error.history) < 10**6
-            return {"latency": latency, "in order": bool(in_order)}
+            return {"latency": latency, "busy": busy, "in order": bool(in_order)}
         raise AssertionError("training ended by itself")
 
 
-def interrupt(backend: str, schedule: str, threads: int, delays: list[float]) -> list[dict[str, float | bool]]:
-    """What happened at each interruption after one of ``delays`` seconds of training, in a process of its own."""
-    command = [sys.executable, __file__, "--child", backend, schedule, str(threads), json.dumps(delays)]
+def kinds(backend: str) -> list[tuple[str, int]]:
+    """The schedules that a backend has, each with one thread and with two if it can have them."""
+    declared = wyrm.get_backend(backend).capabilities.schedules
+    return [
+        (schedule, threads)
+        for schedule, needed in SCHEDULES.items()
+        for threads in (1, 2)
+        if threads == 1 or needed in declared
+    ]
+
+
+def interrupt(backend: str, tries: list[tuple[str, int, list[float]]]) -> list[list[dict[str, float | bool]]]:
+    """What happened at each interruption, in a process of its own.
+
+    A try is a schedule, a number of threads, and after how many seconds of training a signal comes, each time.
+    """
+    command = [sys.executable, __file__, "--child", backend, json.dumps(tries)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
-def _child(backend: str, schedule: str, threads: str, delays: str) -> None:
+def _child(backend: str, tries: str) -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-    training = _Training(backend, schedule, int(threads))
-    print(json.dumps([training.interrupted(delay) for delay in json.loads(delays)]))
+    results = []
+    for schedule, threads, delays in json.loads(tries):
+        training = _Training(backend, schedule, threads)
+        results.append([training.interrupted(delay) for delay in delays])
+    print(json.dumps(results))
 
 
 def _main() -> int:
@@ -86,13 +106,11 @@ def _main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    declared = wyrm.get_backend(arguments.backend).capabilities.schedules
-    several = [schedule for schedule, needed in SCHEDULES.items() if needed in declared]
-    kinds = [(schedule, threads) for schedule in SCHEDULES for threads in (1, 2) if threads == 1 or schedule in several]
+    chosen = kinds(arguments.backend)
     found = []
-    for number, (schedule, threads) in enumerate(kinds):
-        tries = arguments.tries // len(kinds) + (number < arguments.tries % len(kinds))
-        results = interrupt(arguments.backend, schedule, threads, [rng.uniform(0, 1) for _ in range(tries)])
+    for number, (schedule, threads) in enumerate(chosen):
+        tries = arguments.tries // len(chosen) + (number < arguments.tries % len(chosen))
+        (results,) = interrupt(arguments.backend, [(schedule, threads, [rng.uniform(0, 1) for _ in range(tries)])])
         found += results
         latencies = [result["latency"] for result in results]
         print(f"{schedule:15} {threads} threads  {tries:3} tries  longest {max(latencies) * 1e3:6.1f} ms", flush=True)

@@ -34,8 +34,8 @@ def test_the_core_names_no_backend(path):
 #: The kernels that every backend must have, by the version of the contract that says so.
 REQUIRED_KERNELS = {
     1: "add subtract multiply divide negate exp log sqrt absolute tanh sigmoid softplus power maximum minimum greater select "
-    "copy sum row_max transpose matmul gather scatter accumulate_rows pick place gather_bag scatter_bag accumulate_bag dropout_mask "
-    "draw update update_rows update_gradient merge_gradient square_sum catch_up catch_up_rows catch_up_bag tick",
+    "copy sum row_max transpose matmul gather scatter accumulate_rows pick place gather_bag scatter_bag accumulate_bag "
+    "dropout_mask draw update update_rows update_gradient merge_gradient square_sum catch_up catch_up_rows catch_up_bag tick",
 }
 
 
@@ -113,11 +113,15 @@ def test_the_c_sources_are_warning_free_by_the_makefile():
     assert "-Werror" in (ROOT / "backends" / "c_simd_backend" / "CMakeLists.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extras", [("-march=x86-64",), ("-mavx2", "-mfma"), ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw")]
 )
-def test_kernels_compile_without_warnings(tmp_path, extras):
-    """Where there is a C compiler: every instruction set and kind of number, with more warnings than the build asks for."""
+def test_kernels_compile_without_warnings(extras):
+    """Where there is a C compiler: every instruction set and kind of number, with more warnings than the build asks for.
+
+    Those that need the optimizer are errors of the build itself.
+    """
     import platform
     import shutil
 
@@ -129,7 +133,7 @@ def test_kernels_compile_without_warnings(tmp_path, extras):
         command = [
             compiler,
             "-std=gnu11",
-            "-O1",
+            "-fsyntax-only",
             "-Wall",
             "-Wextra",
             "-Wshadow",
@@ -138,5 +142,5 @@ def test_kernels_compile_without_warnings(tmp_path, extras):
             "-Wdouble-promotion",
             "-Werror",
         ]
-        command += ["-DWYRM_KERNELS=table", *extras, *kind, "-c", str(source), "-o", str(tmp_path / "kernels.o")]
+        command += ["-DWYRM_KERNELS=table", *extras, *kind, str(source)]
         subprocess.run(command, check=True)

@@ -84,6 +84,7 @@ def test_programs_of_peers_need_nothing_of_wyrm():
     subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RESULTS.exists(), reason="no results are published")
 def test_published_pages_are_those_of_the_published_results(tmp_path):
     for name in ("benchmarks.md", "performance.md"):
@@ -93,6 +94,7 @@ def test_published_pages_are_those_of_the_published_results(tmp_path):
         assert (tmp_path / name).read_text() == (DOCS / name).read_text(), "run make bench-pages"
 
 
+@pytest.mark.slow
 @linux
 def test_starting_is_measured_in_processes_of_their_own():
     backend = wyrm.get_backend().name
@@ -101,6 +103,7 @@ def test_starting_is_measured_in_processes_of_their_own():
     assert all(len(start.seconds) > 2 and min(start.seconds) > 0 for start in found.values())
 
 
+@pytest.mark.slow
 @linux
 def test_memory_of_a_table_is_measured():
     memory = measure_memory(300_000, [wyrm.get_backend().name])

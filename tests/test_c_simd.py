@@ -75,12 +75,6 @@ def test_the_header_says_what_the_frontend_says():
         assert getattr(Report, name) == number
 
 
-def test_limits_of_rules_are_those_of_the_source():
-    text = (SOURCES / "kernels" / "rules.h").read_text()
-    assert f"#define MAX_REGISTERS {backend_module._MAX_REGISTERS} " in text
-    assert f"#define MAX_STATES {backend_module._MAX_STATES}\n" in text
-
-
 def test_short_passes_keep_the_gil_and_others_leave_it():
     """By what a program handles; how many numbers a bag has, or how often is drawn, is not known before."""
     from wyrm_c_simd.passes import is_short

@@ -251,6 +251,7 @@ def test_saving_while_others_train(tmp_path, rng):
         thread.join()
 
 
+@pytest.mark.slow
 def test_kills():
     """Killed at any instant, training that checkpoints leaves a whole file; the full run is the script's."""
     report = kill(kills=8, seed=int(np.random.default_rng().integers(2**31)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import SEED
+from conftest import SEED, VARIANTS
 from wyrm_conformance import runner
 from wyrm_conformance.__main__ import main
 from wyrm_conformance.cases import CASES
@@ -33,15 +33,29 @@ from wyrm.kernels import KERNELS
 from wyrm.reference import ReferenceBackend
 
 
-@pytest.mark.variants
-def test_correct_backends_reach_all_levels(backend):
-    chosen = wyrm.get_backend(backend)
+def _others():
+    """The variants that are not what their backend is without being asked for one."""
+    for name, plugin in VARIANTS.items():
+        if dict(plugin.backend.details()) != dict(wyrm.get_backend(name.split(":")[0]).details()):
+            yield name
+
+
+OTHER_VARIANTS = list(_others())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHER_VARIANTS)
+def test_every_variant_reaches_all_levels(name, registry):
+    """Instruction sets and the like that this machine would not choose; `make conformance` runs what it chooses."""
+    registry.plugins.append(VARIANTS[name])
+    chosen = wyrm.get_backend(name)
     results = run(chosen, select(), SEED)
     assert [f"{r.check.name}: {r.failure}" for r in results if r.failure] == []
     assert levels_reached(results, chosen) == dict.fromkeys(LEVELS, True)
     assert all(result.compared for result in results)
 
 
+@pytest.mark.slow
 def test_every_fault_is_killed_and_every_check_kills():
     """The selftest: at least 60 faults, and a correct backend that passes."""
     killed = {}
@@ -291,6 +305,7 @@ class TestCommand:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"schema": 2}, schema())
 
+    @pytest.mark.slow
     def test_variants_run_in_processes_of_their_own(self, tmp_path, monkeypatch):
         write_backend(tmp_path)
         report = tmp_path / "report.json"
@@ -327,6 +342,7 @@ class TestCommand:
         assert find_backend("someones:declaration").name == "someones"
 
 
+@pytest.mark.slow
 def test_as_tests_of_pytest(tmp_path):
     """The same checks, collected from the installed package, in an empty folder."""
     command = [sys.executable, "-m", "pytest", "--pyargs", "wyrm_conformance", "-p", "no:cacheprovider", "-q"]
@@ -348,22 +364,30 @@ def test_as_tests_of_pytest(tmp_path):
     assert '--backend someones:declaration --select "kernels/negate" --seed 3' in process.stdout
 
 
-def test_a_check_that_does_not_end(monkeypatch):
-    """It fails, and the suite goes on; signals are as before."""
+@pytest.mark.parametrize(("waits", "limit"), [(True, "0.5 s"), (False, "0.05 s of the processor")])
+def test_a_check_that_does_not_end(monkeypatch, waits, limit):
+    """It fails, and the suite goes on, whether it waits or works; signals are as before."""
 
     def endless(context):
         context.compared = 1
         while True:
-            time.sleep(0.001)
+            if waits:
+                time.sleep(0.001)
 
-    before = signal.getsignal(signal.SIGALRM)
+    def handlers():
+        return [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGPROF)]
+
+    def timers():
+        return [signal.getitimer(timer) for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)]
+
+    before = handlers()
     monkeypatch.setattr(runner, "time_limit", partial(time_limit, 0.05))
     result = run_one(correct_backend(ReferenceBackend), CHECKS["contract/float64"]._replace(function=endless), SEED)
-    assert not result.passed and "not done after 0.05 s" in result.failure
-    assert signal.getsignal(signal.SIGALRM) is before and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert not result.passed and f"not done after {limit}" in result.failure
+    assert handlers() == before and timers() == [(0, 0), (0, 0)]
     with time_limit(60):
-        pass
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        assert timers() != [(0, 0), (0, 0)]
+    assert handlers() == before and timers() == [(0, 0), (0, 0)]
 
 
 def test_equivalent_mutants_are_of_lines_that_there_are():

@@ -138,7 +138,7 @@ def test_deep_graphs(backend):
     """Ten thousand nodes in a chain: no recursion, and twice the nodes take about twice the time."""
 
     def seconds(length):
-        began = time.perf_counter()
+        began = time.process_time()
         w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1), 0.5)
         node = w * x
         for _ in range(length):
@@ -147,7 +147,7 @@ def test_deep_graphs(backend):
         node.backward(1.0)
         assert node.value == 0.5 + 0.5 * length
         assert w.gradient.to_dense() == 0.5
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     assert sys.getrecursionlimit() <= 10_000
     if wyrm.get_backend(backend).name == "reference":

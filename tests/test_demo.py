@@ -113,6 +113,7 @@ def test_the_regression(backend):
     assert regression(backend) == pytest.approx((3, 5), abs=1e-2)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capfd):
     """A table with a row for each backend and number of threads, a picture, and every epoch."""
     assert main(["--epochs", "2", "--seeds", "0", "--output", str(tmp_path / "out")]) == 0

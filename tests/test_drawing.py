@@ -94,6 +94,7 @@ def test_leaves_of_several_graphs():
     ]
 
 
+@pytest.mark.slow
 def test_deep_graphs():
     node = wyrm.InputNode((1, 1)) * parameter(1, 1, name="w")
     for _ in range(10_000):

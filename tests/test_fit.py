@@ -1,7 +1,6 @@
 """fit and evaluate: the same as steps driven from Python; order, threads, interruption, errors."""
 
 import os
-import time
 
 import numpy as np
 import pytest
@@ -361,33 +360,3 @@ def test_an_error_in_a_callback_or_thread_ends_training(backend):
     spoiled[50] = 1e38
     with pytest.raises(wyrm.NotFiniteError, match="example 50"):
         wyrm.fit(loss, {x: spoiled, y: np.ones(100)}, SGD(0.1, loss.parameters()), num_threads=2)
-
-
-def test_other_threads_run_during_native_work(backend):
-    """Where releasing the GIL is declared."""
-    import threading
-
-    if not wyrm.get_backend().capabilities.releases_gil:
-        pytest.skip(f"{backend} declares that it holds the GIL")
-    x, y, w = wyrm.InputNode((1, 1)), wyrm.InputNode((1, 1)), wyrm.ParameterNode(0.0)
-    loss = (w * x - y).square()
-    feed, optimizer = {x: np.ones(1 << 20), y: np.ones(1 << 20)}, SGD(1e-9, [w])
-    wyrm.fit(loss, {x: [1.0], y: [1.0]}, optimizer)
-    stop, counts = threading.Event(), [0]
-
-    def count():
-        while not stop.is_set():
-            counts[0] += 1
-
-    def rate(work):
-        before, start = counts[0], time.perf_counter()
-        work()
-        return (counts[0] - before) / (time.perf_counter() - start)
-
-    thread = threading.Thread(target=count)
-    thread.start()
-    alone = rate(lambda: time.sleep(0.3))
-    beside = rate(lambda: wyrm.fit(loss, feed, optimizer, num_epochs=8, num_threads=1))
-    stop.set()
-    thread.join()
-    assert beside > 0.3 * alone

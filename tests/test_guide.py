@@ -34,6 +34,7 @@ def run(command, site, folder, *options):
     return process.returncode, process.stdout + process.stderr
 
 
+@pytest.mark.slow
 def test_the_steps(installed, tmp_path):
     """Each command of the guide, in an empty folder; of the checks a sample of every family."""
     commands = re.findall(r"^    (python -m .*)$", GUIDE.split("## What else")[0], re.MULTILINE)

@@ -156,6 +156,7 @@ def test_lengths_need_no_code_of_their_own(monkeypatch):
     assert made == []
 
 
+@pytest.mark.slow
 def test_interpreted_chains_compute_what_compiled_ones_do(monkeypatch):
     results = []
     for often in (False, True):

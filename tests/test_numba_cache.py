@@ -49,6 +49,7 @@ def test_what_is_whole_is_used(compiled):
     assert compiled() == (1, 0, 42)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", ["empty", "short", "one bit", "zeros at the end", "another file"])
 def test_what_is_damaged_is_compiled_anew(compiled, folder, kind, damage, caplog):

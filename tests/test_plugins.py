@@ -226,6 +226,7 @@ def test_broken_packages_are_listed_and_break_nothing(site):
     assert run("-c", code, PYTHONPATH=path).stdout == "[[6.]]\n"
 
 
+@pytest.mark.slow
 def test_check_loads_each_in_a_process_of_its_own(site):
     path = with_site(site)
     process = run("-m", "wyrm", "backends", "--check", "--timeout", "20", PYTHONPATH=path)
@@ -237,6 +238,7 @@ def test_check_loads_each_in_a_process_of_its_own(site):
     assert "python -m wyrm try hanging" in process.stdout or "-m wyrm try hanging" in process.stdout
 
 
+@pytest.mark.slow
 def test_conformance_of_broken_packages(site):
     """The command says what is wrong, and does not show a traceback."""
     path = with_site(site)
@@ -251,12 +253,14 @@ def test_conformance_of_broken_packages(site):
     assert "lacks kernels that it must have: add" in process.stdout
 
 
+@pytest.mark.slow
 def test_check_of_working_backends():
     process = run("-m", "wyrm", "backends", "--check")
     assert process.returncode == 0, process.stdout
     assert process.stdout.count(" working ") == len(wyrm.backends())
 
 
+@pytest.mark.slow
 def test_check_finds_what_loading_does_not(registry):
     """A backend that loads and computes nonsense."""
     process = run("-m", "wyrm", "try", "nope")

@@ -63,6 +63,7 @@ def test_what_a_plugin_prints_does_not_get_among_results(tmp_path):
     assert process.stderr == "imported\ncalled\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before", "within"])
 def test_a_plugin_that_hangs_is_left_behind(tmp_path, where):
     install(tmp_path, "endless", source("endless", **{where: "import threading; threading.Event().wait()"}))

@@ -66,6 +66,7 @@ RESUMED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["momentum and decay by schedule", "adamw"])
 def test_a_run_resumed_in_a_new_process_ends_with_the_same_bits(backend, optimizer, tmp_path):
     def run(name, path, resume, epochs):

@@ -20,6 +20,7 @@ def test_a_users_script_runs():
     typed_user_script.main()
 
 
+@pytest.mark.slow
 def test_a_users_script_passes_strict_checking(tmp_path):
     process = mypy(SCRIPT)
     assert process.returncode == 0, process.stdout
