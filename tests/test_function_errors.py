@@ -160,7 +160,7 @@ def test_parameters_are_made_outside():
         (lambda words, target: None, wyrm.DTypeError, "to return a loss, a node of shape .* got None"),
         (lambda words, target: 5.0, wyrm.DTypeError, "got 5.0"),
         (lambda words, target: words[0], wyrm.ShapeError, "expected a loss"),
-        (lambda words, target: TABLE.t() * target, wyrm.ShapeError, r"\(1, 5\).*scalar_sum"),
+        (lambda words, target: TABLE.t() * target, wyrm.ShapeError, r"\(1, 5\).*\.sum\(axis=1\)"),
         (lambda words, target: TABLE.dot(TABLE), wyrm.ShapeError, r"words of length 1, that of example 1"),
         (lambda words, target: target * 2.0, wyrm.OptionError, "no optimizer has a parameter"),
         (
@@ -213,6 +213,12 @@ def test_options(name):
                 wyrm.evaluate(score, good(), **{name: value})
 
 
+@pytest.mark.parametrize("reduction", ["max", None, "none"])
+def test_reductions(reduction):
+    with pytest.raises(wyrm.OptionError, match=r"reduction to be 'mean' or 'sum'"):
+        fit(reduction=reduction)
+
+
 def test_rows_and_weights():
     x = wyrm.InputNode((1, 1))
     with pytest.raises(wyrm.OptionError, match="rows needs a model given as a function"):
@@ -220,8 +226,13 @@ def test_rows_and_weights():
     with pytest.raises(wyrm.OptionError, match="rows needs a model given as a function"):
         wyrm.evaluate(x * 1.0, {x: [1.0]}, rows=2)
     equal = {"words": Ragged.of([[0], [1], [2]]), "target": [1.0, 2.0, 3.0]}
-    with pytest.raises(wyrm.ShapeError, match=r"with weights.*expected a loss of shape \(2, 1\)"):
-        fit(lambda words, target: score(words, target).scalar_sum(), equal, rows=2, weights=[1, 2, 3])
+    for reduced in (wyrm.Node.scalar_sum, wyrm.Node.mean):
+        with pytest.raises(wyrm.ShapeError, match=r"for a run of 2 examples.*sum or their mean.*reduction='sum'"):
+            fit(lambda words, target, reduced=reduced: reduced(score(words, target)), equal, rows=2)
+    with pytest.raises(wyrm.ShapeError, match=r"as many rows for each of the 2 examples.*\(3, 1\)"):
+        fit(lambda words, target: wyrm.stack([score(words, target), TABLE.index(words[0])[:1]], axis=0), equal, rows=2)
+    with pytest.raises(wyrm.ShapeError, match=r"with weights.*expected a row for each example"):
+        fit(lambda words, target: score(words, target).scalar_sum(), equal, rows=2, weights=[1, 2, 3], reduction="sum")
     for weights, pattern in (
         ([1.0, 2.0], "2 for weights"),
         ([1.0, np.nan, 1], "weights.*NaN"),

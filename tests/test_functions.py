@@ -78,12 +78,14 @@ def test_equals_graphs_rebuilt_for_each_example(backend, rng, make):
     assert fitted.calls == len(set(data["words"].lengths.tolist()))
 
 
-@pytest.mark.parametrize(("rows", "batch_size"), [(1, 3), (4, 1), (3, 2), (100, 1)])
-def test_rows_and_batches_sum(backend, rng, rows, batch_size):
-    """Whichever examples share a run: gradients of single examples are summed; the last ones are fewer."""
+@pytest.mark.parametrize(
+    ("reduction", "rows", "batch_size"), [("mean", 1, 3), ("mean", 4, 1), ("mean", 3, 2), ("mean", 100, 1), ("sum", 3, 2)]
+)
+def test_steps_of_several_examples(backend, rng, reduction, rows, batch_size):
+    """Whichever examples share a run: a step takes the mean of single gradients, or their sum; the last ones are fewer."""
     data = tagger_data(rng, 23, (2, 4))
     fitted, stepped = Tagger(), Tagger()
-    options = {"rows": rows, "batch_size": batch_size, "shuffle": False}
+    options = {"rows": rows, "batch_size": batch_size, "reduction": reduction, "shuffle": False}
     history = wyrm.fit(fitted.losses, data, SGD(0.05, fitted.parameters), **options)
     assert history[0].examples == 23
     runs = []
@@ -93,11 +95,12 @@ def test_rows_and_batches_sum(backend, rng, rows, batch_size):
     runs.sort(key=lambda examples: examples[0])
     optimizer, total = SGD(0.05, stepped.parameters), 0.0
     for start in range(0, len(runs), batch_size):
-        for e in np.concatenate(runs[start : start + batch_size]):
+        batch = np.concatenate(runs[start : start + batch_size])
+        for e in batch:
             loss = example_loss(stepped, data, e)
             loss.forward()
             total += float(loss.value[0, 0])
-            loss.backward(1.0)
+            loss.backward(1.0 if reduction == "sum" else 1 / len(batch))
         optimizer.step()
     np.testing.assert_allclose(history.losses, [total / 23], rtol=1e-9)
     same(fitted, stepped)
@@ -190,7 +193,7 @@ def regression(dtype="float64"):
 
 @pytest.mark.parametrize("options", [{}, {"rows": 4}, {"batch_size": 4}, {"batch_size": 4, "schedule": "synchronized"}])
 def test_weights(backend, rng, options):
-    """A weight of 2 is the example twice in a batch, one of 0 is not to have it."""
+    """Losses are multiplied with weights; the mean is that over the number of examples, whatever their weights."""
     x, y = rng.standard_normal(12), rng.standard_normal(12)
     weights = np.array([2.0, 0, 1] * 4)
     loss, parameters = regression()
@@ -201,10 +204,37 @@ def test_weights(backend, rng, options):
         part = slice(n, n + size)
         error = a * x[part] + b - y[part]
         total += (weights[part] * error**2).sum()
-        a -= 0.1 * 2 * (weights[part] * error * x[part]).sum()
-        b -= 0.1 * 2 * (weights[part] * error).sum()
+        a -= 0.1 * 2 * (weights[part] * error * x[part]).mean()
+        b -= 0.1 * 2 * (weights[part] * error).mean()
     np.testing.assert_allclose([p.value[0, 0] for p in parameters], [a, b])
     np.testing.assert_allclose(history.losses, [total / 12])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses_of_all_runs_are_one_mean(backend, rng, weighted):
+    """At a rate of 0, history, validation and evaluate agree, whatever rows, batches and the rows of an example are."""
+    pairs, weights = rng.standard_normal((7, 2)), rng.uniform(0.5, 2, 7) if weighted else None
+    w = wyrm.ParameterNode(0.5, dtype="float64")
+
+    def loss(pairs):
+        return (pairs.reshape(2 * pairs.shape[0], 1) * w - 1.0).square()
+
+    each = ((pairs * 0.5 - 1) ** 2).sum(axis=1)
+    np.testing.assert_allclose(wyrm.evaluate(loss, {"pairs": pairs}, rows=3, dtype="float64").sum(axis=(1, 2)), each)
+    for options in ({}, {"rows": 3}, {"batch_size": 3}, {"rows": 2, "batch_size": 2}, {"rows": 3, "reduction": "sum"}):
+        history = wyrm.fit(loss, {"pairs": pairs}, SGD(0.0, [w]), weights=weights, validation={"pairs": pairs}, **options)
+        np.testing.assert_allclose(history.losses, [(each if weights is None else weights * each).mean()])
+        np.testing.assert_allclose(history[0].metrics["validation_loss"], each.mean())
+
+
+def test_a_function_that_sums_by_itself(backend):
+    """Its sum is minimised as it stands if a sum is asked for, and shared out among the examples of a held-out run."""
+    w, x = wyrm.ParameterNode(0.0, dtype="float64"), np.arange(1.0, 6.0)
+    options = {"rows": 2, "reduction": "sum", "shuffle": False, "validation": {"x": x}}
+    history = wyrm.fit(lambda x: (w * x + 1.0).scalar_sum(), {"x": x}, SGD(0.1, [w]), **options)
+    np.testing.assert_allclose(w.value, -1.5)
+    np.testing.assert_allclose(history.losses, [(5 - 0.3 * 7 - 1.0 * 5) / 5])
+    np.testing.assert_allclose(history[0].metrics["validation_loss"], 1 - 1.5 * 3)
 
 
 def test_weights_of_graphs(backend, rng):
@@ -243,6 +273,7 @@ def test_validation(backend, rng, rows):
             Adam(0.05, [slope, intercept], weight_decay=0.1),
             num_epochs=3,
             rows=rows,
+            reduction="sum",
             validation={"x": held_x, "y": held_y},
             callbacks=[note],
         )
@@ -309,7 +340,7 @@ def test_learning_rates_by_step_and_two_optimizers(backend, rng):
             for e in range(start, start + 4):
                 loss = example_loss(stepped, data, e)
                 loss.forward()
-                loss.backward(1.0)
+                loss.backward(0.25)
             for optimizer in pair:
                 optimizer.step()
         for parameter in stepped.parameters:
@@ -325,4 +356,4 @@ def test_a_loss_that_is_not_finite_names_its_example(backend):
         w = wyrm.ParameterNode(0.0)
         with pytest.raises(wyrm.NotFiniteError, match=f"epoch 1: the loss of {example}"):
             wyrm.fit(lambda x, w=w: w * x + x, {"x": values}, SGD(0.5, [w]), rows=rows, shuffle=False, num_threads=1)
-        assert w.value == -0.5 * (7 if rows == 1 else 4)
+        assert w.value == -0.5 * (7 if rows == 1 else 1)

@@ -162,7 +162,7 @@ def test_batches_draw_for_each_example_its_own(backend):
     threads = [1, 2] if "synchronized" in wyrm.get_backend(backend).capabilities.schedules else [1]
     for options in ({"num_threads": 1}, *({"schedule": "synchronized", "num_threads": n} for n in threads)):
         counts.set_value(np.zeros((30, 1)))
-        wyrm.fit(loss, {x: limits}, SGD(1.0, [counts]), batch_size=8, progress=False, **options)
+        wyrm.fit(loss, {x: limits}, SGD(1.0, [counts]), batch_size=8, reduction="sum", progress=False, **options)
         np.testing.assert_array_equal(-counts.value[:, 0], expected)
 
 

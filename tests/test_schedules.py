@@ -294,7 +294,7 @@ def test_hogwild_makes_whole_batches(backend):
         pytest.skip("one thread")
     table, index = wyrm.ParameterNode(np.zeros((1000, 1))), wyrm.IndexInputNode()
     optimizer = SGD(1.0, [table], clip_norm=1e6)
-    options = {"batch_size": 7, "num_threads": 3, "schedule": "hogwild", "num_epochs": 2}
+    options = {"batch_size": 7, "reduction": "sum", "num_threads": 3, "schedule": "hogwild", "num_epochs": 2}
     history = wyrm.fit(table.index(index) * 1.0, {index: np.arange(1000)}, optimizer, **options)
     np.testing.assert_array_equal(table.value, -2.0)
     assert optimizer.steps == 2 * 143 and sum(history.examples_per_thread) == 2000

@@ -96,14 +96,15 @@ class InputSlot(NamedTuple):
     ``dense``: real numbers, into the ``real`` buffer. ``index``: row numbers, into the ``index`` buffer, each at least 0
     and below ``limit``, the rows of the smallest table that it looks up. ``bag``: the same, any number of them, into a ``bag``
     buffer; the slot has a row for each bag. ``random``: a key of three words, seed, stream and step, into the ``index`` buffer.
-    ``schedule``: the scalars of rule ``rule`` for the coming step, or for the one ``lag`` steps before it, into the ``real``
-    buffer.
+    ``schedule``: numbers by the run's position, into the ``real`` buffer: the scalars of rule ``rule`` for the coming step, or
+    for the one ``lag`` steps before it; or, if ``rule`` is ``None``, the share of the run in its batch, which its gradients are
+    multiplied with.
     """
 
     kind: Literal["dense", "index", "bag", "random", "schedule"]
     slot: Slot
     limit: int = 0
-    rule: int = 0
+    rule: int | None = None
     lag: int = 0
 
 

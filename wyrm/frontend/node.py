@@ -204,7 +204,8 @@ class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookup
         Parameters
         ----------
         weight
-            A factor; exact for any number.
+            A factor; exact for any number. Gradients of several calls add up until the optimizer's step, and so do those of the
+            rows of a loss: for the mean of B examples, ``1 / B``.
 
         Raises
         ------

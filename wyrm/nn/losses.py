@@ -1,8 +1,12 @@
 """Losses: functions of nodes, by row.
 
 Each example is a row. A loss is summed along its row, multiplied with the example's weight, and then reduced:
-``"sum"``, over all rows, of shape (1, 1), as :func:`wyrm.fit` takes it; ``"mean"``, likewise, divided by the number of rows;
-``"none"``, one for each row, of shape (B, 1). ``weights`` is a number, an array or a node that broadcasts with (B, 1).
+``"none"``, the default, one for each row, of shape (B, 1), as a function returns it to :func:`wyrm.fit`, which takes the mean;
+``"sum"``, over all rows, of shape (1, 1); ``"mean"``, likewise, divided by the number of rows. ``weights`` is a number, an
+array or a node that broadcasts with (B, 1).
+
+In a loop of your own, ``loss.backward(1.0)`` sums the gradients of all rows; for those of the mean, ask for
+``reduction="mean"``, or call ``loss.backward(1 / B)``.
 """
 
 from __future__ import annotations
@@ -60,7 +64,7 @@ class SparseCategoricalCrossEntropy(Node):
 
 
 def sparse_categorical_cross_entropy(
-    logits: Node, classes: IndexInputNode, *, weights: NodeLike | None = None, reduction: Reduction = "sum"
+    logits: Node, classes: IndexInputNode, *, weights: NodeLike | None = None, reduction: Reduction = "none"
 ) -> SparseCategoricalCrossEntropy:
     """``-ln(softmax(logits)[class])`` of each row.
 
@@ -90,7 +94,7 @@ def sparse_categorical_cross_entropy(
 
 
 def binary_cross_entropy(
-    logits: Node, targets: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum"
+    logits: Node, targets: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none"
 ) -> Node:
     """``-t ln(p) - (1 - t) ln(1 - p)`` with ``p = sigmoid(logit)``, without loss of digits at any logit.
 
@@ -99,12 +103,12 @@ def binary_cross_entropy(
     return _reduced(logits.softplus() - logits * targets, weights, reduction)
 
 
-def squared(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum") -> Node:
+def squared(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none") -> Node:
     """``(prediction - target) ** 2``."""
     return _reduced((prediction - target).square(), weights, reduction)
 
 
-def absolute(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum") -> Node:
+def absolute(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none") -> Node:
     """``|prediction - target|``."""
     return _reduced(abs(prediction - target), weights, reduction)
 
@@ -115,7 +119,7 @@ def huber(
     *,
     delta: float = 1.0,
     weights: NodeLike | None = None,
-    reduction: Reduction = "sum",
+    reduction: Reduction = "none",
 ) -> Node:
     """``d ** 2 / 2`` where the difference d is at most ``delta``, else ``delta * (d - delta / 2)`` (Huber 1964).
 
@@ -137,7 +141,7 @@ def hinge(
     *,
     margin: float = 1.0,
     weights: NodeLike | None = None,
-    reduction: Reduction = "sum",
+    reduction: Reduction = "none",
 ) -> Node:
     """``max(0, margin - target * score)``; targets are -1 and 1.
 
@@ -146,7 +150,7 @@ def hinge(
     return _reduced((margin - score * target).relu(), weights, reduction)
 
 
-def bpr(positive: Node, negative: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "sum") -> Node:
+def bpr(positive: Node, negative: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none") -> Node:
     """``-ln(sigmoid(positive - negative))``: Bayesian personalised ranking (Rendle et al., UAI 2009).
 
     Scores of things that were chosen, and of others that were not, (B, 1) each.

@@ -65,3 +65,8 @@ class Arrangement:
         choice = np.where(lengths == self.rows, self._whole[structures], self._last[structures])
         sequence = np.argsort(together[leading])
         return order[sequence], None if len(self.parts) == 1 else choice[sequence]
+
+    def counts(self, choice: Numbers | None) -> Numbers:
+        """How many examples each run takes, by its part."""
+        counts = np.array([examples for _, examples in self.parts], np.int64)
+        return np.full(self.runs, counts[0]) if choice is None else counts[choice]

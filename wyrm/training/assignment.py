@@ -144,7 +144,10 @@ class Assignment:
 
 
 class Schedules:
-    """The scalars of the steps of an epoch, where they follow schedules: inputs of programs, by position.
+    """Inputs of programs by position: the scalars of an epoch's steps, if they follow schedules; the shares of its runs.
+
+    The share of a run is 1 by the number of examples in its batch: gradients that are multiplied with it add up to the mean of
+    the examples' gradients, whatever the length of the batch and of its runs.
 
     Parameters
     ----------
@@ -154,7 +157,7 @@ class Schedules:
 
     def __init__(self, assignment: Assignment, runs: int, batch_size: int) -> None:
         self._assignment, self._runs, self._batch_size = assignment, runs, batch_size
-        self._rows: dict[tuple[int, int, int], npt.NDArray[Any]] = {}
+        self._rows: dict[tuple[int | None, int, int], npt.NDArray[Any]] = {}
 
     def sources(self, program: Program) -> list[Source]:
         """Those of a program, whose positions are runs; those of an update are batches."""
@@ -165,14 +168,17 @@ class Schedules:
                 key = expected.rule, expected.lag, batch
                 if key not in self._rows:
                     length = self._runs if program.purpose != "update" else -(-self._runs // self._batch_size)
-                    width = self._assignment.groups[expected.rule][0].scalars.shape[1]
-                    self._rows[key] = aligned((length, width), program.dtype)
+                    self._rows[key] = aligned((length, expected.slot.shape[1]), program.dtype)
                 sources.append(Source(self._rows[key], by_position=True))
         return sources
 
-    def begin(self) -> None:
-        """Fill them for the steps that come next."""
+    def begin(self, examples: npt.NDArray[np.int64]) -> None:
+        """Fill them for the steps that come next; ``examples`` says how many each run has."""
         for (number, lag, batch), rows in self._rows.items():
+            if number is None:
+                counts = np.add.reduceat(examples, np.arange(0, len(examples), batch))
+                rows[:, 0] = np.repeat(1 / counts, batch)[: len(rows)]
+                continue
             group, optimizer = self._assignment.groups[number]
             steps = np.zeros((-(-len(rows) // batch), rows.shape[1]), rows.dtype)
             group.rows(self._assignment.optimizers[optimizer].steps - lag, steps)

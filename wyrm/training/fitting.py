@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from wyrm.backend import Backend
 from wyrm.errors import OptionError, ShapeError
@@ -37,6 +37,7 @@ def fit(
     num_epochs: int = 1,
     rows: int = 1,
     batch_size: int = 1,
+    reduction: Literal["mean", "sum"] = "mean",
     weights: Any = None,
     validation: Mapping[Any, Any] | None = None,
     num_threads: int | None = None,
@@ -51,15 +52,17 @@ def fit(
     """Train: for each example, run the model forward and backward and update the parameters. The loop is native.
 
     The same as setting the inputs, ``loss.forward()``, ``loss.backward(1.0)`` and ``optimizer.step()`` for each example,
-    without Python in between.
+    without Python in between. If several examples share an update, by ``rows`` or ``batch_size``, it follows the mean of their
+    losses: as ``loss.backward(1 / n)`` for each of n examples and one ``optimizer.step()``.
 
     Parameters
     ----------
     loss
-        What to minimise: a node over inputs, of shape (1, 1); or a function that returns such a node, or one of a column whose
-        rows are summed. The function is called with a node for each argument that the feed has, or a list of nodes, one for
-        each position, where the feed has sequences. It is called once for each structure of the data (the lengths of an
-        example's sequences), not for each example: no values can be read inside. Parameters are made outside.
+        What to minimise: a node over inputs, of shape (1, 1); or a function that returns such a node, or a column with one row
+        for each example; an example's loss is the sum of its rows if there are more. The function is called with a node for
+        each argument that the feed has, or a list of nodes, one for each position, where the feed has sequences. It is called
+        once for each structure of the data (the lengths of an example's sequences), not for each example: no values can be
+        read inside. Parameters are made outside.
     feed
         For each input of the loss, its values for all N examples, of shape (N, *node shape); (N,) for one number or one
         index an example, (N, count) for ``count`` indices; for bags, :class:`wyrm.Bags`, a sparse matrix or lists.
@@ -78,12 +81,18 @@ def fit(
         How many times to go over the data; of a run that is resumed, with the epochs that it has made before.
     rows
         How many examples a function takes in one run, as rows of its nodes: each node has those of the first example, then
-        those of the second, and so on. Losses are summed, and there is one update for all. Examples of equal structure share
-        runs, with a shorter last run for each structure.
+        those of the second, and so on. There is one update for all. Examples of equal structure share runs, with a shorter last
+        run for each structure.
     batch_size
-        How many runs make an update: their gradients are summed. The last batch may be shorter.
+        How many runs make an update. The last batch may be shorter.
+    reduction
+        What the examples of an update come to. ``"mean"``: the sum of their gradients, each with its weight, divided by their
+        number: ``rows * batch_size``, or fewer in a last, shorter run or batch. So a learning rate goes with any size of a
+        batch. ``"sum"``: their sum. Then a function may reduce the loss of several rows by itself: (1, 1) is their sum. For
+        ``"mean"``, that is refused, as nobody could tell what it is of.
     weights
-        A number for each example that its loss is multiplied with. With ``rows``, the loss has one row for each example then.
+        A number for each example that its loss is multiplied with. The mean is still that over the number of examples, not over
+        the sum of their weights.
     validation
         A held-out feed. The mean loss of its examples, without dropout and weights, is computed after each epoch.
     num_threads
@@ -116,8 +125,9 @@ def fit(
     Returns
     -------
     History
-        Loss and throughput of each epoch. Where training ends by an exception, be it Ctrl-C or that of a callback, the
-        exception has it as its attribute ``history``; the parameters are then as the last step left them.
+        Mean loss of the examples, whatever the reduction, and throughput of each epoch. Where training ends by an exception, be
+        it Ctrl-C or that of a callback, the exception has it as its attribute ``history``; the parameters are then as the last
+        step left them.
 
     Raises
     ------
@@ -165,6 +175,9 @@ def fit(
     if num_epochs < 0:
         raise OptionError(f"fit: expected num_epochs of at least 0, got {num_epochs}")
     rows, batch_size = check_count(rows, "fit: rows"), check_count(batch_size, "fit: batch_size")
+    if reduction not in ("mean", "sum"):
+        raise OptionError(f"fit: expected reduction to be 'mean' or 'sum', got {reduction!r}")
+    mean = reduction == "mean"
     if num_epochs > 1 and is_stream(feed) and iter(feed) is feed:
         raise OptionError(
             f"fit: num_epochs={num_epochs} needs a stream that can be gone through several times, such as a list or an object "
@@ -183,8 +196,8 @@ def fit(
     )
     with kept(history):
         assignment = Assignment(optimizers, chosen)
-        model = _model(loss, rows, assignment, weights is not None)
-        session = Session(model, assignment, batch_size, schedule, threads, reproducible, bool(shuffle), seed)
+        model = _model(loss, mean, rows, assignment, weights is not None)
+        session = Session(model, assignment, batch_size, mean, schedule, threads, reproducible, bool(shuffle), seed)
         plans = session.plans(feed, weights)
         begun = plans()
         first: Plan | None = next(begun)
@@ -200,6 +213,7 @@ def fit(
         "shuffle": bool(shuffle),
         "rows": rows,
         "batch_size": batch_size,
+        "reduction": reduction,
         "schedule": schedule,
         "examples": None if is_stream(feed) else first.length,
     }
@@ -231,14 +245,14 @@ def fit(
     return history
 
 
-def _model(loss: Any, rows: int, assignment: Assignment, weighted: bool) -> Model:
+def _model(loss: Any, mean: bool, rows: int, assignment: Assignment, weighted: bool) -> Model:
     if isinstance(loss, Node):
         if loss.shape != (1, 1):
-            raise ShapeError(f"fit: expected a loss of shape (1, 1), got {loss!r}; reduce it with .scalar_sum()")
+            raise ShapeError(f"fit: expected a loss of shape (1, 1), got {loss!r}; reduce it with .mean() or .scalar_sum()")
         if rows > 1:
             raise OptionError("fit: rows needs a model given as a function: a node that is there has its rows already")
-        return GraphModel([loss], loss_of("the model"), weighted)
+        return GraphModel([loss], loss_of("the model", mean), weighted)
     if not callable(loss):
         raise ShapeError(f"fit: expected a loss of shape (1, 1), or a function that returns one, got {loss!r}")
-    finish = loss_of(f"the function {getattr(loss, '__qualname__', type(loss).__name__)!r}")
+    finish = loss_of(f"the function {getattr(loss, '__qualname__', type(loss).__name__)!r}", mean)
     return FunctionModel(loss, "fit", finish, rows, assignment.nodes[0].dtype, weighted)

@@ -25,7 +25,8 @@ class Epoch:
     number
         Counted from 1.
     loss
-        The mean loss of the examples, each before its own update.
+        The mean loss of the examples, each before its own update and multiplied with its weight: the sum, divided by their
+        number, whatever the reduction of the updates.
     examples
         How many there were.
     seconds

@@ -14,7 +14,7 @@ from wyrm.training.models import Finish
 
 __all__ = ["TRAINING", "VALIDATION", "VALUES", "Values", "loss_of"]
 
-#: The loss of a run, summed over its examples, with their weights.
+#: The loss of a run: the sum over its examples, with their weights.
 TRAINING = "training"
 #: The loss of each example of a run, (examples, 1), without weights.
 VALIDATION = "validation"
@@ -22,34 +22,49 @@ VALIDATION = "validation"
 VALUES = "values"
 
 
-def loss_of(label: str) -> Finish:
-    """Takes what a model returns as a loss; ``label`` is what messages call it."""
-    return partial(_loss, label)
+def loss_of(label: str, mean: bool) -> Finish:
+    """Takes what a model returns as a loss.
+
+    Parameters
+    ----------
+    label
+        What messages call the model.
+    mean
+        Whether a step is made by the mean of its examples; else by their sum.
+    """
+    return partial(_loss, label, mean)
 
 
-def _loss(label: str, result: Any, examples: int, weight: Node | None) -> Mapping[str, Sequence[Node]]:
+def _loss(label: str, mean: bool, result: Any, examples: int, weight: Node | None) -> Mapping[str, Sequence[Node]]:
     loss = result[0] if isinstance(result, list) and len(result) == 1 else result
     if not isinstance(loss, Node):
         raise DTypeError(f"fit: expected {label} to return a loss, a node of shape (1, 1), got {result!r}")
     rows, cols = loss.shape
     if cols != 1 or loss.dtype == "int64" or rows == 0:
         raise ShapeError(
-            f"fit: expected a loss of shape (1, 1), or of one column, whose rows are summed, from {label}; got {loss!r}; "
-            f"reduce it with .scalar_sum()"
+            f"fit: expected a loss of shape (1, 1), or a column with as many rows for each example from {label}, got {loss!r}; "
+            f".sum(axis=1) adds columns up"
         )
-    weighted = loss
+    if rows % examples == 0:
+        by_example = loss if rows == examples else loss.reshape(examples, rows // examples).sum(axis=1)
+        total = by_example if weight is None else by_example * weight
+        return {TRAINING: [total.scalar_sum() if examples > 1 else total], VALIDATION: [by_example]}
+    if rows > 1:
+        raise ShapeError(
+            f"fit: expected a loss with as many rows for each of the {examples} examples of a run from {label}; got {loss!r}"
+        )
+    if mean:
+        raise ShapeError(
+            f"fit: {label} returns one number for a run of {examples} examples, {loss!r}, which does not say whether it is "
+            f"their sum or their mean; return a row for each example, of which fit takes the mean (losses have it unless a "
+            f"reduction is asked for), or, to minimise the sum, pass reduction='sum'"
+        )
     if weight is not None:
-        if rows != examples and examples > 1:
-            raise ShapeError(
-                f"fit: with weights, and rows of {examples} examples, expected a loss of shape ({examples}, 1), a row for each "
-                f"example, from {label}; got {loss!r}; losses have it with reduction='none'"
-            )
-        weighted = loss * weight
-    if rows == examples:
-        each = loss
-    else:  # what is summed already is shared out
-        each = loss.scalar_sum() if examples == 1 else loss.scalar_sum() * np.full((examples, 1), 1 / examples)
-    return {TRAINING: [weighted if weighted.shape == (1, 1) else weighted.scalar_sum()], VALIDATION: [each]}
+        raise ShapeError(
+            f"fit: with weights, and runs of {examples} examples, expected a row for each example from {label}; got {loss!r}, "
+            f"which is reduced already"
+        )
+    return {TRAINING: [loss], VALIDATION: [loss * np.full((examples, 1), 1 / examples)]}  # shared out
 
 
 class Values:

@@ -40,6 +40,8 @@ class Session:
     ----------
     schedule, threads, reproducible
         How threads share the work, as :func:`wyrm.training.schedules.make_crew` takes it.
+    mean
+        Whether a step is made by the mean of its examples' gradients; else by their sum.
     shuffle, seed
         Whether epochs visit the examples in a random order, and of what.
     """
@@ -49,6 +51,7 @@ class Session:
         model: Model,
         assignment: Assignment,
         batch_size: int,
+        mean: bool,
         schedule: str,
         threads: int | None,
         reproducible: bool,
@@ -60,7 +63,7 @@ class Session:
         self.shuffle, self.seed = shuffle, seed
         self._trial, self._reason = Trial(), ""
         assignment.begin()
-        self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate")
+        self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate", mean)
 
     def plan(self, data: Data) -> Plan:
         """A plan for data."""
@@ -156,7 +159,7 @@ class Plan:
         made = crew.steps
         first_step = session.assignment.optimizers[0].steps * session.batch_size * session.model.rows
         crew.begin_epoch(first_step)
-        self._schedules.begin()
+        self._schedules.begin(self._arrangement.counts(choice))
         try:
             crew.run_epoch(order, choice, _Progress(self.length, len(order), progress))
         except NotFiniteError as error:

@@ -56,8 +56,8 @@ class Programs(ABC):
         return
 
     @abstractmethod
-    def _lower(self, traced: Trace, nodes: list[ParameterNode]) -> tuple[Program, list[int]]:
-        """The program of a trace over parameters, and their numbers."""
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
+        """The program of a trace over parameters for runs of so many examples, and the parameters' numbers."""
 
     @abstractmethod
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
@@ -68,7 +68,7 @@ class Programs(ABC):
             records, structures, known = trace(traced.structures, _storage)
             self._note([structure.live_parameter() for structure in known if structure.op is PARAMETER])
             nodes = [structures[n].live_parameter() for n in records.leaves(PARAMETER)]
-            program, numbers = self._lower(records, nodes)
+            program, numbers = self._lower(records, nodes, traced.examples)
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
             self._made[traced] = _Made(compiled(program, self.backend), leaves, numbers)
         return self._made[traced]
@@ -125,15 +125,20 @@ class Programs(ABC):
 class TrainingPrograms(Programs):
     """Programs of which each run is a step, or one of several that make one.
 
+    Parameters
+    ----------
+    mean
+        Whether a step is made by the mean of its examples' gradients; else by their sum.
+
     Attributes
     ----------
     changes
         How often what is trained has changed: the programs that were made before are out of date.
     """
 
-    def __init__(self, model: Model, roots: str, assignment: Assignment, purpose: Purpose) -> None:
+    def __init__(self, model: Model, roots: str, assignment: Assignment, purpose: Purpose, mean: bool) -> None:
         super().__init__(model, roots, assignment.backend)
-        self.assignment, self._purpose = assignment, purpose
+        self.assignment, self._purpose, self._mean = assignment, purpose, mean
         self.changes = 0
         self._nodes: dict[ParameterNode, None] = {}
         #: The parameters that no optimizer has, of which a warning has been given.
@@ -145,10 +150,13 @@ class TrainingPrograms(Programs):
         #: The dtype of the model.
         self.dtype = ""
 
-    def _lower(self, traced: Trace, nodes: list[ParameterNode]) -> tuple[Program, list[int]]:
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
         training, numbers = self.assignment.of(nodes, self._purpose == "train")
         self.dtype = traced.dtype
-        return lower(traced, self._purpose, self.backend.capabilities.kernels, training), numbers
+        share: float | None = 1.0
+        if self._mean:  # of a batch of several runs, it depends on what else is in the batch
+            share = 1 / examples if self._purpose == "train" else None
+        return lower(traced, self._purpose, self.backend.capabilities.kernels, training, share=share), numbers
 
     def expire(self) -> None:
         """Have the programs made anew: what is trained has changed."""
@@ -192,7 +200,7 @@ class EvaluatingPrograms(Programs):
         super().__init__(model, roots, backend)
         self._nodes: dict[Any, int] = {}
 
-    def _lower(self, traced: Trace, nodes: list[ParameterNode]) -> tuple[Program, list[int]]:
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
         numbers = [self._nodes.setdefault(node.storage, len(self._nodes)) for node in nodes]
         return lower(traced, "evaluate", self.backend.capabilities.kernels), numbers
 

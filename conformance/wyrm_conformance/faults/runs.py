@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from wyrm import kernel_steps, philox
+from wyrm import kernel_backend, kernel_steps, philox
+from wyrm.frontend.lowering import lower
 from wyrm.kernel_steps import Steps
 from wyrm.memory import Source
 from wyrm.reference import ReferenceBackend
 from wyrm.runs import JoinedRunner, Team
+from wyrm.training import programs
+from wyrm.training.assignment import Schedules
 from wyrm.training.conflict_free import ConflictFree
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
@@ -72,6 +75,37 @@ patch_fault(
     "examples are given up for one that comes behind them", "training/errors far on", target=JoinedRunner, run=_by_blocks
 )
 patch_fault("a shorter last batch is forgotten", "training/batches", target=JoinedRunner, run=_endless)
+
+# -- means over the examples of a step
+
+_begin, _load = Schedules.begin, kernel_backend._KernelRunner._load
+
+
+def _as_if_whole(self: Schedules, examples: Array) -> None:
+    _begin(self, np.concatenate([examples, examples[:1].repeat(-len(examples) % self._batch_size)]))
+
+
+def _as_if_equal(self: Schedules, examples: Array) -> None:
+    _begin(self, np.full_like(examples, examples.max()))
+
+
+def _summed(*arguments: Any, **options: Any) -> Any:
+    return lower.lower(*arguments, **{**options, "share": None if options.get("share", 1.0) is None else 1.0})
+
+
+patch_fault("the last, shorter batch is divided by batch_size", "training/batches", target=Schedules, begin=_as_if_whole)
+patch_fault("shorter runs count as whole ones", "training/rows", target=Schedules, begin=_as_if_equal)
+patch_fault("rows are summed", "training/rows", target=programs, lower=_summed)
+
+
+def _load_by_example(self: Any, examples: list[int], position: int) -> int:
+    by_batch = self.bound.program.purpose == "update"
+    return int(_load(self, examples, position if by_batch else examples[0]))
+
+
+patch_fault(
+    "what comes by position is read by example", "training/batches", target=kernel_backend._KernelRunner, _load=_load_by_example
+)
 
 
 def _applied_anyway(self: Team, *arguments: Any) -> int:

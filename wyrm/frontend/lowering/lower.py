@@ -48,6 +48,7 @@ def lower(
     training: tuple[Training | None, ...] = (),
     lazy: tuple[tuple[Training, ...], ...] = (),
     evaluating: bool = False,
+    share: float | None = 1.0,
 ) -> Program:
     """The program of a trace.
 
@@ -67,13 +68,16 @@ def lower(
         are read.
     evaluating
         Whether to leave out what is random in training.
+    share
+        For ``train`` and ``accumulate``, what the loss counts for in a step: its gradient is multiplied with it. ``None``: a
+        number for each run, which comes as an input.
     """
-    key = (trace, purpose, optional_kernels, training, lazy, evaluating)
+    key = (trace, purpose, optional_kernels, training, lazy, evaluating, share)
     if len(_CACHE) >= CACHE_LIMIT:
         _CACHE.clear()
     known = _CACHE.setdefault(key, [])  # a long trace takes its time to be looked up: once
     if not known:
-        lowering = _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating or purpose == "evaluate")
+        lowering = _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating or purpose == "evaluate", share)
         known.append(lowering.program())
     return known[0]
 
@@ -87,6 +91,7 @@ class _Lowering:
         training: tuple[Training | None, ...],
         lazy: tuple[tuple[Training, ...], ...],
         evaluating: bool,
+        share: float | None,
     ) -> None:
         self.trace, self.purpose, self.training = trace, purpose, training
         self.values: list[Value] = []
@@ -102,6 +107,7 @@ class _Lowering:
         self.inputs: list[Value] = []
         self.outputs: dict[int, Value] = {}
         self.updates = Updates(self.k)
+        self.share = share
         self.seed: Value | None = None
         self.contributions: dict[int, list[Value]] = {}
 
@@ -133,6 +139,8 @@ class _Lowering:
         leaves = trace.leaves(*INPUTS)
         slots = [self._input_slot(layout, leaf, value) for leaf, value in zip(leaves, self.inputs, strict=True)]
         slots += [InputSlot("schedule", layout[value], rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
+        if self.seed and self.purpose != "interactive":
+            slots.append(InputSlot("schedule", layout[self.seed]))
         program = Program(
             self.purpose,
             trace.dtype,
@@ -142,7 +150,7 @@ class _Lowering:
             tuple(slots),
             tuple(self.uses),
             tuple((number, layout[value]) for number, value in k.literals.items()),
-            layout[self.seed] if self.seed else None,
+            layout[self.seed] if self.seed and self.purpose == "interactive" else None,
             forward,
             backward,
             update,
@@ -186,10 +194,10 @@ class _Lowering:
         root = self.trace.roots[0]
         if not records[root].needs_gradient:
             return
-        if self.purpose == "interactive":
+        if self.purpose == "interactive" or self.share is None:
             seed = self.seed = Value("", shape=(1, 1), place=("seed",))
         else:
-            seed = k.literal(1.0)
+            seed = k.literal(self.share)
         self.contributions = differentiate(k, records, self.values, root, seed)
         for number, parts in self.contributions.items():
             p = self.parameters[number]
