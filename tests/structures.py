@@ -82,7 +82,8 @@ class TwoStructures:
             sources = [columns[structures[n]].source(0) for n in traced.leaves(*INPUTS)]
             sources += self.schedule(program, batch_size)
             shared = {b: self.shared(b, own) for b in program.buffers[2:] if keeps(b)}
-            numbers = [self.nodes.index(node) for node in own]
+            known = {node: number for number, node in enumerate(self.nodes)}
+            numbers = [known[node] for node in own]
             result.append(Part(compiled(program, backend), sources, shared=shared, parameters=numbers))
         return result
 

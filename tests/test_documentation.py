@@ -86,4 +86,5 @@ def test_the_readme_lists_the_ops():
     text = (ROOT / "README.md").read_text()
     listed = set(re.search(r"the ops `([^`]+)`", text).group(1).split())
     symbols = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**": "power", "dropout": "dropout_mask"}
+    symbols |= {"==": "equal", "!=": "not_equal", "<": "less", ">": "greater", "<=": "less_equal", ">=": "greater_equal"}
     assert {symbols.get(name, name) for name in listed} == set(OPS)

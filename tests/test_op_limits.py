@@ -94,3 +94,91 @@ def test_masks_stop_what_is_not_finite(backend):
     upstream = (a.relu() * np.array([[np.inf, 1.0]])).scalar_sum()
     upstream.backward(1.0)
     assert a.gradient.to_dense()[0, 1] == 0.25 + 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_infinities_are_their_limits(backend, dtype):
+    """Masks of -infinity weigh nothing, and have a gradient of 0 however many there are; what has no limit is NaN."""
+    low, high, nan = -np.inf, np.inf, np.nan
+    for row, total, weights, softmax in (
+        ([low, 1.0, low], 1.0, [0, 1, 0], [0, 1, 0]),
+        ([low, low, low], low, [0, 0, 0], [nan] * 3),
+        ([high, 0.0, 1.0], high, None, [nan] * 3),
+        ([high, high, low], high, None, [nan] * 3),
+        ([nan, low, 1.0], nan, [nan] * 3, [nan] * 3),
+    ):
+        for count in (1, 20):  # within a vector, and beyond
+            a = wyrm.ParameterNode(np.tile(row, (2, count)), dtype=dtype)
+            node = a.logsumexp()
+            np.testing.assert_allclose(node.value, np.full((2, 1), total + np.log(count)), rtol=1e-6)
+            node.backward(1.0)
+            if weights is not None:
+                np.testing.assert_allclose(a.gradient.to_dense(), np.tile(weights, (2, count)) / count, rtol=1e-6)
+            probabilities = np.tile(softmax, (2, count)) / count
+            np.testing.assert_allclose(a.softmax().value, probabilities, rtol=1e-6)
+            with np.errstate(divide="ignore"):
+                np.testing.assert_allclose(a.log_softmax().value, np.log(probabilities), rtol=1e-6)
+
+
+def test_sums_of_masked_logarithms_have_gradients(backend):
+    """As in the forward algorithm of a hidden Markov model: a state that cannot be reached stays without weight."""
+    a = wyrm.ParameterNode([[0.5, 1.0]])
+    unreachable = (a * np.zeros((1, 2)) + np.full((1, 2), -np.inf)).logsumexp()
+    node = wyrm.stack([unreachable, a.logsumexp()], axis=1).logsumexp()
+    node.forward()
+    node.backward(1.0)
+    np.testing.assert_allclose(a.gradient.to_dense(), np.exp(a.value) / np.exp(a.value).sum(), rtol=1e-6)
+    masked = wyrm.ParameterNode([[0.5, -np.inf, 1.0]])
+    for loss, expected in (
+        (wyrm.nn.losses.sparse_categorical_cross_entropy(masked, wyrm.IndexInputNode(1, 0)), True),
+        (masked.softmax()[:, :1].scalar_sum(), True),
+    ):
+        masked.zero_gradient()
+        loss.forward()
+        loss.backward(1.0)
+        assert np.isfinite(loss.value).all() and np.isfinite(masked.gradient.to_dense()).all() == expected
+
+
+def test_powers_at_the_edges(backend):
+    """The derivatives of a ** b: for a, b a ** (b - 1), 0 of b = 0; for b, a ** b ln a, and of a = 0 the limit from above."""
+    for a, b, slope_a, slope_b in (
+        (2.0, 3.0, 12.0, 8 * np.log(2)),
+        (0.0, 2.0, 0.0, 0.0),
+        (0.0, 1.0, 1.0, 0.0),
+        (0.0, 0.0, 0.0, 0.0),
+        (0.0, 0.5, np.inf, 0.0),
+        (0.0, -1.0, -np.inf, -np.inf),
+        (-2.0, 3.0, 12.0, np.nan),
+        (-2.0, 0.0, 0.0, np.nan),
+        (-2.0, 0.5, np.nan, np.nan),
+        (3.0, 0.0, 0.0, np.log(3)),
+    ):
+        base, exponent = wyrm.ParameterNode(a, dtype="float64"), wyrm.ParameterNode(b, dtype="float64")
+        for node, parts in ((base**exponent, (base, exponent)), (base**b, (base,)), (a**exponent, (exponent,))):
+            base.zero_gradient()
+            exponent.zero_gradient()
+            node.forward()
+            node.backward(1.0)
+            with np.errstate(all="ignore"):
+                np.testing.assert_allclose(node.value, np.float64(a) ** np.float64(b))
+            for part in parts:
+                expected = slope_a if part is base else slope_b
+                np.testing.assert_allclose(part.gradient.to_dense(), [[expected]], err_msg=f"{a} ** {b}")
+
+
+def test_bounds_of_clip_are_trained(backend):
+    """Each element has the gradient, or the bound beyond which it lies; if bounds cross, the upper one, as in the value."""
+    values = [[-2.0, -1.0, 0.0, 1.0, 2.0, np.nan]]
+    a = wyrm.ParameterNode(values)
+    for low, high, expected in (
+        (-1.0, 1.0, ([0, 1, 1, 1, 0, 1], 1, 1)),
+        (1.0, 1.0, ([0, 0, 0, 1, 0, 1], 3, 1)),
+        (1.0, -1.0, ([0] * 6, 0, 6)),
+    ):
+        bounds = [wyrm.ParameterNode(low), wyrm.ParameterNode(high)]
+        node = a.clip(*bounds)
+        a.zero_gradient()
+        node.forward()
+        node.backward(1.0)
+        found = a.gradient.to_dense()[0, :5].tolist(), *(bound.gradient.to_dense()[0, 0] for bound in bounds)
+        assert found == (expected[0][:5], *expected[1:])

@@ -85,7 +85,9 @@ def _matmul_shape(a: Shape, b: Shape, *, transpose_a: bool = False, transpose_b:
 
 def _expand_logsumexp(k: Any, a: Any) -> Any:
     largest = k.row_max(a)
-    return k.add(largest, k.log(k.sum(k.exp(k.subtract(a, largest)), axis=1)))
+    # of an infinite or NaN element nothing is subtracted: their difference with themselves would be NaN
+    shift = k.select(k.greater(k.literal(1.0), k.subtract(largest, largest)), largest, k.literal(0.0))
+    return k.add(shift, k.log(k.sum(k.exp(k.subtract(a, shift)), axis=1)))
 
 
 def _expand_softmax(k: Any, a: Any) -> Any:
@@ -168,14 +170,14 @@ KERNELS: dict[str, Kernel] = {
         Kernel(
             "logsumexp",
             ("a",),
-            "out = log(exp(a).sum(axis=1, keepdims=True)), without overflow",
+            "out = log(exp(a).sum(axis=1, keepdims=True)), without overflow; -inf of a row of -inf alone, inf of one with inf",
             lambda a: (a[0], 1),
             expansion=_expand_logsumexp,
         ),
         Kernel(
             "softmax",
             ("a",),
-            "out = exp(a) / exp(a).sum(axis=1, keepdims=True), without overflow",
+            "out = exp(a) / exp(a).sum(axis=1, keepdims=True), without overflow; NaN of a row of -inf alone, or with inf",
             lambda a: a,
             expansion=_expand_softmax,
         ),

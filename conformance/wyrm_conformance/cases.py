@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -120,6 +121,21 @@ def _where(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     return wyrm.where(rng.random(shape) < 0.5, p[0], p[1])
 
 
+def _comparison(compare: Callable[[wyrm.Node, wyrm.Node], wyrm.Node]) -> Case:
+    """A mask, and what it is made of; every other element is compared with itself."""
+
+    def build(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+        other = wyrm.where(rng.random(p[0].shape) < 0.5, p[0], p[0].detach() + rng.choice([-0.5, 0.5], p[0].shape))
+        return compare(p[0], other) * p[0]
+
+    return Case(_one, build)
+
+
+def _clip(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    """Between two bounds, either of which may be the larger one."""
+    return _off_the_grid(p[0]).clip(p[1].square() - 0.75, p[1] + 0.501)
+
+
 def _off_the_grid(a: wyrm.Node) -> wyrm.Node:
     """Operands are in steps of a thousandth; half a step away, no finite difference steps over a kink."""
     return a + 0.0005
@@ -140,7 +156,13 @@ CASES: dict[str, Case] = {
     "subtract": Case(_two_that_broadcast, lambda rng, p: p[0] - p[1]),
     "multiply": Case(_two_that_broadcast, lambda rng, p: p[0] * p[1]),
     "divide": Case(_two_that_broadcast, lambda rng, p: p[0] / _positive(p[1])),
-    "power": Case(_one, lambda rng, p: _positive(p[0]) ** float(rng.uniform(-2, 3))),
+    "power": Case(_two_that_broadcast, lambda rng, p: _positive(p[0]) ** p[1]),
+    "greater": _comparison(operator.gt),
+    "less": _comparison(operator.lt),
+    "greater_equal": _comparison(operator.ge),
+    "less_equal": _comparison(operator.le),
+    "equal": _comparison(operator.eq),
+    "not_equal": _comparison(operator.ne),
     "neg": Case(_one, lambda rng, p: -p[0]),
     "square": Case(_one, lambda rng, p: p[0].square()),
     "exp": Case(_one, lambda rng, p: p[0].exp()),
@@ -154,7 +176,7 @@ CASES: dict[str, Case] = {
     "maximum": Case(_two_that_broadcast, lambda rng, p: p[0].maximum(_off_the_grid(p[1]))),
     "minimum": Case(_two_that_broadcast, lambda rng, p: p[0].minimum(_off_the_grid(p[1]))),
     "relu": Case(_one, lambda rng, p: _off_the_grid(p[0]).relu()),
-    "clip": Case(_one, lambda rng, p: _off_the_grid(p[0]).clip(-0.5, np.full((1, p[0].shape[1]), 0.75))),
+    "clip": Case(_two_that_broadcast, _clip),
     "where": Case(_two_that_broadcast, _where),
     "dot": Case(_two_for_a_product, lambda rng, p: p[0].dot(p[1])),
     "vector_dot": Case(_two_that_broadcast, lambda rng, p: p[0].vector_dot(p[1])),

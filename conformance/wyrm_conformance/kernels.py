@@ -272,6 +272,23 @@ _register("matmul", check_matmul)
 _register("row_dot", check_row_dot)
 
 
+def _compare_infinite_rows(context: Context, kernel: str, dtype: str, expected: Array) -> None:
+    """Rows of infinities, at the width of three elements and, with the same between the others, beyond that of vectors."""
+    low, high, none = -np.inf, np.inf, np.nan
+    rows = np.array([[low] * 3, [high, 0, 1], [high, high, 0], [high, low, 0], [low, 1, low], [none, low, 1]], dtype)
+    expected = expected.reshape(len(rows), -1)
+    for width in (3, 37):
+        wide = np.full((len(rows), width), low, dtype)
+        wide[:, [0, width // 2, width - 1]] = rows
+        limits = expected
+        if expected.shape[1] > 1:
+            limits = np.where(np.isnan(expected[:, :1]), np.nan, np.zeros((len(rows), width)))
+            limits[:, [0, width // 2, width - 1]] = expected
+        context.case(KERNELS[kernel].formula, a=wide)
+        result = apply(context, kernel, [wide], limits.shape, dtype)
+        context.compare(f"{kernel} of infinite rows of {width} in {dtype}", result, limits, 0)
+
+
 @check("kernels/limits", "core", "shut and open gates, sums over infinities and NaN come out as the formulas say", at_least=20)
 def check_limits(context: Context) -> None:
     """NaN and infinity in kernels that look at whole rows; gates that are exactly shut."""
@@ -287,9 +304,13 @@ def check_limits(context: Context) -> None:
         if "logsumexp" in context.backend.capabilities.kernels:
             result = apply(context, "logsumexp", [big], (2, 1), dtype)
             context.compare("logsumexp of large numbers", result, np.array([[1e4 + np.log(2)], [0]]), 1e-6)
+            _compare_infinite_rows(context, "logsumexp", dtype, np.array([-np.inf, np.inf, np.inf, np.inf, 1, np.nan]))
         if "softmax" in context.backend.capabilities.kernels:
             result = apply(context, "softmax", [big], (2, 2), dtype)
             context.compare("softmax of large numbers", result, np.array([[0.5, 0.5], [0, 1]]), 1e-6)
+            limits = np.full((6, 3), np.nan)
+            limits[4] = 0, 1, 0
+            _compare_infinite_rows(context, "softmax", dtype, limits)
         if "lstm_cell" in context.backend.capabilities.kernels:
             limits = np.array([1e4, -1e4, np.inf, -np.inf, np.nan, 0.0], dtype)
             result = apply(

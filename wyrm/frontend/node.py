@@ -21,6 +21,7 @@ from wyrm.frontend.op import Leaf, Op
 from wyrm.frontend.ops import (
     Cells,
     Choices,
+    Comparisons,
     Draws,
     Elementwise,
     Functions,
@@ -47,7 +48,9 @@ Array = npt.NDArray[Any]
 N = TypeVar("N", bound="Node")
 
 
-class Node(Elementwise, Functions, Choices, Products, Reductions, Shapes, Lookups, Cells, Random, Draws, Gradients):
+class Node(
+    Elementwise, Comparisons, Functions, Choices, Products, Reductions, Shapes, Lookups, Cells, Random, Draws, Gradients
+):
     """A matrix in a graph: the result of an op, an input or a parameter.
 
     Nodes are made by ops on other nodes, not by calling this class. A node has its shape as soon as it exists; :meth:`forward`

@@ -108,7 +108,8 @@ class HogwildParameter:
             )
         self._states: dict[str, Array] = {}
         self._lazy: dict[str, Lazy] = {}
-        self._nodes: weakref.WeakSet[ParameterNode] = weakref.WeakSet()
+        # by identity: a set would compare nodes, which makes masks
+        self._nodes: weakref.WeakValueDictionary[int, ParameterNode] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
         #: The number of the last change, of those that :data:`CHANGES` counts, and the thread that made it.
         self.change = self.changed_by = 0
@@ -193,7 +194,7 @@ class HogwildParameter:
     def enter(self, node: ParameterNode) -> None:
         """Take note of a node over this storage."""
         with self._lock:
-            self._nodes.add(node)
+            self._nodes[id(node)] = node
 
     @property
     def lazy(self) -> list[Lazy]:
@@ -223,7 +224,7 @@ class HogwildParameter:
             self.catch_up()
             clock = Clock(self.shape[0]) if known is None else known.clock
             self._lazy[rule.name] = Lazy(self, rule, scalars, clock, backend)
-            for node in list(self._nodes):
+            for node in list(self._nodes.values()):
                 node._expire_bindings()
 
     def catch_up(self) -> None:

@@ -59,7 +59,17 @@ kernel_fault(
 kernel_fault("power by exp(b * log(a))", "kernels/power", power=lambda a, b: np.exp(b * np.log(a)).astype(a.dtype))
 kernel_fault("maximum that drops NaN", "kernels/maximum", maximum=np.fmax)
 kernel_fault("minimum that drops NaN", "kernels/minimum", minimum=np.fmin)
-kernel_fault("greater that takes equal for greater", "kernels/greater", greater=lambda a, b: (a >= b).astype(a.dtype))
+kernel_fault(
+    "greater that takes equal for greater",
+    "kernels/greater",
+    "gradients/greater",
+    "gradients/less",
+    "gradients/greater_equal",
+    "gradients/less_equal",
+    "gradients/equal",
+    "gradients/not_equal",
+    greater=lambda a, b: (a >= b).astype(a.dtype),
+)
 kernel_fault("select by the sign of the condition", "kernels/select", select=lambda c, a, b: np.asarray(np.where(c > 0, a, b)))
 kernel_fault(
     "sum that leaves the last row out",
@@ -107,6 +117,20 @@ kernel_fault("softmax that overflows", "kernels/limits", softmax=lambda a: np.ex
 kernel_fault(
     "softmax over the whole matrix", "kernels/softmax", "gradients/softmax", softmax=lambda a: np.exp(a) / np.exp(a).sum()
 )
+kernel_fault(
+    "softmax that takes -infinity for the lowest number",
+    "kernels/limits",
+    softmax=lambda a: KERNELS["softmax"](np.maximum(a, np.finfo(a.dtype).min)),
+)
+
+
+def _shifted_by_infinity(a: Array) -> Array:
+    largest = a.max(axis=1, keepdims=True)
+    result: Array = largest + np.log(np.exp(a - largest).sum(axis=1, keepdims=True))
+    return result
+
+
+kernel_fault("logsumexp that subtracts infinity from itself", "kernels/limits", logsumexp=_shifted_by_infinity)
 kernel_fault(
     "logsumexp over the columns beyond the first vector only",
     "kernels/logsumexp",

@@ -2,7 +2,8 @@
 
 * :mod:`.elementwise`: arithmetic, with broadcasting;
 * :mod:`.functions`: functions of single elements;
-* :mod:`.choices`: maxima, bounds, masks;
+* :mod:`.choices`: maxima, bounds, choices by masks;
+* :mod:`.comparisons`: masks;
 * :mod:`.products`: products of matrices and rows;
 * :mod:`.reductions`: sums and means, softmax;
 * :mod:`.shapes`: transposition, slices, stacks;
@@ -17,6 +18,7 @@ A new op made of existing kernels is added to one of these files, and nowhere el
 
 from wyrm.frontend.ops.cells import Cells
 from wyrm.frontend.ops.choices import Choices
+from wyrm.frontend.ops.comparisons import Comparisons
 from wyrm.frontend.ops.draws import Draws
 from wyrm.frontend.ops.elementwise import Elementwise
 from wyrm.frontend.ops.functions import Functions
@@ -30,6 +32,7 @@ from wyrm.frontend.ops.shapes import Shapes
 __all__ = [
     "Cells",
     "Choices",
+    "Comparisons",
     "Draws",
     "Elementwise",
     "Functions",

@@ -41,15 +41,15 @@ CLIP = Op(
     "clip",
     broadcast_shapes,
     lambda k, a, low, high: k.minimum(k.maximum(a, low), high),
-    # the gradient passes wherever the element does, the bounds included
+    # the gradient is the element's from bound to bound, both included; beyond, it is the bound's
     (
+        lambda k, g, y, a, low, high: k.select(k.maximum(k.greater(low, a), k.greater(a, high)), k.literal(0.0), g),
         lambda k, g, y, a, low, high: k.select(
-            k.maximum(k.greater(low, a), k.greater(a, high)), k.literal(0.0), g
+            k.greater(low, high), k.literal(0.0), k.select(k.greater(low, a), g, k.literal(0.0))
         ),
-        None,
-        None,
+        lambda k, g, y, a, low, high: k.select(k.maximum(k.greater(a, high), k.greater(low, high)), g, k.literal(0.0)),
     ),
-)  # fmt: skip
+)
 WHERE = Op(
     "where",
     broadcast_shapes,
@@ -80,7 +80,10 @@ class Choices(Operand):
         return self._unary(RELU)
 
     def clip(self, low: NodeLike, high: NodeLike) -> Node:
-        """Each element, kept from ``low`` to ``high``; no gradient flows to the bounds, nor where an element lies beyond."""
+        """Each element, kept from ``low`` to ``high``: ``minimum(maximum(x, low), high)``.
+
+        The gradient is the element's from bound to bound, both included, and the bound's beyond. Bounds may be nodes.
+        """
         return self._general(CLIP, (low, high), ())
 
 
@@ -90,7 +93,7 @@ def where(condition: NodeLike, a: NodeLike, b: NodeLike) -> Node:
     Parameters
     ----------
     condition
-        A mask; no gradient flows to it. An array is data: another one gives the same program.
+        A mask, such as ``a > b``: 0 or not. No gradient flows to it. An array is data: another one gives the same program.
     a, b
         Nodes, numbers or arrays; one of the three must be a node.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wyrm.frontend.op import Op, Operand
 from wyrm.kernels import broadcast_shapes
@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     from wyrm.frontend.node import Node, NodeLike
 
 __all__ = ["Elementwise"]
+
+
+def _slope(k: Any, a: Any, p: Any) -> Any:
+    """The derivative of a ** p by a: 0 where p is 0, though a ** (p - 1) may be infinite."""
+    slope = k.multiply(p, k.power(a, k.subtract(p, k.literal(1.0))))
+    return k.select(k.absolute(p), slope, k.literal(0.0))
+
+
+def _slope_by_exponent(k: Any, y: Any, a: Any, p: Any) -> Any:
+    """The derivative of y = a ** p by p: where a is 0, though ln(a) is infinite, 0 from p = 0 on and -infinity below."""
+    at_zero = k.select(k.greater(k.literal(0.0), p), k.negate(y), k.literal(0.0))
+    return k.select(a, k.multiply(y, k.log(a)), at_zero)
+
 
 ADD = Op(
     "add",
@@ -40,17 +53,8 @@ POWER = Op(
     "power",
     broadcast_shapes,
     lambda k, a, p: k.power(a, p),
-    # where p is 0 the slope is 0, though a ** (p - 1) may be infinite
-    (
-        lambda k, g, y, a, p: k.multiply(
-            g,
-            k.select(
-                k.absolute(p), k.multiply(p, k.power(a, k.subtract(p, k.literal(1.0)))), k.literal(0.0)
-            ),
-        ),
-        None,
-    ),
-)  # fmt: skip
+    (lambda k, g, y, a, p: k.multiply(g, _slope(k, a, p)), lambda k, g, y, a, p: k.multiply(g, _slope_by_exponent(k, y, a, p))),
+)
 NEG = Op(
     "neg",
     lambda a: a,
@@ -97,11 +101,18 @@ class Elementwise(Operand):
     def __pow__(self, exponent: NodeLike) -> Node:
         return self._binary(POWER, exponent)
 
+    def __rpow__(self, base: NodeLike) -> Node:
+        return self._binary_reflected(POWER, base)
+
     def __neg__(self) -> Node:
         return self._unary(NEG)
 
     def power(self, exponent: NodeLike) -> Node:
-        """Each element to the power of ``exponent``, as ``node ** exponent``; no gradient flows to the exponent."""
+        """Each element to the power of ``exponent``, as ``node ** exponent``, with gradients for both.
+
+        As in NumPy, a negative element has a power for whole exponents alone, else NaN. The gradient for the exponent is the
+        result times the element's logarithm: NaN if the element is negative; if it is 0, 0 (for exponents below 0, -infinity).
+        """
         return self._binary(POWER, exponent)
 
     def neg(self) -> Node:

@@ -29,6 +29,12 @@ def _needs_columns(a: Shape) -> Shape:
     return a
 
 
+def _weights(k: Any, a: Any, y: Any) -> Any:
+    """What each element weighs in the sum of which y is the logarithm; 0 of each in a row of -infinity alone."""
+    shift = k.select(k.greater(k.literal(1.0), k.subtract(y, y)), y, k.maximum(y, k.literal(0.0)))
+    return k.exp(k.subtract(a, shift))
+
+
 def _log_softmax(k: Any, a: Any) -> Any:
     shifted = k.subtract(a, k.row_max(a))  # so that the result keeps its digits where a is large
     return k.subtract(shifted, k.logsumexp(shifted))
@@ -50,7 +56,7 @@ LOGSUMEXP = Op(
     "logsumexp",
     lambda a: (_needs_columns(a)[0], 1),
     lambda k, a: k.logsumexp(a),
-    (lambda k, g, y, a: k.multiply(g, k.exp(k.subtract(a, y))),),
+    (lambda k, g, y, a: k.multiply(g, _weights(k, a, y)),),
 )
 SOFTMAX = Op(
     "softmax",
@@ -90,15 +96,22 @@ class Reductions(Operand):
         return self._unary(MEAN, (("axis", _axis("mean", axis)),))
 
     def logsumexp(self) -> Node:
-        """``ln(sum(exp(x)))`` of each row, without overflow, of shape (rows, 1)."""
+        """``ln(sum(exp(x)))`` of each row, without overflow, of shape (rows, 1).
+
+        An element of -infinity, such as a mask, adds nothing and has a gradient of 0. A row of them alone gives -infinity, with
+        gradients of 0; a row with +infinity gives +infinity, and has no finite gradient.
+        """
         return self._unary(LOGSUMEXP)
 
     def softmax(self) -> Node:
-        """Each row's exponentials, divided by their sum, without overflow."""
+        """Each row's exponentials, divided by their sum, without overflow.
+
+        An element of -infinity, such as a mask, becomes 0. A row of -infinity alone, or with +infinity, has no limit: NaN.
+        """
         return self._unary(SOFTMAX)
 
     def log_softmax(self) -> Node:
-        """The logarithm of :meth:`softmax`, without loss where it is close to 0."""
+        """The logarithm of :meth:`softmax`, without loss where it is close to 0; of infinities, likewise."""
         return self._unary(LOG_SOFTMAX)
 
 

@@ -18,8 +18,8 @@ INLINE real log_of(real x) { return logarithm((vec){x})[0]; }
 static void kernel_logsumexp(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *a = &instruction->operand[1];
     for (int64_t i = 0; i < out->rows; i++) {
-        const real largest = row_largest(row_of(a, i), a->cols);
-        const real result = largest + log_of(exponential_sum(row_of(a, i), largest, a->cols));
+        const real largest = row_largest(row_of(a, i), a->cols), shift = isfinite(largest) ? largest : 0;
+        const real result = shift + log_of(exponential_sum(row_of(a, i), shift, a->cols));
         *row_of(out, i) = instruction->accumulate ? *row_of(out, i) + result : result;
     }
 }

@@ -25,7 +25,8 @@ def logsumexp(p, zero):
     for i in range(word(p, 5)):
         out, a = row(p, 0, i, zero), row(p, 1, i, zero)
         largest = row_largest(a, n, zero)
-        result = largest + log(exponential_sum(a, largest, n, zero))
+        shift = largest if math.isfinite(largest) else zero
+        result = shift + log(exponential_sum(a, shift, n, zero))
         store(out, 0, load(out, 0, zero) + result if word(p, 2) != 0 else result)
 
 
