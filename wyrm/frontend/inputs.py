@@ -237,7 +237,8 @@ class Looker(Leafed):
         wrong = np.flatnonzero((indices < 0) | (indices >= limit))
         if len(wrong):
             place = int(wrong[0])
-            upper = "" if limit == NO_LIMIT else f" and below {limit}, the rows of {table._label() if table else 'a table'}"
+            whose = "a table" if table is None else table._label()
+            upper = "" if limit == NO_LIMIT else f" and below {limit}, the rows of {whose}"
             raise OutOfRangeError(
                 f"{self._label()}: expected indices of at least 0{upper}; got {int(indices[place])} at position {place}"
             )

@@ -8,7 +8,7 @@ compare (``in``, ``index``, ``remove``), which ends in the error of ``bool(node)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wyrm.errors import DTypeError
 from wyrm.frontend.op import Op, Operand
@@ -72,7 +72,7 @@ class Comparisons(Operand):
     #: Nodes are keys, by identity.
     __hash__ = object.__hash__
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:
         node: Any = self
         raise DTypeError(
             f"{node._label()} is neither true nor false: a node stands for numbers that are computed later, for each example. "
