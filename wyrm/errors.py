@@ -23,6 +23,10 @@ class OutOfRangeError(WyrmError, IndexError):
     """An index that points outside the table it is used with."""
 
 
+class LabelError(WyrmError, ValueError):
+    """A target outside the labels that a loss takes, such as 2 for binary cross-entropy."""
+
+
 class MissingValueError(WyrmError, RuntimeError):
     """An input that has been given no value yet."""
 

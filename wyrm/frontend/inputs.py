@@ -19,6 +19,7 @@ from wyrm.program import Shape
 
 if TYPE_CHECKING:
     from wyrm.backend import Backend
+    from wyrm.frontend.labels import LabelUse
 
 __all__ = [
     "NO_LIMIT",
@@ -161,7 +162,10 @@ class InputNode(Leafed):
         Where shape, dtype or value are of the wrong kind.
     """
 
-    __slots__ = ("constant",)
+    __slots__ = ("_uses", "constant")
+
+    #: The losses that it feeds labels to.
+    _uses: list[LabelUse]
 
     def __init__(
         self,

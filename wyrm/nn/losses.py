@@ -2,11 +2,16 @@
 
 Each example is a row. A loss is summed along its row, multiplied with the example's weight, and then reduced:
 ``"none"``, the default, one for each row, of shape (B, 1), as a function returns it to :func:`wyrm.fit`, which takes the mean;
-``"sum"``, over all rows, of shape (1, 1); ``"mean"``, likewise, divided by the number of rows. ``weights`` is a number, an
-array or a node that broadcasts with (B, 1).
+``"sum"``, over all rows, of shape (1, 1); ``"mean"``, likewise, divided by the number of rows. ``weights`` is a number,
+or an array or node with a number for each row, (B, 1).
 
 In a loop of your own, ``loss.backward(1.0)`` sums the gradients of all rows; for those of the mean, ask for
 ``reduction="mean"``, or call ``loss.backward(1 / B)``.
+
+Targets have the shape of the predictions, or are a plain number: nothing is broadcast. A loss that takes certain labels only,
+:func:`binary_cross_entropy` and :func:`hinge`, refuses others by a :class:`wyrm.LabelError` where they enter: as it is made, in
+``set_value``, and in the feeds of :func:`wyrm.fit` and :func:`wyrm.evaluate`. This holds for labels that are an input, or an
+input times a number plus a number, such as ``2 * y - 1``; what is computed in any other way is not checked.
 """
 
 from __future__ import annotations
@@ -16,10 +21,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import OptionError
+from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.inputs import IndexInputNode
+from wyrm.frontend.labels import Labels, expect_labels
 from wyrm.frontend.node import Node, NodeLike
 from wyrm.frontend.samples import SampledIndexNode
+from wyrm.frontend.values import as_reals
 
 __all__ = [
     "Reduction",
@@ -36,12 +43,40 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 Reduction = Literal["sum", "mean", "none"]
+_BINARY = Labels("binary_cross_entropy", 0.0, 1.0, True, "labels of -1 and 1 become 0 and 1 by (y + 1) / 2")
+_SIGNS = Labels("hinge", -1.0, 1.0, False, "labels of 0 and 1 become -1 and 1 by 2 * y - 1")
+
+
+def _paired(loss: str, prediction: Node, target: NodeLike) -> NodeLike:
+    """A target of the shape of a prediction, or a number."""
+    if isinstance(target, Node):
+        if target.dtype == "int64":
+            raise DTypeError(
+                f"{loss}: expected real numbers as targets, got {target!r}, which holds row numbers; a function gets whole "
+                f"numbers as real ones if they are wrapped in wyrm.Dense"
+            )
+        shape: tuple[int, ...] = target.shape
+    else:
+        target = as_reals(target, f"{loss}: target")
+        shape = target.shape
+    if shape not in (prediction.shape, ()):
+        raise ShapeError(
+            f"{loss}: expected targets of the shape of {prediction!r}, or a number, got shape {shape}; nothing is broadcast, "
+            f"because a column beside a row would make a loss of every pair"
+        )
+    return target
 
 
 def _reduced(losses: Node, weights: NodeLike | None, reduction: Reduction) -> Node:
     by_row = losses if losses.shape[1] == 1 else losses.sum(axis=1)
     if weights is not None:
-        by_row = by_row * weights
+        weighted = by_row * weights
+        if weighted.shape != by_row.shape:
+            shape = weights.shape if isinstance(weights, Node) else np.shape(weights)
+            raise ShapeError(
+                f"loss: expected weights of shape {by_row.shape}, one for each row, or a number; got shape {shape}"
+            )
+        by_row = weighted
     if reduction == "none" or (by_row.shape == (1, 1) and reduction in ("sum", "mean")):
         return by_row
     if reduction == "sum":
@@ -98,18 +133,28 @@ def binary_cross_entropy(
 ) -> Node:
     """``-t ln(p) - (1 - t) ln(1 - p)`` with ``p = sigmoid(logit)``, without loss of digits at any logit.
 
-    Targets are from 0 to 1; both are (B, n).
+    Targets are from 0 to 1, labels or probabilities; both are (B, n).
+
+    Raises
+    ------
+    LabelError
+        If a target is below 0 or above 1, here or when it is set or fed.
     """
-    return _reduced(logits.softplus() - logits * targets, weights, reduction)
+    targets = _paired("binary_cross_entropy", logits, targets)
+    product = logits * targets
+    expect_labels(targets, _BINARY, product)
+    return _reduced(logits.softplus() - product, weights, reduction)
 
 
 def squared(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none") -> Node:
-    """``(prediction - target) ** 2``."""
+    """``(prediction - target) ** 2``; both are (B, n)."""
+    target = _paired("squared", prediction, target)
     return _reduced((prediction - target).square(), weights, reduction)
 
 
 def absolute(prediction: Node, target: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none") -> Node:
-    """``|prediction - target|``."""
+    """``|prediction - target|``; both are (B, n)."""
+    target = _paired("absolute", prediction, target)
     return _reduced(abs(prediction - target), weights, reduction)
 
 
@@ -130,7 +175,7 @@ def huber(
     """
     if not delta > 0:
         raise OptionError(f"huber: expected delta above 0, got {delta}")
-    difference = abs(prediction - target)
+    difference = abs(prediction - _paired("huber", prediction, target))
     near = difference.minimum(delta)
     return _reduced(near * (difference - near * 0.5), weights, reduction)
 
@@ -143,19 +188,27 @@ def hinge(
     weights: NodeLike | None = None,
     reduction: Reduction = "none",
 ) -> Node:
-    """``max(0, margin - target * score)``; targets are -1 and 1.
+    """``max(0, margin - target * score)``; targets are -1 and 1, a number or (B, n) as the scores.
 
     Of pairs of which the first should be ranked higher: ``hinge(positive - negative)``.
+
+    Raises
+    ------
+    LabelError
+        If a target is neither -1 nor 1, here or when it is set or fed.
     """
-    return _reduced((margin - score * target).relu(), weights, reduction)
+    target = _paired("hinge", score, target)
+    product = score * target
+    expect_labels(target, _SIGNS, product)
+    return _reduced((margin - product).relu(), weights, reduction)
 
 
 def bpr(positive: Node, negative: NodeLike, *, weights: NodeLike | None = None, reduction: Reduction = "none") -> Node:
     """``-ln(sigmoid(positive - negative))``: Bayesian personalised ranking (Rendle et al., UAI 2009).
 
-    Scores of things that were chosen, and of others that were not, (B, 1) each.
+    Scores of things that were chosen, and of others that were not, (B, n) each.
     """
-    return _reduced((negative - positive).softplus(), weights, reduction)
+    return _reduced((_paired("bpr", positive, negative) - positive).softplus(), weights, reduction)
 
 
 def warp(
@@ -203,6 +256,6 @@ def warp(
     >>> feed = {user: [0, 1, 2], item: [7, 8, 9], seen: [[7, 8], [8], [8, 9]]}
     >>> history = wyrm.fit(loss, feed, wyrm.optim.SGD(0.1, loss.parameters()))
     """
-    redrawn = (margin - positive + negative).redraw(sample, tries)
+    redrawn = (margin - positive + _paired("warp", positive, negative)).redraw(sample, tries)
     loss = redrawn.relu()
     return _reduced(loss * redrawn.rank().ln() if by_rank else loss, weights, "sum")

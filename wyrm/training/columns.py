@@ -8,15 +8,16 @@ indices out of range when it is known which tables they look up.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, FeedError, OutOfRangeError
+from wyrm.errors import DTypeError, FeedError, LabelError, OutOfRangeError
 from wyrm.frontend.bags import BagInputNode, Bags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
+from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
 from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
 from wyrm.memory import BagSource, Source
@@ -51,6 +52,8 @@ class Column:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
         self._starts = None if offsets is None else offsets[:-1]
         self._largest: int | None = None
+        #: What all of it has been seen to be labels for.
+        self._labels: set[Labels] = set()
         if rows.dtype.kind == "f":
             self._check_numbers()
 
@@ -104,17 +107,44 @@ class Column:
         OutOfRangeError
             Naming the example and the column or position.
         """
+        first = self._first(lambda values: (values < 0) | (values >= limit), examples, position)
+        if first is not None:
+            example, where, value = first
+            raise OutOfRangeError(_outside(self.label, example, where, int(value), limit))
+
+    def check_labels(self, labels: Labels, examples: Array | None = None, position: int = 0) -> None:
+        """Require numbers that a loss takes as labels; ``examples`` and ``position`` are as for :meth:`check_range`.
+
+        Raises
+        ------
+        LabelError
+            Naming the example and the column or position.
+        """
+        if labels in self._labels:
+            return
+        rows = self._used()
+        if not any(labels.outside(rows[part]).any() for part in _parts(*rows.shape)):
+            self._labels.add(labels)
+            return
+        first = self._first(labels.outside, examples, position)
+        if first is not None:
+            example, where, value = first
+            raise LabelError(f"{self.label}: example {example}, {where} holds {labels.told(value)}")
+
+    def _first(self, wrong: Callable[[Array], Array], examples: Array | None, position: int) -> tuple[int, str, Any] | None:
+        """The first value that is wrong: its example, where it stands, and what it is."""
         examples = np.arange(len(self)) if examples is None else examples
         places = examples if self.offsets is None else self.offsets[examples] + position
         for part in _parts(len(places), self.rows.shape[1]):
             values = self.rows[places[part]]
-            wrong = np.argwhere((values < 0) | (values >= limit))
-            if len(wrong):
-                n, column = int(wrong[0, 0]), int(wrong[0, 1])
+            found = np.argwhere(wrong(values))
+            if len(found):
+                n, column = int(found[0, 0]), int(found[0, 1])
                 where = f"column {column}" if self.offsets is None else f"position {position}"
                 if self.offsets is not None and values.shape[1] > 1:
                     where += f", column {column}"
-                raise OutOfRangeError(_outside(self.label, int(examples[part][n]), where, int(values[n, column]), limit))
+                return int(examples[part][n]), where, values[n, column]
+        return None
 
     def _used(self) -> Array:
         """The rows that belong to an example."""

@@ -23,6 +23,7 @@ from wyrm.errors import FeedError, OptionError, WyrmError
 from wyrm.frontend.bags import BagInputNode
 from wyrm.frontend.graph import traced_graph
 from wyrm.frontend.inputs import ConstantNode, IndexInputNode, InputNode
+from wyrm.frontend.labels import Labels, labels_of
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INPUTS
 from wyrm.frontend.random import RandomNode
@@ -70,10 +71,15 @@ class Traced:
         return {seen_from(self.roots[0], node): place for node, place in self._places.items()}
 
     @cached_property
+    def _nodes(self) -> dict[Node, None]:
+        """The roots and all behind them."""
+        return dict.fromkeys(node for root in self.roots for node in root._ancestors())
+
+    @cached_property
     def _owners(self) -> dict[Structure, Node]:
         """The node of each input."""
-        nodes = (node for root in self.roots for node in root._ancestors() if node._structure.op in INPUTS)
-        return {seen_from(self.roots[0], node): node for node in nodes}
+        inputs = (node for node in self._nodes if node._structure.op in INPUTS)
+        return {seen_from(self.roots[0], node): node for node in inputs}
 
     @property
     def structures(self) -> list[Structure]:
@@ -97,6 +103,10 @@ class Traced:
             f"{owner._label()} is an input of {self.roots[0]!r} that no argument stands for; pass its data as an argument, or "
             f"make it with constant=True to keep its value"
         )
+
+    def labels(self, leaf: Structure) -> list[Labels]:
+        """What the losses among these nodes take that an input feeds labels to."""
+        return labels_of(self._owners[leaf], self._nodes)
 
     def kept(self, leaf: Structure, seed: int) -> Source:
         """Where runners read an input that keeps its value, or is random: with ``seed``, where the graph names none."""

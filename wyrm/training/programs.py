@@ -95,7 +95,9 @@ class Programs(ABC):
         Raises
         ------
         OutOfRangeError
-            Where an index lies outside its table, naming the example.
+            If an index lies outside its table, naming the example.
+        LabelError
+            If a loss does not take what it is fed as a label.
         """
         with uncollected():
             return [self._part(data, *part, seed, schedules, sinks) for part in arrangement.parts]
@@ -116,6 +118,8 @@ class Programs(ABC):
             column = data.columns[name]
             if column.index and not column.within(expected.limit):
                 column.check_range(expected.limit, data.examples(structure), position)
+            for labels in traced.labels(leaf):
+                column.check_labels(labels, data.examples(structure), position)
             sources.append(column.source(position))
         if schedules is not None:
             sources += schedules.sources(program)

@@ -1,0 +1,172 @@
+"""Labels: which numbers a loss takes as targets, checked where they enter.
+
+A loss names its :class:`Labels`. Constants are looked at when the loss is made. An input that holds labels remembers the loss
+as long as the loss exists: ``set_value`` and the feeds of :func:`wyrm.fit` and :func:`wyrm.evaluate` refuse other numbers.
+Labels may also be an input times a number plus a number, such as ``2 * y - 1``. What is computed in any other way is not
+checked.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from wyrm.errors import LabelError
+from wyrm.frontend.inputs import ConstantNode, InputNode
+from wyrm.frontend.node import Node
+from wyrm.frontend.values import as_reals
+
+__all__ = ["LabelInputNode", "Labels", "expect_labels", "labels_of"]
+
+Array = npt.NDArray[Any]
+#: How far a label may lie beside what is allowed: probabilities that were computed may be 1 and a little.
+_TOLERANCE = 1e-5
+
+
+class Labels(NamedTuple):
+    """The numbers that a loss takes.
+
+    Attributes
+    ----------
+    loss
+        Its name.
+    low, high
+        The bounds.
+    between
+        Whether numbers between the bounds are labels, too.
+    remedy
+        How others become labels.
+    scale, shift
+        The label is ``scale`` times the number that is given, plus ``shift``.
+    """
+
+    loss: str
+    low: float
+    high: float
+    between: bool
+    remedy: str
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def outside(self, values: Array) -> Array:
+        """Which of several numbers give no labels."""
+        labels = values if (self.scale, self.shift) == (1, 0) else self.scale * values + self.shift
+        if self.between:
+            return ~((labels >= self.low - _TOLERANCE) & (labels <= self.high + _TOLERANCE))
+        return ~((abs(labels - self.low) <= _TOLERANCE) | (abs(labels - self.high) <= _TOLERANCE))
+
+    def has(self, number: float) -> bool:
+        """Whether one number gives a label."""
+        label = self.scale * number + self.shift
+        if self.between:
+            return self.low - _TOLERANCE <= label <= self.high + _TOLERANCE
+        return abs(label - self.low) <= _TOLERANCE or abs(label - self.high) <= _TOLERANCE
+
+    def check(self, values: Array, who: str) -> None:
+        """Raise :class:`LabelError` if one of several numbers gives no label."""
+        wrong = self.outside(values)
+        if wrong.any():
+            raise LabelError(f"{who}: got {self.told(values[wrong].flat[0])}")
+
+    def told(self, number: Any) -> str:
+        """A number that gives no label, and what is expected."""
+        number = float(number)
+        label = self.scale * number + self.shift
+        made = "" if label == number else f", which makes a label of {label:g}"
+        allowed = f"from {self.low:g} to {self.high:g}" if self.between else f"{self.low:g} and {self.high:g}"
+        return f"{number:g}{made}; {self.loss} takes labels {allowed}; {self.remedy}"
+
+    def of(self, scale: float, shift: float) -> Labels:
+        """The same of numbers from which these labels' numbers are made: times ``scale``, plus ``shift``."""
+        return self._replace(scale=self.scale * scale, shift=self.scale * shift + self.shift)
+
+
+#: A loss that an input feeds labels to: the numbers that make its lowest and highest label, all that do, and a node that exists
+#: as long as the loss does.
+LabelUse = tuple[float, float, Labels, "weakref.ref[Node]"]
+#: Looked up once, since labels are set at each step.
+_set_value = InputNode.set_value
+
+
+class LabelInputNode(InputNode):
+    """An input of labels: an :class:`InputNode` becomes one when a loss is made of it, so other inputs pay for no check."""
+
+    __slots__ = ()
+
+    def set_value(self, value: npt.ArrayLike) -> None:
+        """As :meth:`InputNode.set_value`, of labels."""
+        if type(value) is float or type(value) is int:
+            for low, high, labels, use in self._uses:  # mostly labels are the ends
+                if not (value in (low, high) or labels.has(value)) and use() is not None:
+                    raise LabelError(f"{self._label()}: set_value got {labels.told(value)}")
+        else:
+            array = as_reals(value, self._label())
+            for labels in labels_of(self):
+                labels.check(array, f"{self._label()}: set_value")
+        _set_value(self, value)
+
+
+def labels_of(node: Node, among: Any = None) -> list[Labels]:
+    """What the losses that are made of an input take: of those that exist, or are ``among`` nodes."""
+    uses = getattr(node, "_uses", ())
+    return [labels for _, _, labels, use in uses if (made := use()) is not None and (among is None or made in among)]
+
+
+def expect_labels(target: Any, labels: Labels, use: Node) -> None:
+    """Require that a target of a loss holds labels, now and whenever it is set or fed while the node ``use`` exists.
+
+    Raises
+    ------
+    LabelError
+        If it holds something else now.
+    """
+    if not isinstance(target, Node):
+        return labels.check(as_reals(target, labels.loss), labels.loss)
+    source = _source(target, labels)
+    if source is None:
+        return
+    node, labels = source
+    if isinstance(node, ConstantNode):
+        return labels.check(node.value, labels.loss)
+    if node.is_set:
+        labels.check(node.value, node._label())
+    if not isinstance(node, LabelInputNode):
+        node.__class__ = LabelInputNode
+        node._uses = []
+    low, high = ((end - labels.shift) / (labels.scale or 1.0) for end in (labels.low, labels.high))
+    node._uses = [made for made in node._uses if made[-1]() is not None] + [(low, high, labels, weakref.ref(use))]
+
+
+def _source(node: Node, labels: Labels) -> tuple[InputNode | ConstantNode, Labels] | None:
+    """The input that labels come from, and what it is to hold; ``None`` if they are computed in any other way."""
+    while not isinstance(node, (InputNode, ConstantNode)):
+        operand = _operand(node)
+        if operand is None:
+            return None
+        node, scale, shift = operand
+        labels = labels.of(scale, shift)
+    return node, labels
+
+
+def _operand(node: Node) -> tuple[Node, float, float] | None:
+    """The node of which another one holds the same elements, times a number, plus a number; ``None`` if there is none."""
+    op, parents = node._structure.op.name, node._parents
+    if op in ("t", "reshape", "neg"):
+        return parents[0], -1.0 if op == "neg" else 1.0, 0.0
+    if op not in ("add", "subtract", "multiply", "divide"):
+        return None
+    (a, b), (first, second) = parents, map(_number, parents)
+    if second is not None:
+        if op == "divide":
+            return (a, 1 / second, 0.0) if second else None
+        return {"add": (a, 1.0, second), "subtract": (a, 1.0, -second), "multiply": (a, second, 0.0)}[op]
+    if first is None or op == "divide":
+        return None
+    return {"add": (b, 1.0, first), "subtract": (b, -1.0, first), "multiply": (b, first, 0.0)}[op]
+
+
+def _number(node: Node) -> float | None:
+    """The number that a constant is."""
+    return float(node.value[0, 0]) if isinstance(node, ConstantNode) and node.shape == (1, 1) else None
