@@ -32,7 +32,7 @@ def test_targets_are_not_broadcast(loss, make):
 def test_weights_are_one_for_each_row():
     node = wyrm.ParameterNode(np.zeros((3, 2)))
     for weights in (2.0, np.full((3, 1), 2.0), np.full((1, 1), 2.0), wyrm.InputNode((3, 1), np.full((3, 1), 2.0))):
-        assert losses.squared(node, 1.0, weights=weights).value == 12
+        assert losses.squared(node, 1.0, weights=weights, reduction="sum").value == 12
     for weights in (np.ones(3), np.ones((1, 3)), np.ones((3, 2)), wyrm.InputNode((1, 3))):
         with pytest.raises(wyrm.ShapeError, match=r"weights of shape \(3, 1\).*got shape"):
             losses.squared(node, 1.0, weights=weights)
