@@ -310,10 +310,11 @@ def test_bad_feeds(backend):
             wyrm.fit(loss, {bag: feed, y: [0, 1]}, SGD(0.1, [w]))
     with pytest.raises(wyrm.MissingValueError, match="BagInputNode"):
         loss.forward()
-    bags = Bags(np.array([1, 2, 3]), [0, 2, 3])
+    values = np.array([1, 2, 3])
+    bags = Bags(values, [0, 2, 3])
 
     def spoil(epoch):
-        bags.values[1] = 99
+        values[1] = 99
 
     with pytest.raises(wyrm.OutOfRangeError, match="99"):
         wyrm.fit(loss, {bag: bags, y: [0, 1]}, SGD(0.1, [w]), num_epochs=2, callbacks=[spoil])

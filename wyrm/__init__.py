@@ -26,7 +26,8 @@ from wyrm.errors import (
     UnknownBackendError,
     WyrmError,
 )
-from wyrm.frontend.bags import BagInputNode, Bags
+from wyrm.frontend.bag_inputs import BagInputNode
+from wyrm.frontend.bags import Bags
 from wyrm.frontend.composition import composition
 from wyrm.frontend.drawing import Drawing, draw
 from wyrm.frontend.gradcheck import finite_difference

@@ -107,12 +107,17 @@ class _Bound:
         bag: BagBuffer = self.inputs[number]
         each = (len(bag.offsets) - 1) // len(examples)
         bags = np.concatenate([np.arange(each * example, each * (example + 1)) for example in examples])
-        lengths = source.ends[bags] - source.begins[bags]
+        begins, ends = source.begins[bags], source.ends[bags]
+        wrong = (begins < 0) | (ends < begins) | (ends > len(source.values))
+        if wrong.any():
+            place = int(wrong.argmax())
+            return self.memory.report.set(Report.ORDER_OUT_OF_RANGE, number, place, int(ends[place]))
+        lengths = ends - begins
         count = int(lengths.sum())
         if count > len(bag.indices):
             return self.memory.report.set(Report.BAG_FULL, number, 0, count)
         bag.offsets[1:] = np.cumsum(lengths)
-        places = np.arange(count) + np.repeat(source.begins[bags] - bag.offsets[:-1], lengths)
+        places = np.arange(count) + np.repeat(begins - bag.offsets[:-1], lengths)
         indices = source.values[places]
         status = self._check(number, indices, self.program.inputs[number].limit)
         if status:

@@ -265,15 +265,18 @@ class Clock:
 class BagSource:
     """Bags of indices: bag b has the indices ``values[begins[b] : ends[b]]``, and the weights that stand likewise.
 
+    Native code reads begin and end of a bag once in each run, and checks that they lie within the values: a bag that does not
+    is reported (:data:`Report.ORDER_OUT_OF_RANGE`). Values and weights may stand at any address, begins and ends are aligned.
+
     Attributes
     ----------
     header
-        Six int64 for native code: the addresses of values, begins and ends (int64), and weights (0: none), and the codes of
-        the dtypes of values and weights, their places in :data:`SOURCE_DTYPES`.
+        Seven int64 for native code: the addresses of values, begins and ends (int64), and weights (0: none), the codes of
+        the dtypes of values and weights, their places in :data:`SOURCE_DTYPES`, and the number of values.
     """
 
     #: The words of the header, in order.
-    HEADER = ("values", "begins", "ends", "weights", "dtype", "weights_dtype")
+    HEADER = ("values", "begins", "ends", "weights", "dtype", "weights_dtype", "length")
 
     __slots__ = ("begins", "ends", "header", "values", "weights")
 
@@ -281,7 +284,7 @@ class BagSource:
         self.values, self.begins, self.ends, self.weights = values, begins, ends, weights
         self.header = aligned(len(self.HEADER), np.int64)
         self.header[:3] = address(values), address(begins), address(ends)
-        self.header[4] = SOURCE_DTYPES.index(values.dtype.name)
+        self.header[4], self.header[6] = SOURCE_DTYPES.index(values.dtype.name), len(values)
         if weights is not None:
             self.header[3], self.header[5] = address(weights), SOURCE_DTYPES.index(weights.dtype.name)
 
@@ -343,7 +346,7 @@ class Report:
     #: A bag buffer is too small: where: input, value: how many indices there are.
     BAG_FULL = 4
     #: An order names an example that there is none of, a position beyond its sources, or a part that there is none of: value:
-    #: which.
+    #: which. Likewise a bag that does not lie within its values: where: input, place: which of the run's bags.
     ORDER_OUT_OF_RANGE = 5
     #: A gradient has no matrix, to which something is to be added.
     NO_MATRIX = 6

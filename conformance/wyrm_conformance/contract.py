@@ -306,7 +306,9 @@ def check_statuses(context: Context) -> None:
 
 
 @check(
-    "contract/bag statuses", "core", "bags that are too long or name rows outside the table are reported, and change nothing"
+    "contract/bag statuses",
+    "core",
+    "bags that are too long, name rows outside the table or lie outside of their values are reported, and change nothing",
 )
 def check_bag_statuses(context: Context) -> None:
     """By passes of a program that pools rows."""
@@ -324,6 +326,10 @@ def check_bag_statuses(context: Context) -> None:
     _statuses(context, "30 indices, room for 16", bags([1] * 30), Report.BAG_FULL, one.memory, {1: 0, 3: 30})
     _statuses(context, "index 7 of 7", bags([1, 2, 7]), Report.INDEX_OUT_OF_RANGE, one.memory, {1: 0, 3: 7})
     _statuses(context, "index -1", bags([-1]), Report.INDEX_OUT_OF_RANGE, one.memory, {1: 0, 3: -1})
+    for begin, end in ((-1, 2), (2, 1), (0, 4), (2**62, -(2**62))):
+        one.leaves.set_bags(0, BagSource(np.array([1, 2, 3]), np.array([begin]), np.array([end])))
+        status = passes.forward(one.leaves)
+        _statuses(context, f"values {begin} to {end} of 3", status, Report.ORDER_OUT_OF_RANGE, one.memory, {1: 0, 2: 0})
     context.require("a bag that fits", bags([6, 0, 6]) == 0)
     expected = one.table[[6, 0, 6]].astype(np.float64).sum()
     context.compare("the sum of its rows", _loss(program, one), np.array([[expected]]), 1e-5)

@@ -1,4 +1,4 @@
-"""Bags: inputs with any number of row numbers at each step, pooled to one row by a look-up."""
+"""Bags: any number of row numbers for each example, with weights, as data."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
-from wyrm.frontend.graph import current_graph
-from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
-from wyrm.frontend.op import BAG
-from wyrm.frontend.structure import input_structure
-from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
-from wyrm.memory import BagSource
+from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native, unchangeable, view_of
 
-__all__ = ["BagInputNode", "Bags"]
+__all__ = ["Bags"]
 
 Array = npt.NDArray[Any]
 
@@ -25,7 +20,7 @@ Array = npt.NDArray[Any]
 class Bags:
     """Bags of row numbers: bag b has ``values[offsets[b] : offsets[b + 1]]``, and the weights that stand likewise.
 
-    ``begins`` and ``ends`` say where each bag stands in ``values``.
+    ``begins`` and ``ends`` say where each bag stands in ``values``. All of these can be read, not written.
 
     This is also how the rows of a ``scipy.sparse`` CSR matrix are stored; :meth:`of` takes one as it is.
 
@@ -52,29 +47,30 @@ class Bags:
     [[3, 1], [], [4, 1, 5]]
     """
 
-    __slots__ = ("begins", "ends", "values", "weights")
+    __slots__ = ("_begins", "_ends", "_values", "_weights")
 
     def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> None:
-        self.values = _indices(values, "bags: values")
+        self._values = _indices(values, "bags: values").view()  # whose shape and dtype nobody else changes
         places = as_indices(offsets, "bags: offsets")
-        self.weights = None if weights is None else _weights(weights)
-        if self.values.ndim != 1 or places.ndim != 1 or len(places) == 0:
+        self._weights = None if weights is None else _weights(weights).view()
+        if self._values.ndim != 1 or places.ndim != 1 or len(places) == 0:
             raise ShapeError(
-                f"bags: expected vectors of values and of at least one offset, got shapes {self.values.shape} and "
+                f"bags: expected vectors of values and of at least one offset, got shapes {self._values.shape} and "
                 f"{places.shape}"
             )
-        self.begins, self.ends = places[:-1], places[1:]
-        falls = np.flatnonzero(self.ends < self.begins)
+        falls = np.flatnonzero(places[1:] < places[:-1])
         if len(falls):
             n = int(falls[0])
             raise ShapeError(f"bags: offsets must not fall; bag {n} begins at {places[n]} and ends at {places[n + 1]}")
-        if places[0] != 0 or places[-1] != len(self.values):
+        if places[0] != 0 or places[-1] != len(self._values):
             raise ShapeError(
-                f"bags: offsets must lie within 0 and {len(self.values)}, the number of values, and begin and end there; they "
+                f"bags: offsets must lie within 0 and {len(self._values)}, the number of values, and begin and end there; they "
                 f"go from {places[0]} to {places[-1]}. There is one more offset than there are bags: where the last bag ends"
             )
-        if self.weights is not None and self.weights.shape != self.values.shape:
-            raise ShapeError(f"bags: expected {len(self.values)} weights, as many as values, got shape {self.weights.shape}")
+        if self._weights is not None and self._weights.shape != self._values.shape:
+            raise ShapeError(f"bags: expected {len(self._values)} weights, as many as values, got shape {self._weights.shape}")
+        places = unchangeable(places)
+        self._begins, self._ends = places[:-1], places[1:]
 
     @classmethod
     def from_lists(cls, lists: Sequence[Any], weights: Sequence[Any] | None = None) -> Bags:
@@ -158,27 +154,52 @@ class Bags:
             n = int(wrong.argmax())
             raise OutOfRangeError(f"bags: place {n} names bag {places[n]}; expected at least 0 and below {len(self)}")
         taken = Bags.__new__(Bags)
-        taken.values, taken.weights = self.values, self.weights
-        taken.begins, taken.ends = self.begins[places], self.ends[places]
+        taken._values, taken._weights = self._values, self._weights
+        taken._begins, taken._ends = unchangeable(self._begins[places]), unchangeable(self._ends[places])
         return taken
 
     def copy(self) -> Bags:
         """The same bags, which share nothing with these, one after the other."""
-        lengths = self.ends - self.begins
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.arange(offsets[-1]) + np.repeat(self.begins - offsets[:-1], lengths)
-        return Bags(self.values[places], offsets, None if self.weights is None else self.weights[places])
+        return Bags(*self._copied())
+
+    def _copied(self) -> tuple[Array, Array, Array | None]:
+        """Copies of the values of all bags, one after the other, of the offsets and of the weights."""
+        lengths = self._ends - self._begins
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.arange(offsets[-1]) + np.repeat(self._begins - offsets[:-1], lengths)
+        return self._values[places], offsets, None if self._weights is None else self._weights[places]
+
+    @property
+    def values(self) -> Array:
+        """The row numbers of all bags."""
+        return view_of(self._values)
+
+    @property
+    def begins(self) -> npt.NDArray[np.int64]:
+        """Where each bag begins in ``values``."""
+        return view_of(self._begins)
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where each bag ends in ``values``."""
+        return view_of(self._ends)
+
+    @property
+    def weights(self) -> Array | None:
+        """What each row is multiplied with; ``None``: 1."""
+        return None if self._weights is None else view_of(self._weights)
 
     def to_lists(self) -> list[list[int]]:
         """The row numbers of each bag."""
-        return [self.values[a:b].tolist() for a, b in zip(self.begins, self.ends, strict=True)]
+        return [self._values[a:b].tolist() for a, b in zip(self._begins, self._ends, strict=True)]
 
     def __len__(self) -> int:
-        return len(self.begins)
+        return len(self._begins)
 
     def __repr__(self) -> str:
-        weighted = "" if self.weights is None else ", weighted"
-        return f"Bags({len(self)} bags, {int((self.ends - self.begins).sum())} values{weighted})"
+        weighted = "" if self._weights is None else ", weighted"
+        return f"Bags({len(self)} bags, {int((self._ends - self._begins).sum())} values{weighted})"
 
 
 def _joined(lists: Sequence[Any], label: str) -> tuple[Array, list[int]]:
@@ -217,80 +238,3 @@ def _weights(values: Any) -> Array:
     if np.isnan(array).any():
         raise DTypeError(f"bags: weight {int(np.isnan(array).argmax())} is NaN")
     return np.ascontiguousarray(array)
-
-
-class BagInputNode(Looker):
-    """Bags of row numbers, to look up tables with by ``index_sum`` and ``index_mean``; one bag, or several.
-
-    Parameters
-    ----------
-    rows
-        How many bags there are at each step: the rows of what is looked up.
-    value
-        What it is set to at first.
-    name
-        For messages and pictures.
-
-    Examples
-    --------
-    >>> import wyrm
-    >>> words = wyrm.BagInputNode(1, [[0, 2]], name="words")
-    >>> table = wyrm.ParameterNode([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
-    >>> table.index_sum(words).value
-    array([[101., 202.]], dtype=float32)
-    """
-
-    __slots__ = ("_bags", "_source")
-
-    def __init__(self, rows: int = 1, value: Any = None, *, name: str | None = None) -> None:
-        count = checked_count("BagInputNode", "bags", rows)
-        self.name = name
-        self._limit = NO_LIMIT
-        self._structure = input_structure(BAG, self._enter(current_graph()), (count, 1), "int64")
-        if value is not None:
-            self.set_value(value)
-
-    def set_value(self, value: Any) -> None:
-        """Set the bags, for the passes to come.
-
-        Parameters
-        ----------
-        value
-            What :meth:`Bags.of` takes, such as :class:`Bags`, a sparse matrix, or a list of row numbers for each bag; if there
-            is one bag, also its row numbers. Copied.
-
-        Raises
-        ------
-        ShapeError
-            Where there are more bags or fewer.
-        DTypeError
-            Where they do not hold whole numbers.
-        OutOfRangeError
-            Where one lies outside a table.
-        """
-        rows = self.shape[0]
-        flat = rows == 1 and isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value[0] if len(value) else 0) == 0
-        bags = Bags.of([value] if flat else value, self._label())
-        if len(bags) != rows:
-            raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")
-        own = bags.copy()
-        self._checked(own.values)
-        graph = self._graph
-        assert graph is not None
-        self._bags = own
-        self._source = BagSource(own.values, own.begins, own.ends, own.weights)
-        graph.leaves.set_bags(self._number, self._source)
-        self._was_set(graph)
-
-    @property
-    def value(self) -> Any:
-        """The :class:`Bags` that it is set to; an error where it is not."""
-        if not self.is_set:
-            raise self._missing()
-        return self._bags
-
-    def _looked_up(self) -> Array:
-        return self._bags.values
-
-    def _kind(self) -> str:
-        return "BagInputNode"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, OptionError, OutOfRangeError, ShapeError
-from wyrm.frontend.bags import BagInputNode
+from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.graph import current_graph
 from wyrm.frontend.inputs import checked_count
 from wyrm.frontend.node import Node, apply

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError
 from wyrm.memory import SOURCE_DTYPES
 
-__all__ = ["as_indices", "as_lists", "as_reals", "is_native", "real_dtype"]
+__all__ = ["as_indices", "as_lists", "as_reals", "is_native", "real_dtype", "unchangeable", "view_of"]
 
 Array = npt.NDArray[Any]
 #: As they are mostly given; NumPy needs longer to find a dtype's name than a node needs to be made.
@@ -156,3 +156,16 @@ def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DTypeError(f"{label}: row number {int(array.max())} does not fit into 64 bits")
     return array.astype(np.int64)
+
+
+def unchangeable(array: Array) -> Array:
+    """A copy that stays as it is: its memory is that of a ``bytes`` object, so NumPy lets nobody write to it."""
+    copy: Array = np.ndarray(array.shape, array.dtype, array.tobytes())
+    return copy
+
+
+def view_of(array: Array) -> Array:
+    """A view that can be read but not written; whoever gives it another shape or dtype changes that view alone."""
+    view: Array = array.view()
+    view.flags.writeable = False
+    return view

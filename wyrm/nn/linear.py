@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from wyrm.frontend.bags import BagInputNode
+from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, FeedError, LabelError, OutOfRangeError
-from wyrm.frontend.bags import BagInputNode, Bags
+from wyrm.frontend.bag_inputs import BagInputNode
+from wyrm.frontend.bags import Bags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
@@ -175,7 +176,7 @@ class BagColumn(Column):
     """
 
     def __init__(self, bags: Bags, each: int, name: str) -> None:
-        super().__init__(bags.values.reshape(-1, 1), (each, 1), True, name)
+        super().__init__(bags._values.reshape(-1, 1), (each, 1), True, name)
         if each == 0 or len(bags) % each:
             raise FeedError(f"{self.label}: expected {each} bags for each example, got {len(bags)} in all")
         self.bags = bags
@@ -195,8 +196,8 @@ class BagColumn(Column):
     def source(self, position: int = 0) -> Source:
         """Where runners read it."""
         bags = self.bags
-        begins = bags.begins.reshape(-1, self.shape[0])
-        return Source(begins, bags=BagSource(bags.values, bags.begins, bags.ends, bags.weights))
+        begins = bags._begins.reshape(-1, self.shape[0])
+        return Source(begins, bags=BagSource(bags._values, bags._begins, bags._ends, bags._weights))
 
     def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
         """As for other columns."""

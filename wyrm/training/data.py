@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, ShapeError
-from wyrm.frontend.values import as_indices, as_lists, as_reals
+from wyrm.frontend.values import as_indices, as_lists, as_reals, unchangeable, view_of
 
 __all__ = ["Dense", "Ragged"]
 
@@ -69,29 +69,30 @@ class Ragged:
     ([[3, 1], [4, 1, 5]], [2, 3])
     """
 
-    __slots__ = ("dense", "offsets", "values")
+    __slots__ = ("_offsets", "_values", "dense")
 
     def __init__(self, values: Any, offsets: npt.ArrayLike) -> None:
         #: Whether whole numbers are to be read as real ones.
         self.dense = isinstance(values, Dense)
-        self.values = values.values if isinstance(values, Dense) else as_reals(values, "ragged: values")
-        self.offsets = as_indices(offsets, "ragged: offsets")
-        self.offsets.flags.writeable = False  # native code relies on them
-        if self.values.ndim not in (1, 2) or self.offsets.ndim != 1 or len(self.offsets) == 0:
+        numbers = values.values if self.dense else as_reals(values, "ragged: values")
+        self._values = numbers.view()  # whose shape and dtype nobody else changes
+        self._offsets = unchangeable(as_indices(offsets, "ragged: offsets"))  # native code relies on them
+        if self._values.ndim not in (1, 2) or self._offsets.ndim != 1 or len(self._offsets) == 0:
             raise ShapeError(
                 f"ragged: expected values of shape (T,) or (T, count) and a vector of at least one offset, got shapes "
-                f"{self.values.shape} and {self.offsets.shape}"
+                f"{self._values.shape} and {self._offsets.shape}"
             )
-        falls = np.flatnonzero(np.diff(self.offsets) < 0)
+        falls = np.flatnonzero(np.diff(self._offsets) < 0)
         if len(falls):
             n = int(falls[0])
             raise ShapeError(
-                f"ragged: offsets must not fall; sequence {n} begins at {self.offsets[n]} and ends at {self.offsets[n + 1]}"
+                f"ragged: offsets must not fall; sequence {n} begins at {self._offsets[n]} and ends at {self._offsets[n + 1]}"
             )
-        first, last = int(self.offsets[0]), int(self.offsets[-1])
-        if first < 0 or last > len(self.values):
+        first, last = int(self._offsets[0]), int(self._offsets[-1])
+        if first < 0 or last > len(self._values):
             raise ShapeError(
-                f"ragged: offsets must be within 0 and {len(self.values)}, the number of values; they go from {first} to {last}"
+                f"ragged: offsets must be within 0 and {len(self._values)}, the number of values; they go from {first} to "
+                f"{last}"
             )
 
     @classmethod
@@ -117,19 +118,29 @@ class Ragged:
         return cls(*_together([_entries(n, sequence) for n, sequence in enumerate(sequences)]))
 
     @property
+    def values(self) -> Array:
+        """The entries of all sequences; they can be read, not written."""
+        return view_of(self._values)
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each sequence begins, and where the last one ends; they can be read, not written."""
+        return view_of(self._offsets)
+
+    @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """How long each sequence is."""
-        return np.diff(self.offsets)
+        return np.diff(self._offsets)
 
     def to_lists(self) -> list[list[Any]]:
         """The entries of each sequence."""
-        return [self.values[a:b].tolist() for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+        return [self._values[a:b].tolist() for a, b in zip(self._offsets[:-1], self._offsets[1:], strict=True)]
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._offsets) - 1
 
     def __repr__(self) -> str:
-        return f"Ragged({len(self)} sequences, {int(self.offsets[-1] - self.offsets[0])} values of {self.values.dtype})"
+        return f"Ragged({len(self)} sequences, {int(self._offsets[-1] - self._offsets[0])} values of {self._values.dtype})"
 
 
 def _entries(number: int, sequence: Any) -> Array:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from wyrm.errors import FeedError, OptionError, WyrmError
-from wyrm.frontend.bags import BagInputNode
+from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.graph import traced_graph
 from wyrm.frontend.inputs import ConstantNode, IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels, labels_of

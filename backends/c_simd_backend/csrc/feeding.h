@@ -45,7 +45,7 @@ static inline void fetch_ahead(const Frame *frame, const Plan *plan, const Order
     if ((uint64_t)example >= (uint64_t)frame->length) return;
     for (const Fetch *fetch = plan->fetches; fetch < plan->fetches_end; fetch++) {
         const char *source = fetch->source + example * fetch->stride;
-        const int64_t index = fetch->wide ? *(const int64_t *)source : *(const int32_t *)source;
+        const int64_t index = fetch->wide ? *(const LooseLong *)source : *(const LooseInt *)source;
         const char *row = fetch->table + index * fetch->row, *end = row + fetch->row;
         do __builtin_prefetch(row, 1);
         while ((row += 64) < end);
@@ -69,14 +69,14 @@ static inline int load_all(const Frame *frame, const int64_t *examples, int64_t 
 static inline const Input *load_sorted(const Frame *frame, const Plan *plan, int64_t example) {
     if (frame->real == FLOAT32)
         for (const Single *one = plan->reals; one < plan->reals_end; one++)
-            *(float *)one->destination = *(const float *)(one->source + example * one->stride);
+            *(float *)one->destination = *(const LooseFloat *)(one->source + example * one->stride);
     else
         for (const Single *one = plan->reals; one < plan->reals_end; one++)
-            *(double *)one->destination = *(const double *)(one->source + example * one->stride);
+            *(double *)one->destination = *(const LooseDouble *)(one->source + example * one->stride);
     for (const Single *one = plan->indices; one < plan->indices_end; one++) {
         const char *source = one->source + example * one->stride;
         const Input *input = one->input;
-        const int64_t index = input->dtype == INT64 ? *(const int64_t *)source : *(const int32_t *)source;
+        const int64_t index = input->dtype == INT64 ? *(const LooseLong *)source : *(const LooseInt *)source;
         *(int64_t *)one->destination = index;
         if ((uint64_t)index >= (uint64_t)input->limit) return input;
     }

@@ -9,6 +9,12 @@ _Static_assert(sizeof(void *) == 8, "addresses are stored in 64-bit words");
 // The most registers and states of an update rule; checked when a rule is compiled.
 enum { MAX_REGISTERS = 64, MAX_STATES = 8 };
 
+// Numbers of a feed, which may stand at any address.
+typedef float __attribute__((aligned(1))) LooseFloat;
+typedef double __attribute__((aligned(1))) LooseDouble;
+typedef int32_t __attribute__((aligned(1))) LooseInt;
+typedef int64_t __attribute__((aligned(1))) LooseLong;
+
 // A matrix: element (i, j) is data[i * stride + j].
 typedef struct {
     void *data;
@@ -147,6 +153,7 @@ typedef struct {
     const int64_t *begins, *ends;
     const void *weights; // may be null
     int64_t dtype, weights_dtype;
+    int64_t length; // of values
 } BagSource;
 
 // The bags of one pass.

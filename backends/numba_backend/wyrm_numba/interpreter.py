@@ -62,7 +62,7 @@ from wyrm_numba.words import call, load, store, word
 FLOAT32, FLOAT64, INT32, INT64 = range(len(SOURCE_DTYPES))
 DENSE, INDEX, BAG, RANDOM = range(len(INPUT_KINDS))
 INDEX_OUT_OF_RANGE, ROWS_FULL = Report.INDEX_OUT_OF_RANGE, Report.ROWS_FULL
-BAG_FULL, NO_MATRIX = Report.BAG_FULL, Report.NO_MATRIX
+BAG_FULL, NO_MATRIX, ORDER_OUT_OF_RANGE = Report.BAG_FULL, Report.NO_MATRIX, Report.ORDER_OUT_OF_RANGE
 #: Bytes of the records of inputs and claims.
 INPUT_BYTES, CLAIM_BYTES = 8 * INPUT, 24
 #: Bytes of the record of a row that is read where it stands, and of a use of it.
@@ -125,11 +125,11 @@ def load_reals(frame, dtype, source, count, destination):
 
 
 @apart
-def load_indices(frame, record, number, source, dtype, begin, count, destination, place):
+def load_indices(frame, record, number, source, dtype, count, destination, place):
     """Copy indices, each of which must be below the limit; returns a status. The first is number ``place`` of the input."""
     limit = word(record, LIMIT)
     for i in range(count):
-        index = word(source, begin + i) if dtype == INT64 else int64(load(source, begin + i, int32(0)))
+        index = word(source, i) if dtype == INT64 else int64(load(source, i, int32(0)))
         if index < 0 or index >= limit:
             return report(frame, INDEX_OUT_OF_RANGE, number, place + i, index)
         store(destination, i, index)
@@ -143,40 +143,40 @@ def load_bags(frame, record, number, source, examples, n):
     Where they stand in their source is all that is noted of bags that only draws read.
     """
     bag = word(record, DESTINATION)
-    each, begins, ends = word(bag, BAGS) // n, word(source, 1), word(source, 2)
+    places, each, begins, ends = word(bag, PLACES), word(bag, BAGS) // n, word(source, 1), word(source, 2)
     size = 8 if word(source, 4) == INT64 else 4
     count = at = 0
     store(bag, BAG_DTYPE, word(source, 4))
     for e in range(n):
         first = (word(examples, e) if examples != 0 else 0) * each
         for b in range(first, first + each):
-            store(word(bag, PLACES), 2 * at, word(source, 0) + size * word(begins, b))
-            store(word(bag, PLACES), 2 * at + 1, word(source, 0) + size * word(ends, b))
-            count += word(ends, b) - word(begins, b)
+            begin, end = word(begins, b), word(ends, b)  # once: another thread may change them
+            if begin < 0 or end < begin or end > word(source, 6):
+                return report(frame, ORDER_OUT_OF_RANGE, number, at, end)
+            store(places, 2 * at, word(source, 0) + size * begin)
+            store(places, 2 * at + 1, word(source, 0) + size * end)
+            count += end - begin
             at += 1
     if word(record, STRIDE) == 0:
         return 0
     if count > word(bag, BAG_CAPACITY):
         return report(frame, BAG_FULL, number, 0, count)
     item = 4 if word(frame, REAL) == FLOAT32 else 8
-    at = bags = 0
-    for e in range(n):
-        first = (word(examples, e) if examples != 0 else 0) * each
-        for b in range(first, first + each):
-            begin = word(begins, b)
-            part = word(ends, b) - begin
-            indices = word(bag, INDICES) + 8 * at
-            status = load_indices(frame, record, number, word(source, 0), word(source, 4), begin, part, indices, at)
-            if status != 0:
-                return status
-            weights, dtype = word(source, 3), word(source, 5)
-            if weights != 0:
-                weights += begin * (8 if dtype == FLOAT64 else 8 if dtype == INT64 else 4)
-            load_reals(frame, dtype, weights, part, word(bag, WEIGHTS) + item * at)
-            store(word(bag, OFFSETS), bags, at)
-            bags += 1
-            at += part
-    store(word(bag, OFFSETS), bags, at)
+    at = 0
+    for b in range(word(bag, BAGS)):
+        begin_at = word(places, 2 * b)
+        begin, part = (begin_at - word(source, 0)) // size, (word(places, 2 * b + 1) - begin_at) // size
+        indices = word(bag, INDICES) + 8 * at
+        status = load_indices(frame, record, number, begin_at, word(source, 4), part, indices, at)
+        if status != 0:
+            return status
+        weights, dtype = word(source, 3), word(source, 5)
+        if weights != 0:
+            weights += begin * (8 if dtype == FLOAT64 else 8 if dtype == INT64 else 4)
+        load_reals(frame, dtype, weights, part, word(bag, WEIGHTS) + item * at)
+        store(word(bag, OFFSETS), b, at)
+        at += part
+    store(word(bag, OFFSETS), word(bag, BAGS), at)
     store(bag, BAG_COUNT, at)
     return 0
 
@@ -198,7 +198,7 @@ def load_row(frame, record, number, source, n):
     at = n * count
     if word(record, KIND) == INDEX:
         destination = word(record, DESTINATION) + 8 * at
-        return load_indices(frame, record, number, source, word(record, DTYPE), 0, count, destination, at)
+        return load_indices(frame, record, number, source, word(record, DTYPE), count, destination, at)
     destination = word(record, DESTINATION) + (4 if word(frame, REAL) == FLOAT32 else 8) * at
     return load_reals(frame, word(record, DTYPE), source, count, destination)
 

@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "7a2c18b8c5cd1de9"
+LAYOUT = "205d04fc62df4375"

@@ -22,6 +22,7 @@ from wyrm_numba.interpreter import (
     LOSS,
     LOSSES,
     MODE,
+    ORDER_OUT_OF_RANGE,
     POSITIONS,
     RANDOM,
     REAL,
@@ -50,7 +51,7 @@ ORDER_EXAMPLES, WIDTH, RUNS = (ORDER.index(name) for name in ("examples", "width
 PARTS, COUNT, CHOICE, STEP, BATCH_SIZE, FAILED, KEPT = (
     JOINED.index(name) for name in ("parts", "count", "choice", "update", "batch_size", "failed", "losses")
 )
-NOT_FINITE, ORDER_OUT_OF_RANGE = Report.NOT_FINITE, Report.ORDER_OUT_OF_RANGE
+NOT_FINITE = Report.NOT_FINITE
 BY_EXAMPLE, BY_POSITION = 0, 1
 SINK_BYTES = 56
 #: How many runs ahead inputs are fetched into the cache: in random order, each is a miss.

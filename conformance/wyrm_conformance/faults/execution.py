@@ -13,7 +13,7 @@ from wyrm import kernel_backend
 from wyrm.backend import Backend, Executable, Pass, Runner
 from wyrm.errors import CapabilityError
 from wyrm.kernel_steps import Steps
-from wyrm.memory import Leaves, Memory, Report, Sink, Source
+from wyrm.memory import BagSource, Leaves, Memory, Report, Sink, Source
 from wyrm.program import Program
 from wyrm.reference import ReferenceBackend
 from wyrm.runs import Team
@@ -212,6 +212,16 @@ def _upper_only(self: Any, number: int, indices: Array, limit: int) -> int:
 patch_fault(
     "negative indices count from the end", "contract/statuses", "contract/bag statuses", target=_Bound, _check=_upper_only
 )
+
+_load_bags = _Bound.load_bags
+
+
+def _within_values(self: Any, number: int, source: BagSource, examples: Sequence[int] = (0,)) -> int:
+    ends = np.clip(source.ends, 0, len(source.values))
+    return _load_bags(self, number, BagSource(source.values, np.clip(source.begins, 0, ends), ends, source.weights), examples)
+
+
+patch_fault("bags are cut off where their values end", "contract/bag statuses", target=_Bound, load_bags=_within_values)
 
 
 def _claim_nothing(self: Any) -> int:

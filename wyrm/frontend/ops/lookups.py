@@ -10,7 +10,7 @@ from wyrm.frontend.ops.draws import SAMPLE
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
-    from wyrm.frontend.bags import BagInputNode
+    from wyrm.frontend.bag_inputs import BagInputNode
     from wyrm.frontend.inputs import IndexInputNode
     from wyrm.frontend.node import Node
     from wyrm.frontend.samples import SampledIndexNode

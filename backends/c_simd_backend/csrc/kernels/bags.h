@@ -19,7 +19,7 @@ INLINE Shares bag_shares(const Bag *bag, int64_t number, int64_t mean) {
         size += weight < 0 ? -weight : weight;
     }
     const real distance = sum < 0 ? -sum : sum, factor = 1 / sum;
-    if (distance <= EPSILON * size && size < INFINITY) return (Shares){0, 1};
+    if (distance <= EPSILON * size && size < (real)INFINITY) return (Shares){0, 1};
     return isinf(factor) ? (Shares){1, sum} : (Shares){factor, 1};
 }
 
@@ -76,6 +76,7 @@ static void kernel_accumulate_bag(const Instruction *instruction) {
         const real *row = row_of(from, b);
         const int64_t begin = bag->offsets[b], count = bag->offsets[b + 1] - begin;
         real *to = (real *)gradient->row_values + gradient->count * cols;
+        if (!count) continue; // there may be no memory for rows either
         memcpy(gradient->row_numbers + gradient->count, bag->indices + begin, (size_t)count * sizeof *bag->indices);
         gradient->count += count;
         if (cols == 1)

@@ -7,9 +7,9 @@
 enum { ATTEMPTS = 64 };
 
 // Whether one of several numbers is a certain one, without a branch for each. The last vector may overlap the one before.
-#define CONTAINS(NAME, TYPE)                                                                                           \
+#define CONTAINS(NAME, TYPE, LOOSE)                                                                                    \
     typedef TYPE NAME##_vec __attribute__((vector_size(VECTOR_BYTES)));                                                \
-    INLINE int NAME(const TYPE *from, const TYPE *end, TYPE number) {                                                  \
+    INLINE int NAME(const LOOSE *from, const LOOSE *end, TYPE number) {                                                  \
         enum { EACH = VECTOR_BYTES / sizeof(TYPE) };                                                                   \
         if (end - from < EACH) {                                                                                       \
             int found = 0;                                                                                             \
@@ -25,8 +25,8 @@ enum { ATTEMPTS = 64 };
         for (int i = 0; i < EACH; i++) found |= any[i];                                                                \
         return found != 0;                                                                                             \
     }
-CONTAINS(contains_int, int32_t)
-CONTAINS(contains_long, int64_t)
+CONTAINS(contains_int, int32_t, LooseInt)
+CONTAINS(contains_long, int64_t, LooseLong)
 #undef CONTAINS
 
 // Whether a number is among those that must not be drawn.

@@ -57,10 +57,10 @@ INLINE int is_dense(const Block *block, int64_t stride, int64_t item) { return b
 
 SELDOM void take_numbers(const RingNumber *number, const Block *block, real *ring) {
     switch (number->dtype) {
-    case FLOAT32: TAKE(float)
-    case FLOAT64: TAKE(double)
-    case INT32: TAKE(int32_t)
-    case INT64: TAKE(int64_t)
+    case FLOAT32: TAKE(LooseFloat)
+    case FLOAT64: TAKE(LooseDouble)
+    case INT32: TAKE(LooseInt)
+    case INT64: TAKE(LooseLong)
     }
 }
 
@@ -88,7 +88,7 @@ INLINE int fill_dense_rows(const RingRow *row, char **ring, const char *from) {
     wvec wrong = {0};
     UNROLLED
     for (int i = 0; i < BLOCK_OF_EXAMPLES; i += WORDS) {
-        const wvec index = row->wide ? load_words((const int64_t *)from + i) : load_halves((const int32_t *)from + i);
+        const wvec index = row->wide ? load_words(from + 8 * i) : load_halves(from + 4 * i);
         wrong |= (wvec)(index >= row->limit);
         store_words(ring + i, products_of_halves(index, (wvec){0} + (uint64_t)row->row) + (uint64_t)row->table);
     }
@@ -98,7 +98,7 @@ INLINE int fill_dense_rows(const RingRow *row, char **ring, const char *from) {
 SELDOM void fill_scattered_rows(const RingRow *row, Block *block, char **ring) {
     for (int64_t i = 0; i < block->count; i++) {
         const char *from = row->source + (int64_t)block->example[i] * row->stride;
-        const uint64_t index = (uint64_t)(row->wide ? *(const int64_t *)from : *(const int32_t *)from);
+        const uint64_t index = (uint64_t)(row->wide ? *(const LooseLong *)from : *(const LooseInt *)from);
         if (index >= row->limit) block->count = i;
         ring[i] = row->table + index * (uint64_t)row->row;
     }

@@ -159,8 +159,8 @@ INLINE real lane_sum(vec v) {
 #define WORDS ((int)(VECTOR_BYTES / 8))
 
 typedef uint64_t wvec __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint64_t wvec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
-typedef int32_t halves_anywhere __attribute__((vector_size(VECTOR_BYTES / 2), aligned(4), may_alias));
+typedef uint64_t wvec_anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(1), may_alias));
+typedef int32_t halves_anywhere __attribute__((vector_size(VECTOR_BYTES / 2), aligned(1), may_alias));
 
 #if VECTOR_BYTES == 64
 static const wvec counting_words = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -172,7 +172,7 @@ static const wvec counting_words = {0, 1};
 
 INLINE wvec load_words(const void *p) { return *(const wvec_anywhere *)p; }
 INLINE void store_words(void *p, wvec v) { *(wvec_anywhere *)p = v; }
-INLINE wvec load_halves(const int32_t *p) { return (wvec)__builtin_convertvector(*(const halves_anywhere *)p, wvec); }
+INLINE wvec load_halves(const void *p) { return (wvec)__builtin_convertvector(*(const halves_anywhere *)p, wvec); }
 
 // Whether any word is not 0; products of the lower halves.
 INLINE int is_any(wvec v);

@@ -1,0 +1,212 @@
+"""Inputs with any number of row numbers at each step, pooled to one row by a look-up."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.errors import ShapeError
+from wyrm.frontend.bags import Bags
+from wyrm.frontend.graph import Graph, current_graph
+from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
+from wyrm.frontend.op import BAG
+from wyrm.frontend.structure import input_structure
+from wyrm.memory import SOURCE_DTYPES, BagSource, address, aligned
+
+__all__ = ["BagInputNode"]
+
+Array = npt.NDArray[Any]
+#: How many numbers Python looks through faster than NumPy.
+_FEW = 64
+
+
+def _plain(numbers: list[Any]) -> array[int] | None:
+    """A list of whole numbers as an array, without what NumPy needs to see what a list holds; ``None`` if it holds others."""
+    try:
+        taken = array("Q", numbers)
+    except (TypeError, OverflowError):
+        return None
+    return None if numbers and type(numbers[0]) is bool else taken
+
+
+class _Held(BagSource):
+    """The bags that a node is set to, one after the other, in memory with room for more of them.
+
+    Passes on other threads may be reading it: what they find stays where it is. So memory that has become too small is kept by
+    what takes its place, which is twice as large.
+
+    Attributes
+    ----------
+    room
+        For how many indices there is room.
+    bounds
+        Where each bag begins, and where the last one ends.
+    indices, offsets
+        Memory of ``values``, unsigned, and of ``bounds``, to be written at the least cost.
+    """
+
+    __slots__ = ("_previous", "_weights", "bounds", "indices", "offsets", "room")
+
+    def __init__(self, rows: int, room: int, previous: _Held | None) -> None:
+        self.bounds = aligned(rows + 1, np.int64)
+        super().__init__(aligned(room, np.int64), self.bounds[:-1], self.bounds[1:])
+        self.room, self._previous = room, previous
+        self.indices = memoryview(self.values.data).cast("B").cast("Q")
+        self.offsets = memoryview(self.bounds.data)
+        self._weights: Array | None = None
+
+    @property
+    def count(self) -> int:
+        """How many indices there are."""
+        return self.offsets[-1]
+
+    def weigh(self, weights: Array | None) -> None:
+        """Set the weights of all indices; ``None``: 1."""
+        if weights is None:
+            self.header[3], self.weights = 0, None
+            return
+        if self._weights is None:
+            self._weights = aligned(self.room, np.float64)
+            self.header[5] = SOURCE_DTYPES.index("float64")
+        self._weights[: len(weights)] = weights
+        self.header[3], self.weights = address(self._weights), self._weights
+
+
+class BagInputNode(Looker):
+    """Bags of row numbers, to look up tables with by ``index_sum`` and ``index_mean``; one bag, or several.
+
+    Parameters
+    ----------
+    rows
+        How many bags there are at each step: the rows of what is looked up.
+    value
+        What it is set to at first.
+    name
+        For messages and pictures.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> words = wyrm.BagInputNode(1, [[0, 2]], name="words")
+    >>> table = wyrm.ParameterNode([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
+    >>> table.index_sum(words).value
+    array([[101., 202.]], dtype=float32)
+    """
+
+    __slots__ = ("_source",)
+
+    _source: _Held | None
+
+    def __init__(self, rows: int = 1, value: Any = None, *, name: str | None = None) -> None:
+        count = checked_count("BagInputNode", "bags", rows)
+        self.name = name
+        self._limit = NO_LIMIT
+        self._source = None
+        self._structure = input_structure(BAG, self._enter(current_graph()), (count, 1), "int64")
+        if value is not None:
+            self.set_value(value)
+
+    def set_value(self, value: Any) -> None:
+        """Set the bags, for the passes to come.
+
+        Parameters
+        ----------
+        value
+            What :meth:`Bags.of` takes, such as :class:`Bags`, a sparse matrix, or a list of row numbers for each bag; if there
+            is one bag, also its row numbers. Copied.
+
+        Raises
+        ------
+        ShapeError
+            Where there are more bags or fewer.
+        DTypeError
+            Where they do not hold whole numbers.
+        OutOfRangeError
+            Where one lies outside a table.
+        """
+        rows = self._structure.shape[0]
+        if rows == 1 and self._take(value):
+            return
+        flat = rows == 1 and isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value[0] if len(value) else 0) == 0
+        bags = Bags.of([value] if flat else value, self._label())
+        if len(bags) != rows:
+            raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")
+        values, offsets, weights = bags._copied()
+        self._checked(values)
+        self._keep(values, weights, offsets)
+
+    def _take(self, value: Any) -> bool:
+        """Set the only bag, if it is plain that it may be; returns whether it was."""
+        numbers: Any
+        weights = None
+        if type(value) is list and len(value) == 1 and type(value[0]) in (list, np.ndarray):
+            value = value[0]
+        elif type(value) is Bags and len(value._begins) == 1:
+            part = slice(value._begins.item(), value._ends.item())
+            weights = None if value._weights is None else value._weights[part]
+            value = value._values[part]
+        if type(value) is np.ndarray:
+            if value.ndim != 1 or value.dtype.kind not in "iu":
+                return False
+            if len(value) < _FEW:
+                value = value.tolist()
+        if type(value) is list:
+            numbers = _plain(value)
+            if numbers is None:
+                return False
+            highest = max(value) if value else 0
+        elif type(value) is np.ndarray:
+            numbers = value.astype(np.uint64)  # a negative number becomes one that no table has a row of
+            highest = numbers.max().item()
+        else:
+            return False
+        if highest >= self._limit:
+            return False
+        self._keep(numbers, weights)
+        return True
+
+    def _keep(self, numbers: Any, weights: Array | None, offsets: Array | None = None) -> None:
+        """Keep checked row numbers, as an array of NumPy's or of the type code Q; without offsets, those of one bag."""
+        graph = self._graph
+        assert graph is not None
+        count = len(numbers)
+        source = self._source
+        if source is None or count > source.room:
+            source = self._make_room(graph, count)
+        if type(numbers) is array:
+            source.indices[:count] = numbers
+        else:
+            source.values[:count] = numbers
+        if weights is not None or source.weights is not None:
+            source.weigh(weights)
+        if offsets is None:
+            source.offsets[1] = count
+        else:
+            source.bounds[:] = offsets
+        self._was_set(graph)
+
+    def _make_room(self, graph: Graph, count: int) -> _Held:
+        """Memory for so many indices and more, which the cell points to from now on."""
+        source = self._source = _Held(self._structure.shape[0], max(16, 2 * count), self._source)
+        graph.leaves.set_bags(self._number, source)
+        return source
+
+    @property
+    def value(self) -> Any:
+        """The :class:`Bags` that it is set to, a copy; an error where it is not."""
+        source = self._source
+        if source is None:
+            raise self._missing()
+        count = source.count
+        weights = None if source.weights is None else source.weights[:count].copy()
+        return Bags(source.values[:count].copy(), source.bounds, weights)
+
+    def _looked_up(self) -> Array:
+        assert self._source is not None
+        return self._source.values[: self._source.count]
+
+    def _kind(self) -> str:
+        return "BagInputNode"
