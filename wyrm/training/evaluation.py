@@ -30,7 +30,7 @@ Function = Callable[..., Any]
 @overload
 def evaluate(
     model: Node,
-    feed: Mapping[Any, Any],
+    feed: Mapping[Any, Any] | Any,
     *,
     rows: int = ...,
     dtype: npt.DTypeLike | None = ...,
@@ -42,7 +42,7 @@ def evaluate(
 @overload
 def evaluate(
     model: Sequence[Node],
-    feed: Mapping[Any, Any],
+    feed: Mapping[Any, Any] | Any,
     *,
     rows: int = ...,
     dtype: npt.DTypeLike | None = ...,
@@ -54,7 +54,7 @@ def evaluate(
 @overload
 def evaluate(
     model: Function,
-    feed: Mapping[str, Any],
+    feed: Mapping[str, Any] | Any,
     *,
     rows: int = ...,
     dtype: npt.DTypeLike | None = ...,
@@ -65,7 +65,7 @@ def evaluate(
 
 def evaluate(
     model: Node | Sequence[Node] | Function,
-    feed: Mapping[Any, Any],
+    feed: Mapping[Any, Any] | Any,
     *,
     rows: int = 1,
     dtype: npt.DTypeLike | None = None,
@@ -80,7 +80,8 @@ def evaluate(
         One node, or several that are computed together; or a function that returns one or several, as for :func:`wyrm.fit`. The
         values must have the same shape for every example, whatever the lengths of its sequences.
     feed
-        For each input of the nodes, or argument of the function, its values for all N examples, as for :func:`wyrm.fit`.
+        For each input of the nodes, or argument of the function, its values for all N examples, as for :func:`wyrm.fit`; a data
+        frame is one, too.
     rows
         How many examples a function takes at a time, as rows of its nodes; faster, and the values are the same. What it returns
         has as many rows for each example, one after the other.

@@ -13,7 +13,7 @@ from wyrm.frontend.bags import Bags
 from wyrm.training.columns import Column, column_of
 from wyrm.training.data import Dense, Ragged
 
-__all__ = ["WEIGHTS", "Data", "check_count", "check_integer", "read_columns"]
+__all__ = ["WEIGHTS", "Data", "as_mapping", "check_count", "check_integer", "is_table", "read_columns"]
 
 Array = npt.NDArray[Any]
 #: What the weights of examples are called among the columns of a feed.
@@ -56,6 +56,37 @@ class Data:
     def count(self, structure: int) -> int:
         """How many examples have a structure."""
         return self.length if self.numbers is None else int((self.numbers == structure).sum())
+
+
+def is_table(feed: Any) -> bool:
+    """Whether a feed is a table of named columns, such as a data frame of pandas or Polars."""
+    return hasattr(feed, "columns") and hasattr(feed, "__getitem__") and not isinstance(feed, Mapping)
+
+
+def as_mapping(feed: Any, keys: str) -> Mapping[Any, Any]:
+    """A feed as a mapping: a table by the names of its columns.
+
+    Parameters
+    ----------
+    keys
+        What it should be by, for messages.
+
+    Raises
+    ------
+    FeedError
+        If it is neither, or columns have no names of their own.
+    """
+    if isinstance(feed, Mapping):
+        return feed
+    if not is_table(feed):
+        raise FeedError(f"feed: expected a mapping from {keys} to data, or a data frame, got {type(feed).__name__}")
+    names = list(feed.columns)
+    wrong = [name for name in names if not isinstance(name, str) or names.count(name) > 1]
+    if wrong:
+        raise FeedError(
+            f"feed: the columns of a {type(feed).__name__} go by their names; {wrong[0]!r} is no string, or the name of several"
+        )
+    return {name: feed[name] for name in names}
 
 
 def read_columns(columns: Mapping[Any, Column], weights: Any = None) -> Data:

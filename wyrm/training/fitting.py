@@ -64,12 +64,16 @@ def fit(
         once for each structure of the data (the lengths of an example's sequences), not for each example: no values can be
         read inside. Parameters are made outside.
     feed
-        For each input of the loss, its values for all N examples, of shape (N, *node shape); (N,) for one number or one
-        index an example, (N, count) for ``count`` indices; for bags, :class:`wyrm.Bags`, a sparse matrix or lists.
+        For each input of the loss, by the node or by its name, its values for all N examples, of shape (N, *node shape); (N,)
+        for one number or one index an example, (N, count) for ``count`` indices; for bags, :class:`wyrm.Bags`, a sparse matrix
+        or lists.
 
         For a function, by the names of its arguments: real numbers, (N,) for nodes of shape (1, 1), (N, columns) or (N, rows,
         columns); whole numbers, (N,) or (N, count), which are indices unless wrapped in :class:`wyrm.Dense`; :class:`wyrm.Bags`
         or a sparse matrix, a bag for each example; :class:`wyrm.Ragged`, sequences of any length.
+
+        A data frame (pandas, Polars) is a feed by its columns' names. It has the columns that the model takes and no others;
+        those for bags hold lists.
 
         Arrays of float32, float64, int32 and int64 are read where they stand, in memory or in a file (``numpy.memmap``). Or an
         iterable of such mappings, a stream: its chunks are trained through one after the other, shuffled within each. With

@@ -1,6 +1,6 @@
 """Models: what is trained or evaluated, as graphs.
 
-* :class:`GraphModel`: nodes over inputs, with a feed by input node. There is one graph.
+* :class:`GraphModel`: nodes over inputs, with a feed by input node, or by the inputs' names. There is one graph.
 * :class:`FunctionModel`: a function of nodes, with a feed by argument name. It is called once for each structure of the data
   (the lengths of its sequences, the examples of a run), with nodes that stand for the data; what it returns is a graph. All
   graphs share the parameters.
@@ -14,6 +14,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -30,7 +31,7 @@ from wyrm.frontend.random import RandomNode
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Source
 from wyrm.training.columns import Column, column_for, column_of
-from wyrm.training.feed import WEIGHTS, Data, read_columns
+from wyrm.training.feed import WEIGHTS, Data, as_mapping, read_columns
 
 __all__ = ["FunctionModel", "GraphModel", "Model", "Traced", "seen_from"]
 
@@ -168,19 +169,18 @@ class GraphModel(Model):
         self._traced: dict[frozenset[Node], dict[str, Traced]] = {}
 
     def read(self, feed: Any, weights: Any = None) -> Data:
-        """Check a feed by input node."""
-        if not isinstance(feed, Mapping):
-            raise FeedError(f"feed: expected a mapping from input nodes to arrays, got {type(feed).__name__}")
+        """Check a feed by input nodes, or their names."""
         first = self.nodes[0]
         inputs = {seen_from(first, node): node for node in Traced(self.nodes, {}, 1).inputs()}
         columns: dict[Any, Column] = {}
         fed = set()
-        for node, data in feed.items():
+        for key, data in as_mapping(feed, "input nodes, or their names,").items():
+            node: Any = self._named(key, list(inputs.values())) if isinstance(key, str) else key
             leaf = seen_from(first, node) if isinstance(node, _FED) else None
             if leaf is None or leaf not in inputs:
-                label = node._label() if isinstance(node, Node) else repr(node)
-                names = ", ".join(node._label() for node in inputs.values()) or "none"
-                raise FeedError(f"feed: {label} is not an input of {first!r}; its inputs are {names}")
+                raise self._no_input(node, list(inputs.values()))
+            if leaf in fed:
+                raise FeedError(f"feed: there are data for {node._label()} twice, by the node and by its name; leave out one")
             columns[node] = column_for(node, data)
             fed.add(leaf)
         for leaf, node in inputs.items():
@@ -189,6 +189,24 @@ class GraphModel(Model):
         if not columns:
             raise FeedError(f"feed: {first!r} has no inputs to feed; run it with forward and backward instead")
         return read_columns(columns, weights)
+
+    def _named(self, name: str, inputs: Sequence[Node]) -> Node:
+        """The input of a name."""
+        named = [node for node in inputs if node.name == name]
+        if len(named) > 1:
+            raise FeedError(f"feed: {len(named)} inputs of {self.nodes[0]!r} have the name {name!r}; feed them by their nodes")
+        if not named:
+            raise self._no_input(name, inputs)
+        return named[0]
+
+    def _no_input(self, key: Any, inputs: Sequence[Node]) -> FeedError:
+        """The error that a feed has data for something else than an input."""
+        label, remedy = key._label() if isinstance(key, Node) else repr(key), ""
+        if isinstance(key, str):
+            near = get_close_matches(key, [node.name for node in inputs if node.name], 1)
+            remedy = f"; is {near[0]!r} meant?" if near else "; of a data frame, choose the columns: frame[['x', 'y']]"
+        names = ", ".join(node._label() for node in inputs) or "none"
+        return FeedError(f"feed: {label} is not an input of {self.nodes[0]!r}; its inputs are {names}{remedy}")
 
     def traced(self, data: Data, structure: int, examples: int, purpose: str) -> Traced:
         """The one graph."""
@@ -227,10 +245,7 @@ class FunctionModel(Model):
 
     def read(self, feed: Any, weights: Any = None) -> Data:
         """Check a feed by argument name."""
-        if not isinstance(feed, Mapping):
-            raise FeedError(
-                f"feed: expected a mapping from the argument names of {self.name!r} to data, got {type(feed).__name__}"
-            )
+        feed = as_mapping(feed, f"the argument names of {self.name!r}")
         self._check_names(feed)
         if not feed:
             raise FeedError(f"feed: expected data for the arguments of {self.name!r}, got none")
@@ -260,7 +275,8 @@ class FunctionModel(Model):
             parts = [f"{', '.join(map(repr, missing))} missing"] if missing else []
             parts += [f"{', '.join(map(repr, unexpected))} unexpected"] if unexpected else []
             takes = ", ".join(map(repr, named)) or "none"
-            raise FeedError(f"feed: the arguments do not fit {self.name!r}, which takes {takes}: {'; '.join(parts)}")
+            remedy = "; of a data frame, choose the columns: frame[['x', 'y']]" if unexpected else ""
+            raise FeedError(f"feed: the arguments do not fit {self.name!r}, which takes {takes}: {'; '.join(parts)}{remedy}")
 
     def _check_repetition(self, data: Data) -> None:
         """Warn, of the first data, where every example has a structure of its own."""

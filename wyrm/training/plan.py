@@ -17,7 +17,7 @@ from wyrm.training.assignment import Assignment, Schedules
 from wyrm.training.auto import Trial
 from wyrm.training.crews import Crew, Work
 from wyrm.training.diagnosis import diagnosed
-from wyrm.training.feed import Data
+from wyrm.training.feed import Data, is_table
 from wyrm.training.losses import TRAINING
 from wyrm.training.models import Model
 from wyrm.training.order import epoch_order, in_order, key_seed
@@ -30,7 +30,7 @@ __all__ = ["Plan", "Session", "is_stream"]
 
 def is_stream(feed: Any) -> bool:
     """Whether a feed is one of several, that come one after the other."""
-    return not isinstance(feed, (Mapping, str, bytes)) and isinstance(feed, Iterable)
+    return not isinstance(feed, (Mapping, str, bytes)) and isinstance(feed, Iterable) and not is_table(feed)
 
 
 class Session:
