@@ -257,9 +257,12 @@ class Steps:
 
     def _square_sum(self, instruction: Instruction) -> Step:
         gradient: GradientBuffer = self.buffer(instruction.operands[0])
+        frozen = [self.view(slot) for slot in instruction.operands[1:]]
 
         def compute() -> Array:
-            values = gradient.gathered() if gradient.touched else gradient.merged_rows()[1]
+            rows, values = (slice(None), gradient.gathered()) if gradient.touched else gradient.merged_rows()
+            for column in frozen:
+                values = values[column[rows, 0] == 0]
             result: Array = np.sum(np.square(values)).reshape(1, 1)
             return result
 

@@ -264,7 +264,13 @@ KERNELS: dict[str, Kernel] = {
             ("gradient",),
             "out += gradient: its rows are appended to out's, its matrix is added; then clears it   (both are gradients)",
         ),
-        Kernel("square_sum", ("gradient",), "out = the sum of the squares of what a gradient buffer holds", lambda g: (1, 1)),
+        Kernel(
+            "square_sum",
+            ("gradient", "..."),
+            "out = the sum of the squares of what a gradient buffer holds; if a column follows, without rows i of which "
+            "column[i, 0] != 0",
+            lambda *operands: (1, 1),
+        ),
         # rows that missed steps: catch_up(value, missed, states, scalars) with missed = clock.now - clock.last[row], which
         # every update of a row does first, too; an update sets clock.last[row] = clock.now + 1
         Kernel("catch_up", ("...",), "for every row r: out[r], states[r] = rule.catch_up(...); clock.last[r] = clock.now"),

@@ -239,11 +239,15 @@ class Chain:
 
 @dataclass(frozen=True)
 class State:
-    """One quantity that an optimizer keeps for a parameter: for each ``element``, or one for each ``row``."""
+    """One quantity that an optimizer keeps for a parameter: for each ``element``, or one for each ``row``.
+
+    One that is ``shared`` belongs to the parameter, whatever rule is applied to it, and no rule changes it.
+    """
 
     name: str
     per: Literal["element", "row"] = "element"
     initial: float = 0.0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,10 @@ class Rule:
         """Whether what happens to an element depends on that element alone, so that a matrix may be taken as one long row."""
         rows = any(state.per == "row" for state in self.states) or any(step.kernel == "row_mean" for step in self.steps)
         return not rows and self.catch_up is None
+
+    def key(self, state: State) -> str:
+        """The name under which a parameter keeps a state."""
+        return state.name if state.shared else f"{self.name}.{state.name}"
 
     @property
     def registers(self) -> int:

@@ -130,11 +130,25 @@ class FTRL(Formula):
 
 
 class Case(NamedTuple):
-    """An optimizer with options, and its formula."""
+    """An optimizer with options, and its formula; rows of the table that are frozen, and their greatest norm."""
 
     optimizer: Any
     formula: type[Formula]
     options: dict[str, Any]
+    frozen: tuple[int, ...] = ()
+    max_norm: float | None = None
+
+    def step(self, exact: Formula, gradient: Array, touched: Array) -> None:
+        """A step on the table: rows that it leaves too long are scaled back, and frozen ones are as they were."""
+        frozen, before = list(self.frozen), exact.w.copy()
+        kept = {name: state.copy() for name, state in exact.states.items()}
+        exact.step(gradient, touched)
+        norms = np.linalg.norm(exact.w, axis=1)
+        long = touched & (norms > (self.max_norm or np.inf))
+        exact.w[long] *= (self.max_norm or 1.0) / norms[long, None]
+        exact.w[frozen] = before[frozen]
+        for name, state in kept.items():
+            exact.states[name][frozen] = state[frozen]
 
 
 CASES: dict[str, Case] = {
@@ -156,15 +170,18 @@ CASES: dict[str, Case] = {
     "adam, everything": Case(optim.Adam, Adam, {"l2": 0.1, "weight_decay": 0.2, "clip_norm": 1.0, "clip_value": 0.5}),
     "adamw": Case(optim.AdamW, AdamW, {}),
     "ftrl": Case(optim.FTRL, FTRL, {"l1": 0.3, "l2": 0.2}),
+    "momentum, frozen rows": Case(optim.SGD, SGD, {"momentum": 0.7, "weight_decay": 0.5, "clip_norm": 1.0}, (2, 5, 6)),
+    "rowwise-adagrad, max_norm": Case(optim.RowwiseAdagrad, RowwiseAdagrad, {"l2": 0.1}, (0, 10), 1.0),
 }
 
 
 class Model:
     """A loss that is linear in its parameters, so that its gradients can be written down: look-ups, bags and a dense row."""
 
-    def __init__(self, table: Array, bias: Array, dtype: str) -> None:
+    def __init__(self, table: Array, bias: Array, dtype: str, **constraints: Any) -> None:
         cols = table.shape[1]
-        self.table, self.bias = wyrm.ParameterNode(table, dtype=dtype), wyrm.ParameterNode(bias, dtype=dtype)
+        self.table = wyrm.ParameterNode(table, dtype=dtype, **constraints)
+        self.bias = wyrm.ParameterNode(bias, dtype=dtype)
         self.index, self.bag = wyrm.IndexInputNode(3), wyrm.BagInputNode(1)
         self.x, self.z = wyrm.InputNode((3, cols), dtype=dtype), wyrm.InputNode((1, cols), dtype=dtype)
         self.rows, self.pooled = self.table.index(self.index), self.table.index_mean(self.bag)
@@ -188,7 +205,9 @@ def check_optimizer(context: Context, name: str) -> None:
 
     Rows that are looked up have caught up before they are read.
     """
-    optimizer, formula, options = CASES[name]
+    case = CASES[name]
+    optimizer, formula, options, frozen, max_norm = case
+    constraints = {"frozen_rows": frozen, "max_norm": max_norm}
     rng = context.rng
     for dtype in context.dtypes:
         for cols in rng.permutation(WIDTHS)[:TAKEN].tolist():
@@ -196,9 +215,9 @@ def check_optimizer(context: Context, name: str) -> None:
             index = rng.integers(0, 11, (STEPS, 3))
             bags = [rng.integers(0, 11, int(rng.integers(0, 5))) for _ in range(STEPS)]
             x, z = rng.uniform(-1, 1, (STEPS, 3, cols)), rng.uniform(-1, 1, (STEPS, 1, cols))
-            stepped, fitted = Model(table, bias, dtype), Model(table, bias, dtype)
+            stepped, fitted = Model(table, bias, dtype, **constraints), Model(table, bias, dtype, **constraints)
             by_steps = optimizer(0.1, [stepped.table, stepped.bias], **options)
-            exact = formula(table, options), formula(bias, options)
+            exact = formula(stepped.table.value, options), formula(bias, options)
             for n in range(STEPS):
                 for node, value in zip(stepped.inputs, (index[n], bags[n], x[n], z[n]), strict=True):
                     node.set_value(value)  # type: ignore[attr-defined]
@@ -209,9 +228,10 @@ def check_optimizer(context: Context, name: str) -> None:
                 stepped.loss.backward(1.0)
                 by_steps.step()
                 of_table, of_bias, touched = gradients(table.shape, index[n], bags[n], x[n], z[n])
+                of_table[list(frozen)] = 0
                 norm = np.sqrt((of_table**2).sum() + (of_bias**2).sum())
                 scale = min(1.0, options.get("clip_norm", np.inf) / norm)
-                exact[0].step(scale * of_table, touched)
+                case.step(exact[0], scale * of_table, touched)
                 exact[1].step(scale * of_bias, np.ones(1, bool))
                 if n in (7, 20, STEPS - 1):
                     context.compare(f"table after {n + 1} steps in {dtype}", stepped.table.value, exact[0].w, TOLERANCE[dtype])

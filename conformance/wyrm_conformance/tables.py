@@ -154,6 +154,13 @@ def check_gradients(context: Context) -> None:
             for accumulate in (False, True):
                 square = apply(context, "square_sum", [one], (1, 1), dtype, accumulate)
                 context.compare(f"square_sum in {dtype}", square, total + int(accumulate), _tolerance(dtype, 10))
+            frozen = np.arange(ROWS).reshape(-1, 1) % 3 == 1
+            for gradient, values in ((one, whole), (_gradient(n, dtype), rows)):
+                if gradient is not one:
+                    apply(context, "accumulate_rows", [np.arange(4).reshape(4, 1), rows], gradient, dtype)
+                total = (values[~frozen[: len(values), 0]].astype(WIDE) ** 2).sum().reshape(1, 1)
+                square = apply(context, "square_sum", [gradient, frozen.astype(dtype)], (1, 1), dtype)
+                context.compare(f"square_sum without frozen rows in {dtype}", square, total, _tolerance(dtype, 10))
             context.compare(f"the gradient after square_sum in {dtype}", _dense(one), whole, _tolerance(dtype))
 
 

@@ -50,6 +50,9 @@ class ParameterNode(Node):
         ``float32`` unless given as ``float64``. A graph has one dtype.
     trainable
         Whether it is trained; it may be set at any time. See :attr:`trainable`.
+    frozen_rows, max_norm
+        Rows that no step changes, and the greatest norm of a row; without, there are none. See :attr:`frozen_rows` and
+        :attr:`max_norm`.
     copy
         As for :class:`HogwildParameter`.
 
@@ -80,6 +83,8 @@ class ParameterNode(Node):
         name: str | None = None,
         dtype: npt.DTypeLike | None = None,
         trainable: bool = True,
+        frozen_rows: npt.ArrayLike | None = None,
+        max_norm: float | None = None,
         copy: bool = True,
     ) -> None:
         self._storage = value if isinstance(value, HogwildParameter) else HogwildParameter(value, dtype=dtype, copy=copy)
@@ -93,6 +98,10 @@ class ParameterNode(Node):
         self._backend: Backend | None = None
         self._structure = parameter_structure(self, self._storage.shape, self._storage.dtype)
         self._storage.enter(self)
+        if frozen_rows is not None:
+            self.frozen_rows = frozen_rows
+        if max_norm is not None:
+            self.max_norm = max_norm
 
     @classmethod
     def shared(cls, storage: HogwildParameter, *, name: str | None = None, trainable: bool = True) -> ParameterNode:
@@ -168,6 +177,66 @@ class ParameterNode(Node):
             self._expire()
 
     @property
+    def frozen_rows(self) -> npt.NDArray[np.int64]:
+        """The rows that are not trained: their numbers, sorted. They may be set at any time, for all nodes over the storage.
+
+        Set row numbers, or an array of truth values, one for each row; ``None``: no row is frozen. A frozen row has no
+        gradient, does not count when gradients are clipped by norm, and no step changes it or what optimizers keep for it,
+        whatever the rule: it stays as it is until ``set_value`` or a load writes it. Rows that thaw go on from there. The
+        numbers travel with copies and pickles; they are no part of a checkpoint, as code gives them.
+
+        Raises
+        ------
+        DTypeError, ShapeError, OutOfRangeError
+            If they are set to anything else, or to rows that there are not.
+
+        Examples
+        --------
+        >>> import numpy as np, wyrm
+        >>> table = wyrm.ParameterNode(np.ones((4, 2)), frozen_rows=[0])  # row 0 stands for padding, for instance
+        >>> pretrained = np.array([True, True, False, False])
+        >>> table.frozen_rows = pretrained
+        >>> table.frozen_rows
+        array([0, 1])
+        """
+        return self._storage.frozen_rows
+
+    @frozen_rows.setter
+    def frozen_rows(self, rows: npt.ArrayLike | None) -> None:
+        self._storage.set_frozen_rows(rows, self._label())
+
+    @property
+    def max_norm(self) -> float | None:
+        """The greatest 2-norm of a row, or ``None``. It may be set at any time, for all nodes over the storage.
+
+        A row that an update leaves longer is scaled back to this norm, as in projected gradient descent: of a row-sparse
+        gradient only rows that the step touches, so it costs nothing for the others. Rows that are longer when it is set are
+        scaled at once; what ``set_value`` or a load writes is scaled at the row's next update. Frozen rows stay as they are.
+        Rows that are caught up with after steps that missed them are scaled once, at the end.
+
+        PyTorch's embeddings scale rows when they are looked up, before the step: a row is then used at its norm, but may be
+        longer after the step until it is looked up again. Here it never is.
+
+        Raises
+        ------
+        DTypeError, OptionError
+            If it is set to anything but ``None`` and a finite number above 0.
+
+        Examples
+        --------
+        >>> import numpy as np, wyrm
+        >>> table = wyrm.ParameterNode([[3.0, 4.0], [0.0, 0.5]], max_norm=1.0)
+        >>> table.value
+        array([[0.6, 0.8],
+               [0. , 0.5]], dtype=float32)
+        """
+        return self._storage.max_norm
+
+    @max_norm.setter
+    def max_norm(self, norm: float | None) -> None:
+        self._storage.set_max_norm(norm, self._label())
+
+    @property
     def value(self) -> Array:
         """The value, a view that can be read but not written; :meth:`set_value` writes.
 
@@ -200,11 +269,11 @@ class ParameterNode(Node):
 
     @property
     def gradient(self) -> Gradient:
-        """What has been gathered since the last step: a copy; no rows at all where nothing has, or it is not trainable."""
+        """What has been gathered since the last step: a copy, without frozen rows; no rows at all if it is not trainable."""
         if self._gradient is None:
             empty = np.zeros((0, self.shape[1]), self.dtype)
             return RowSparseGradient(np.zeros(0, np.int64), empty, self.shape)
-        return read_gradient(self._gradient)
+        return read_gradient(self._gradient, self._storage.frozen_rows)
 
     def set_gradient(self, gradient: Gradient | npt.ArrayLike | Any) -> None:
         """Replace what has been gathered: an optimizer's next step takes this.

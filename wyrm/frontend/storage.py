@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.compiled import compiled
+from wyrm.frontend.constraints import FROZEN, LARGEST, checked_norm, frozen_mask, scale_rows
 from wyrm.frontend.lowering.updates import Training, lower_catch_up
 from wyrm.frontend.mode import traced_by
 from wyrm.frontend.values import as_reals, real_dtype
@@ -57,7 +58,7 @@ class HogwildParameter:
 
     Notes
     -----
-    The storage can be copied and pickled: value and states travel, an adopted array by its value.
+    The storage can be copied and pickled: value, states and constraints on rows travel, an adopted array by its value.
 
     Raises
     ------
@@ -76,7 +77,7 @@ class HogwildParameter:
     6.0
     """
 
-    __slots__ = ("__weakref__", "_array", "_lazy", "_lock", "_nodes", "_states", "change", "changed_by")
+    __slots__ = ("__weakref__", "_array", "_lazy", "_lock", "_max_norm", "_nodes", "_states", "change", "changed_by")
 
     def __init__(self, value: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, copy: bool = True) -> None:
         name = real_dtype(dtype, "parameter")
@@ -108,6 +109,7 @@ class HogwildParameter:
             )
         self._states: dict[str, Array] = {}
         self._lazy: dict[str, Lazy] = {}
+        self._max_norm: float | None = None
         # by identity: a set would compare nodes, which makes masks
         self._nodes: weakref.WeakValueDictionary[int, ParameterNode] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
@@ -171,13 +173,59 @@ class HogwildParameter:
         with self._lock:
             for state in rule.states:
                 shape = (self.shape[0], self.shape[1] if state.per == "element" else 1)
-                name = f"{rule.name}.{state.name}"
+                name = rule.key(state)
                 if name not in self._states:
                     self._states[name] = aligned(shape, self.dtype, state.initial)
                 elif self._states[name].shape != shape:
                     raise OptionError(f"parameter: two rules named {rule.name!r} keep a {state.name!r} of different shapes")
                 found[state.name] = self._states[name]
         return found
+
+    # -- constraints on rows
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """Those that rows have, by the names of their numbers."""
+        return tuple(name for name in (FROZEN, LARGEST) if name in self._states)
+
+    @property
+    def frozen_rows(self) -> npt.NDArray[np.int64]:
+        """The rows that no step changes, sorted; see :attr:`wyrm.ParameterNode.frozen_rows`."""
+        return np.flatnonzero(self._states[FROZEN]) if FROZEN in self._states else np.zeros(0, np.int64)
+
+    def set_frozen_rows(self, rows: npt.ArrayLike | None, label: str) -> None:
+        """Set the rows that no step changes, for a node that messages call by a label."""
+        mask = frozen_mask(rows, self.shape[0], label)
+        self._constrain(FROZEN, mask if mask.any() else None)
+
+    @property
+    def max_norm(self) -> float | None:
+        """The greatest norm of a row after an update; see :attr:`wyrm.ParameterNode.max_norm`."""
+        return self._max_norm
+
+    def set_max_norm(self, norm: float | None, label: str) -> None:
+        """Set the greatest norm of a row, for a node that messages call by a label."""
+        if norm is not None:
+            norm = checked_norm(norm, label)
+            if scale_rows(self.value, norm, self.frozen_rows):
+                self.note_change()
+        self._max_norm = norm
+        self._constrain(LARGEST, None if norm is None else norm**2 / max(self.shape[1], 1))
+
+    def _constrain(self, name: str, numbers: Any) -> None:
+        """Set the numbers of a constraint, or take it away; rows are caught up first under what held so far."""
+        self.catch_up()
+        with self._lock:
+            before = self.constraints
+            if numbers is None:
+                self._states.pop(name, None)
+            else:
+                kept = self._states.setdefault(name, aligned((self.shape[0], 1), self.dtype))
+                kept[...] = np.reshape(numbers, (-1, 1))
+            if self.constraints != before:
+                self._lazy.clear()  # no row is behind; rules that have the constraints come with the next step
+                for node in list(self._nodes.values()):
+                    node._expire()
 
     def buffer(self, buffer: Buffer) -> Any:
         """The memory that programs know under this name: the value, a state or a clock."""
@@ -234,14 +282,15 @@ class HogwildParameter:
 
     # -- copies
 
-    def __getstate__(self) -> tuple[Array, dict[str, Array]]:
+    def __getstate__(self) -> tuple[Array, dict[str, Array], float | None]:
         """The value, caught up, and the states; clocks begin anew, and who shares the storage here is nobody there."""
-        return self.value.view(np.ndarray), dict(self._states)
+        return self.value.view(np.ndarray), dict(self._states), self._max_norm
 
-    def __setstate__(self, state: tuple[Array, dict[str, Array]]) -> None:
-        value, states = state
+    def __setstate__(self, state: tuple[Array, dict[str, Array], float | None]) -> None:
+        value, states, norm = state
         self._array = _aligned_copy(value)
         self._begin()
+        self._max_norm = norm
         self._states = {name: _aligned_copy(array) for name, array in states.items()}
 
     def __repr__(self) -> str:

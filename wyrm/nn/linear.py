@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
+from wyrm.errors import OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.node import Node
@@ -53,8 +54,18 @@ class Embedding(Module):
     ----------
     count, dim
         The rows and columns of the table, which begins with normal numbers of variance ``1 / dim``.
+    padding_idx
+        A row that begins with zeros and is frozen: no step changes it (:attr:`wyrm.ParameterNode.frozen_rows`, which may name
+        others). Counted from the end if it is below 0.
+    max_norm
+        The greatest 2-norm of a row, to which updates that go beyond it are scaled back (:attr:`wyrm.ParameterNode.max_norm`).
     rng, dtype
         Seed or generator of the table, and its dtype.
+
+    Raises
+    ------
+    OutOfRangeError
+        If there is no row ``padding_idx``.
 
     Examples
     --------
@@ -63,9 +74,27 @@ class Embedding(Module):
     <index (3, 16)>
     """
 
-    def __init__(self, count: int, dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        dim: int,
+        *,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        rng: Rng = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
         scale = ((count + dim) / 2 / max(dim, 1)) ** 0.5
-        self.table = ParameterNode(xavier_normal(count, dim, rng) * scale, name="table", dtype=dtype)
+        table = xavier_normal(count, dim, rng) * scale
+        frozen = None
+        if padding_idx is not None:
+            if not -count <= padding_idx < count:
+                raise OutOfRangeError(
+                    f"{type(self).__name__}: padding_idx is {padding_idx}, and there are rows 0 to {count - 1}"
+                )
+            frozen = [padding_idx % count]
+            table[frozen] = 0
+        self.table = ParameterNode(table, name="table", dtype=dtype, frozen_rows=frozen, max_norm=max_norm)
 
     def forward(self, index: IndexInputNode) -> Node:
         """The rows that the index names, (count, dim)."""
@@ -74,6 +103,8 @@ class Embedding(Module):
 
 class EmbeddingBag(Embedding):
     """An :class:`Embedding` that pools the rows of bags.
+
+    Bags have any length, so they need no padding. A row ``padding_idx`` adds nothing to a sum, and counts in a mean.
 
     Examples
     --------

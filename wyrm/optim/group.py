@@ -12,6 +12,7 @@ from wyrm.errors import DTypeError, OptionError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.memory import aligned
+from wyrm.optim.constraints import constrained
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule
 
@@ -71,6 +72,10 @@ class RunningGroup:
         self.scalars[0] = [options[name] for name in names]
         self._place = names.index("learning_rate")
         self._block = 0, np.zeros(0)
+
+    def rule_of(self, node: ParameterNode) -> Rule:
+        """The rule with the constraints that the rows of a parameter have."""
+        return constrained(self.rule, node.storage)
 
     @property
     def learning_rate(self) -> float:

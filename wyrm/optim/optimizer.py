@@ -314,7 +314,7 @@ class Optimizer:
             node._trained_by(self)
         trained = [(n, group, node) for n, group in enumerate(self._groups) for node in group.parameters if node.trainable]
         nodes = [node for _, _, node in trained]
-        training = [Training(group.rule, number) for number, group, _ in trained]
+        training = [Training(group.rule_of(node), number) for number, group, node in trained]
         for how, node in zip(training, nodes, strict=True):
             node.storage.follow(how.rule, self._groups[how.scalars].scalars, backend)
         program = lower_update([node.shape for node in nodes], training, every[0].dtype, backend.capabilities.kernels)

@@ -67,7 +67,7 @@ class Assignment:
         """Make the parameters ready for steps."""
         for group, _ in self.groups:
             for node in group.parameters:
-                node.storage.follow(group.rule, group.scalars, self.backend)
+                node.storage.follow(group.rule_of(node), group.scalars, self.backend)
                 node.storage.catch_up()
 
     def settle(self) -> None:
@@ -96,7 +96,7 @@ class Assignment:
         if owned is None or not owned.trainable:
             return None
         group, optimizer = self.groups[number]
-        return Training(group.rule, number, optimizer, group.schedule is not None)
+        return Training(group.rule_of(owned), number, optimizer, group.schedule is not None)
 
     def of(self, nodes: Sequence[ParameterNode], steps: bool) -> tuple[tuple[Training | None, ...], list[int]]:
         """What happens to the parameters of a program, and their numbers.

@@ -63,6 +63,7 @@ class Session:
         self.shuffle, self.seed = shuffle, seed
         self._trial, self._reason = Trial(), ""
         assignment.begin()
+        self._begun = 0
         self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate", mean)
 
     def plan(self, data: Data) -> Plan:
@@ -72,6 +73,9 @@ class Session:
 
     def crew(self, data: Data, arrangement: Arrangement, schedules: Schedules) -> tuple[list[Part], Crew]:
         """The programs that data go through, bound to them, and the threads that run these."""
+        if self._begun != self.programs.changes:
+            self.assignment.begin()
+            self._begun = self.programs.changes
         parts = self.programs.parts(data, arrangement, key_seed(self.seed), schedules)
         self.programs.check_optimizers()
 

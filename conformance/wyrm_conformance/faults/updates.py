@@ -148,6 +148,25 @@ def _largest(self: Any, instruction: Any) -> Any:
     return self._storing(instruction, compute)
 
 
+def _of_all_rows(self: Any, instruction: Any) -> Any:
+    return _square_sum(self, instruction._replace(operands=instruction.operands[:1]))
+
+
+patch_fault(
+    "frozen rows count when gradients are clipped by norm",
+    "kernels/gradients",
+    "optimizers/momentum, frozen rows",
+    target=Steps,
+    _square_sum=_of_all_rows,
+)
+
+
+def _unconditional(rule: Rule) -> Rule:
+    steps = tuple(replace(s, kernel="copy", operands=s.operands[1:2]) if s.kernel == "select" else s for s in rule.steps)
+    return replace(rule, steps=steps)
+
+
+_rule_fault("what select chooses is chosen always", "rowwise-adagrad, max_norm", "momentum, frozen rows", change=_unconditional)
 patch_fault("clipping by the largest element, not by the norm", "optimizers/sgd, clipped", target=Steps, _square_sum=_largest)
 patch_fault(
     "what optimizers keep begins from 0, whatever is asked for",

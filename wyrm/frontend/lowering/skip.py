@@ -97,7 +97,7 @@ def _keeps(rule: Rule) -> bool:
             zeros.add(step.out)
         elif step.kernel in ("add", "subtract") and zero[1]:
             same[step.out] = operands[0]
-        elif step.kernel == "add" and zero[0]:
+        elif (step.kernel == "add" and zero[0]) or (step.kernel == "select" and operands[1] == operands[2]):
             same[step.out] = operands[1]
     kept = (0, *range(2, 2 + len(rule.states)))
     return rule.catch_up is None and [same[register] for register in rule.results] == list(kept)

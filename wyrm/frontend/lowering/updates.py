@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from wyrm.frontend.constraints import FROZEN
 from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.inline import inlined, stored
 from wyrm.frontend.lowering.instructions import instructions
@@ -176,8 +177,18 @@ class Updates:
         total = k.literal(0.0)
         for update in updates:
             last = update.operands[-1]
-            squares = k.square_sum(last) if update.name == "update_gradient" else k.sum(k.multiply(last, last))
-            total = k.add(total, squares)
+            frozen = [
+                state
+                for state in _states(update.parameter, update.value.shape, update.training.rule)
+                if state.place[2] == FROZEN
+            ]
+            if update.name == "update_gradient":
+                total = k.add(total, k.square_sum(last, *frozen))
+                continue
+            for column in frozen:
+                of_rows = k.gather(column, update.operands[0]) if update.name == "update_rows" else column
+                last = k.select(of_rows, k.literal(0.0), last)
+            total = k.add(total, k.sum(k.multiply(last, last)))
         norm = k.sqrt(total)
         training = updates[0].training
         place = training.rule.scalars.index("clip_norm")
@@ -189,14 +200,18 @@ def _clock(p: int, training: Training) -> Value:
     return Value("", shape=(1, 1), place=("clock", p, training.rule.name))
 
 
+def _states(p: int, shape: Shape, rule: Rule) -> list[Value]:
+    """The states of a parameter that a rule reads."""
+    rows, cols = shape
+    return [
+        Value("", shape=(rows, cols if state.per == "element" else 1), place=("state", p, rule.key(state)))
+        for state in rule.states
+    ]
+
+
 def _beside(p: int, shape: Shape, training: Training, scalars: Value) -> list[Value]:
     """The operands of an update that follow its gradient: states, scalars, clock."""
-    rows, cols = shape
-    beside = [
-        Value("", shape=(rows, cols if state.per == "element" else 1), place=("state", p, f"{training.rule.name}.{state.name}"))
-        for state in training.rule.states
-    ]
-    beside.append(scalars)
+    beside = [*_states(p, shape, training.rule), scalars]
     if training.rule.catch_up is not None:
         beside.append(_clock(p, training))
     return beside

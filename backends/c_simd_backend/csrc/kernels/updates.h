@@ -190,17 +190,33 @@ INLINE real squares(const real *row, int64_t n) {
     return lane_sum(sum);
 }
 
+// Of rows whose numbers are given, or of the first `count`; without those that are frozen, by a number for each row of the table.
+static real squares_of_free_rows(const real *values, int64_t cols, const int64_t *numbers, int64_t count, const Operand *frozen) {
+    real sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        if (!*row_of(frozen, numbers ? numbers[i] : i)) sum += squares(values + i * cols, cols);
+    return sum;
+}
+
 static void kernel_square_sum(const Instruction *instruction) {
     real *out = instruction->operand[0].data;
     Gradient *gradient = instruction->operand[1].data;
-    real sum = 0;
+    const int64_t cols = gradient->cols, words = (int64_t)(sizeof *instruction + 2 * sizeof(Operand)) / 8;
+    const Operand *frozen = instruction->length > words ? &instruction->operand[2] : 0;
+    const int64_t *numbers = 0;
+    const real *values;
+    int64_t count;
     if (gradient->touched) {
         gather_densely(gradient);
-        sum = squares(gradient->dense, gradient->rows * gradient->cols);
+        values = gradient->dense;
+        count = gradient->rows;
     } else {
         merge_rows(gradient);
-        sum = squares(gradient->row_values, gradient->count * gradient->cols);
+        values = gradient->row_values;
+        numbers = gradient->row_numbers;
+        count = gradient->count;
     }
+    const real sum = frozen ? squares_of_free_rows(values, cols, numbers, count, frozen) : squares(values, count * cols);
     *out = instruction->accumulate ? *out + sum : sum;
 }
 

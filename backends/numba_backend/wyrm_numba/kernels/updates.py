@@ -146,13 +146,20 @@ def tick(p, zero):
 @inlined
 def square_sum(p, zero):
     gradient = word(p, 8)
-    if word(gradient, TOUCHED) != 0:
+    dense = word(gradient, TOUCHED) != 0
+    if dense:
         gather_densely(gradient, zero)
-        values, count = word(gradient, DENSE), word(gradient, ROWS) * word(gradient, COLS)
+        values, count = word(gradient, DENSE), word(gradient, ROWS)
     else:
         merge_rows(gradient, zero)
-        values, count = word(gradient, VALUES), word(gradient, COUNT) * word(gradient, COLS)
+        values, count = word(gradient, VALUES), word(gradient, COUNT)
+    cols, has_frozen = word(gradient, COLS), word(p, 1) > 12  # words of an instruction of two operands
     total = zero
     for i in range(count):
-        total += load(values, i, zero) * load(values, i, zero)
+        if has_frozen:
+            number = i if dense else word(word(gradient, NUMBERS), i)
+            if load(word(p, 12), number * word(p, 15), zero) != zero:
+                continue
+        for j in range(i * cols, (i + 1) * cols):
+            total += load(values, j, zero) * load(values, j, zero)
     store(word(p, 4), 0, load(word(p, 4), 0, zero) + total if word(p, 2) != 0 else total)
