@@ -151,7 +151,7 @@ def test_steps_that_are_made_meanwhile_are_not_made_up_for(how):
                 loss.backward(1.0)
                 optimizer.step()
         else:
-            wyrm.fit(loss, {index: rows}, optimizer, shuffle=False, batch_size=1 if how == "fit" else 3)
+            wyrm.fit(loss, {index: rows}, optimizer, shuffle=False, batch_size=1 if how == "fit" else 3, reduction="sum")
         for batch in [[row] for row in rows] if how != "batches" else [rows]:
             gradient, other_gradient = np.zeros_like(expected), np.zeros_like(other)
             for row in batch:

@@ -24,7 +24,7 @@ OPTIMIZERS = {
     "adamw": lambda parameters: AdamW(0.1, parameters, weight_decay=0.1),
     "ftrl": lambda parameters: FTRL(0.1, parameters, l1=0.01),
 }
-HOW = {"steps": None, "fit": {"batch_size": 1}, "batches": {"batch_size": 2}}
+HOW = {"steps": None, "fit": {"batch_size": 1}, "batches": {"batch_size": 2, "reduction": "sum"}}
 ROWS = [1, 0, 2, 0, 4, 1]
 TARGETS = [1.0, 2.0, -1.0, 1.0, 0.5, 1.0]
 
