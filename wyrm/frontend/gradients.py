@@ -173,16 +173,19 @@ class RowSparseGradient(_Arithmetic):
 Gradient = DenseGradient | RowSparseGradient
 
 
-def read_gradient(buffer: GradientBuffer, frozen: npt.NDArray[np.int64]) -> Gradient:
+def read_gradient(buffer: GradientBuffer, frozen: npt.NDArray[np.int64] | None = None) -> Gradient:
     """What a gradient buffer has gathered, as a copy; rows that are frozen have none."""
     if buffer.touched and buffer.dense is not None:
         values = buffer.dense.copy()
         np.add.at(values, buffer.row_numbers[: buffer.count], buffer.row_values[: buffer.count])
-        values[frozen] = 0
+        if frozen is not None:
+            values[frozen] = 0
         return DenseGradient(values)
     rows, values = buffer.merged_rows()
-    free = ~np.isin(rows, frozen)
-    return RowSparseGradient(rows[free], values[free], buffer.shape)
+    if frozen is not None:
+        free = ~np.isin(rows, frozen)
+        rows, values = rows[free], values[free]
+    return RowSparseGradient(rows, values, buffer.shape)
 
 
 def as_gradient(value: Any, shape: Shape, label: str) -> Gradient:

@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "205d04fc62df4375"
+LAYOUT = "a3e17309a74d30c1"
