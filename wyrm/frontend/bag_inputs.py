@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import ShapeError
-from wyrm.frontend.bags import Bags
+from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.graph import Graph, current_graph
 from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
 from wyrm.frontend.op import BAG
 from wyrm.frontend.structure import input_structure
-from wyrm.memory import SOURCE_DTYPES, BagSource, address, aligned
 
 __all__ = ["BagInputNode"]
 
@@ -30,49 +29,6 @@ def _plain(numbers: list[Any]) -> array[int] | None:
     except (TypeError, OverflowError):
         return None
     return None if numbers and type(numbers[0]) is bool else taken
-
-
-class _Held(BagSource):
-    """The bags that a node is set to, one after the other, in memory with room for more of them.
-
-    Passes on other threads may be reading it: what they find stays where it is. So memory that has become too small is kept by
-    what takes its place, which is twice as large.
-
-    Attributes
-    ----------
-    room
-        For how many indices there is room.
-    bounds
-        Where each bag begins, and where the last one ends.
-    indices, offsets
-        Memory of ``values``, unsigned, and of ``bounds``, to be written at the least cost.
-    """
-
-    __slots__ = ("_previous", "_weights", "bounds", "indices", "offsets", "room")
-
-    def __init__(self, rows: int, room: int, previous: _Held | None) -> None:
-        self.bounds = aligned(rows + 1, np.int64)
-        super().__init__(aligned(room, np.int64), self.bounds[:-1], self.bounds[1:])
-        self.room, self._previous = room, previous
-        self.indices = memoryview(self.values.data).cast("B").cast("Q")
-        self.offsets = memoryview(self.bounds.data)
-        self._weights: Array | None = None
-
-    @property
-    def count(self) -> int:
-        """How many indices there are."""
-        return self.offsets[-1]
-
-    def weigh(self, weights: Array | None) -> None:
-        """Set the weights of all indices; ``None``: 1."""
-        if weights is None:
-            self.header[3], self.weights = 0, None
-            return
-        if self._weights is None:
-            self._weights = aligned(self.room, np.float64)
-            self.header[5] = SOURCE_DTYPES.index("float64")
-        self._weights[: len(weights)] = weights
-        self.header[3], self.weights = address(self._weights), self._weights
 
 
 class BagInputNode(Looker):
@@ -98,7 +54,7 @@ class BagInputNode(Looker):
 
     __slots__ = ("_source",)
 
-    _source: _Held | None
+    _source: HeldBags | None
 
     def __init__(self, rows: int = 1, value: Any = None, *, name: str | None = None) -> None:
         count = checked_count("BagInputNode", "bags", rows)
@@ -188,9 +144,9 @@ class BagInputNode(Looker):
             source.bounds[:] = offsets
         self._was_set(graph)
 
-    def _make_room(self, graph: Graph, count: int) -> _Held:
+    def _make_room(self, graph: Graph, count: int) -> HeldBags:
         """Memory for so many indices and more, which the cell points to from now on."""
-        source = self._source = _Held(self._structure.shape[0], max(16, 2 * count), self._source)
+        source = self._source = HeldBags(self._structure.shape[0], max(16, 2 * count), self._source)
         graph.leaves.set_bags(self._number, source)
         return source
 

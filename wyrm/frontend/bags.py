@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native, unchangeable, view_of
+from wyrm.memory import SOURCE_DTYPES, BagSource, address, aligned
 
-__all__ = ["Bags"]
+__all__ = ["Bags", "HeldBags"]
 
 Array = npt.NDArray[Any]
 
@@ -238,3 +239,53 @@ def _weights(values: Any) -> Array:
     if np.isnan(array).any():
         raise DTypeError(f"bags: weight {int(np.isnan(array).argmax())} is NaN")
     return np.ascontiguousarray(array)
+
+
+class HeldBags(BagSource):
+    """Bags, one after the other, in memory with room for more of them, which others take the place of.
+
+    Passes on other threads may be reading it: what they find stays where it is. So memory that has become too small is kept by
+    what takes its place, which is twice as large.
+
+    Attributes
+    ----------
+    room
+        For how many indices there is room.
+    bounds
+        Where each bag begins, and where the last one ends.
+    indices, offsets
+        Memory of ``values``, unsigned, and of ``bounds``, to be written at the least cost.
+    """
+
+    __slots__ = ("_previous", "_weights", "bounds", "indices", "offsets", "room")
+
+    def __init__(self, rows: int, room: int, previous: HeldBags | None) -> None:
+        self.bounds = aligned(rows + 1, np.int64)
+        super().__init__(aligned(room, np.int64), self.bounds[:-1], self.bounds[1:])
+        self.room, self._previous = room, previous
+        self.indices = memoryview(self.values.data).cast("B").cast("Q")
+        self.offsets = memoryview(self.bounds.data)
+        self._weights: Array | None = None
+
+    @property
+    def count(self) -> int:
+        """How many indices there are."""
+        return self.offsets[-1]
+
+    def hold(self, bags: Bags) -> None:
+        """Take the place of what was there; there has to be room."""
+        values, offsets, weights = bags._copied()
+        self.values[: len(values)] = values
+        self.weigh(weights)
+        self.bounds[:] = offsets
+
+    def weigh(self, weights: Array | None) -> None:
+        """Set the weights of all indices; ``None``: 1."""
+        if weights is None:
+            self.header[3], self.weights = 0, None
+            return
+        if self._weights is None:
+            self._weights = aligned(self.room, np.float64)
+            self.header[5] = SOURCE_DTYPES.index("float64")
+        self._weights[: len(weights)] = weights
+        self.header[3], self.weights = address(self._weights), self._weights

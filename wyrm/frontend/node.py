@@ -69,13 +69,15 @@ class Node(
     array([[7.]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_graph", "_parents", "_structure", "_workspace", "name")
+    __slots__ = ("__weakref__", "_evaluations", "_graph", "_parents", "_structure", "_workspace", "name")
 
     _structure: Structure
     #: ``None`` for parameters, which belong to no graph.
     _graph: Graph | None
     _parents: tuple[Node, ...]
     _workspace: Workspace
+    #: Evaluations over little data, which :func:`wyrm.evaluate` finds again.
+    _evaluations: dict[Any, Any]
     name: str | None
     #: NumPy leaves `array * node` to the node.
     __array_ufunc__ = None

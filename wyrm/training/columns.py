@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, FeedError, LabelError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
-from wyrm.frontend.bags import Bags
+from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
 from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
-from wyrm.memory import BagSource, Source
+from wyrm.memory import BagSource, Source, aligned
 from wyrm.program import Shape
 from wyrm.training.data import Dense, Ragged
 
@@ -86,6 +86,27 @@ class Column:
     def source(self, position: int = 0) -> Source:
         """Where runners read it; of sequences, a position."""
         return Source(self.rows) if self._starts is None else Source(self.rows, starts=self._starts, shift=position)
+
+    # -- memory of its own, for the data of one call after the other
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """What is equal for columns that can take each other's place in memory."""
+        return self.index, self.shape, self.rows.dtype.str, self.rows.shape, self.offsets is None
+
+    def own(self) -> Column:
+        """The same data in memory of their own, of which others can take the place."""
+        rows = aligned(self.rows.shape, self.rows.dtype, fill=None)
+        rows[...] = self.rows
+        return Column(rows, self.shape, self.index, self.name, self.offsets)
+
+    def has_room(self, other: Column) -> bool:
+        """Whether the data of a column of the same layout can take the place of these."""
+        return True
+
+    def replace(self, other: Column) -> None:
+        """Let the data of a column of the same layout take the place of these."""
+        self.rows[...] = other.rows
 
     def within(self, limit: int) -> bool:
         """Whether all indices are at least 0 and below ``limit``."""
@@ -199,6 +220,15 @@ class BagColumn(Column):
         begins = bags._begins.reshape(-1, self.shape[0])
         return Source(begins, bags=BagSource(bags._values, bags._begins, bags._ends, bags._weights))
 
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """As for other columns."""
+        return "bags", self.shape, len(self.bags)
+
+    def own(self) -> Column:
+        """As for other columns."""
+        return _HeldColumn(self)
+
     def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
         """As for other columns."""
         bags, each = self.bags, self.shape[0]
@@ -216,6 +246,34 @@ class BagColumn(Column):
     def _used(self) -> Array:
         bags = self.bags
         return self.rows[bags.begins.min() : bags.ends.max()] if len(bags) else self.rows[:0]
+
+
+class _HeldColumn(BagColumn):
+    """Bags in memory with room for more."""
+
+    def __init__(self, other: BagColumn) -> None:
+        super().__init__(other.bags, other.shape[0], other.name)
+        self._held = HeldBags(len(other.bags), 2 * _count(other) + 64, None)
+        self.replace(other)
+
+    def source(self, position: int = 0) -> Source:
+        """Where runners read it."""
+        return Source(self._held.begins.reshape(-1, self.shape[0]), bags=self._held)
+
+    def has_room(self, other: Column) -> bool:
+        """As for other columns."""
+        return _count(other) <= self._held.room
+
+    def replace(self, other: Column) -> None:
+        """As for other columns."""
+        assert isinstance(other, BagColumn)
+        self._held.hold(other.bags)
+
+
+def _count(column: Column) -> int:
+    """How many row numbers there are in all bags."""
+    assert isinstance(column, BagColumn)
+    return int((column.bags._ends - column.bags._begins).sum())
 
 
 def column_for(node: Node, data: Any) -> Column:

@@ -45,6 +45,11 @@ class Data:
             self.structures = [tuple(int(n) for n in row) for row in table]
             self.numbers = None if len(table) == 1 else numbers.reshape(-1).astype(np.int64)
 
+    @property
+    def size(self) -> int:
+        """How many numbers the columns have in all."""
+        return sum([column.rows.size for column in self.columns.values()])
+
     def examples(self, structure: int) -> Array | None:
         """The examples of a structure; ``None``: all."""
         return None if self.numbers is None else np.flatnonzero(self.numbers == structure)

@@ -105,6 +105,10 @@ class Traced:
             f"make it with constant=True to keep its value"
         )
 
+    def owner(self, leaf: Structure) -> Node:
+        """The node of an input."""
+        return self._owners[leaf]
+
     def labels(self, leaf: Structure) -> list[Labels]:
         """What the losses among these nodes take that an input feeds labels to."""
         return labels_of(self._owners[leaf], self._nodes)

@@ -16,6 +16,7 @@ from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import Trace, trace
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.storage import HogwildParameter
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Sink
 from wyrm.program import Buffer, Program, Purpose
@@ -72,6 +73,10 @@ class Programs(ABC):
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
             self._made[traced] = _Made(compiled(program, self.backend), leaves, numbers)
         return self._made[traced]
+
+    def leaves(self, traced: Traced) -> list[Structure]:
+        """The structures of the inputs of a graph's program, in its order."""
+        return self._make(traced).leaves
 
     def parts(
         self,
@@ -211,6 +216,10 @@ class EvaluatingPrograms(Programs):
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
         storages = list(self._nodes)
         return {buffer: storages[numbers[buffer.number]].value for buffer in program.buffers if buffer.kind == "value"}
+
+    def storages(self) -> list[HogwildParameter]:
+        """The storage of all parameters."""
+        return list(self._nodes)
 
     def catch_up(self) -> None:
         """Bring up to date the rows that optimizers have left behind."""
