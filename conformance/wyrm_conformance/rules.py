@@ -47,18 +47,26 @@ def unseen_step(w: Array, trace: Array, level: Array, g: Array) -> tuple[Array, 
 
 @check("optimizers/unseen rule", "training", "a rule that the backend has never seen runs as its formula says", at_least=500)
 def check_unseen(context: Context) -> None:
-    """Dense and by rows, in ten steps of one example each."""
+    """Dense and by rows, in ten steps of one example each, by fit and driven from Python."""
     for dtype in context.dtypes:
         for cols in (1, 3, 8, 17, 33, 64, 128):
             table, matrix = context.rng.uniform(-1, 1, (5, cols)), context.rng.uniform(-1, 1, (2, cols))
             rows = context.rng.permutation(np.repeat(np.arange(4), 3))[:10]
             x, z = context.rng.uniform(-1, 1, (10, 1, cols)), context.rng.uniform(-1, 1, (10, 2, cols))
-            nodes = [wyrm.ParameterNode(value, dtype=dtype) for value in (table, matrix)]
+            nodes, stepped = ([wyrm.ParameterNode(value, dtype=dtype) for value in (table, matrix)] for _ in range(2))
             index = wyrm.IndexInputNode()
             xs, zs = wyrm.InputNode((1, cols), dtype=dtype), wyrm.InputNode((2, cols), dtype=dtype)
-            loss = (nodes[0].index(index) * xs).scalar_sum() + (nodes[1] * zs).scalar_sum()
             feed = {index: rows, xs: x, zs: z}
+            loss = (nodes[0].index(index) * xs).scalar_sum() + (nodes[1] * zs).scalar_sum()
             wyrm.fit(loss, feed, Unseen(0.1, nodes), shuffle=False, num_threads=1, backend=context.backend)
+            loss = (stepped[0].index(index) * xs).scalar_sum() + (stepped[1] * zs).scalar_sum()
+            by_steps = Unseen(0.1, stepped)
+            for n in range(10):
+                for fed, values in feed.items():
+                    fed.set_value(values[n])  # type: ignore[attr-defined]
+                loss.forward(backend=context.backend)
+                loss.backward(1.0)
+                by_steps.step()
             exact = [value.astype(np.float64) for value in (table, matrix)]
             traces, levels = [np.zeros_like(value) for value in exact], [np.full((len(value), 1), 0.25) for value in exact]
             for row, a, b in zip(rows, x, z, strict=True):
@@ -66,7 +74,7 @@ def check_unseen(context: Context) -> None:
                 moved = unseen_step(exact[0][part], traces[0][part], levels[0][part], a)
                 exact[0][part], traces[0][part], levels[0][part] = moved
                 exact[1], traces[1], levels[1] = unseen_step(exact[1], traces[1], levels[1], b)
-            for node, value in zip(nodes, exact, strict=True):
+            for node, value in zip(nodes + stepped, exact * 2, strict=True):
                 context.compare(f"after ten steps in {dtype}", node.value, value, TOLERANCE[dtype])
 
 

@@ -1,6 +1,6 @@
 """Update rules as elementwise calls among the others, so that they can be fused with what computes the gradient.
 
-For rules that treat each element by itself: of whole parameters, and of the one row that a step looks up.
+Of whole parameters, and of the one row that a step looks up; not for rules that catch up with rows that missed steps.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ def inlined(
     registers = [value, gradient, *states, *scalars, *map(k.literal, rule.literals)]
     for step in rule.steps:
         operands = [registers[o] for o in step.operands]
-        registers.append(getattr(k, step.kernel)(*operands))
+        registers.append(_row_mean(k, *operands) if step.kernel == "row_mean" else getattr(k, step.kernel)(*operands))
     results = zip([value, *states], [registers[r] for r in rule.results], strict=True)
     return [(target, result) for target, result in results if result is not target]
+
+
+def _row_mean(k: Emitter, a: Value) -> Value:
+    """The mean over each row, a column."""
+    return k.divide(k.sum(a, axis=1), k.literal(float(a.shape[1])))
 
 
 def stored(k: Emitter, target: Value, result: Value) -> Value:

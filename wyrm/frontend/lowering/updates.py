@@ -116,7 +116,8 @@ class Updates:
 
     def _can_inline(self, update: _Update) -> bool:
         """Whether an update can be made of elementwise calls, and it helps."""
-        if update.name == "update_gradient" or not update.training.rule.by_element or "fused" not in self.k.optional_kernels:
+        catches_up = update.training.rule.catch_up is not None
+        if update.name == "update_gradient" or catches_up or "fused" not in self.k.optional_kernels:
             return False
         by_input = update.operands[0].place[:1] == ("index",)
         return update.name == "update" or (by_input and update.parameter in self.k.tables)
