@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,22 @@ def test_without_the_extra(missing, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, missing, None)
     drawing = wyrm.draw(wyrm.InputNode((1, 1)))
     assert str(drawing)
-    for draws in (drawing._repr_svg_, lambda: drawing.save(tmp_path / "a.svg")):
-        with pytest.raises(wyrm.CapabilityError, match=r"pip install wyrm-autodiff\[draw\]"):
-            draws()
+    assert drawing._repr_svg_() is None
+    with pytest.raises(wyrm.CapabilityError, match=r"pip install wyrm-autodiff\[draw\]"):
+        drawing.save(tmp_path / "a.svg")
+
+
+def shown(drawing):
+    """What IPython prints."""
+    parts = []
+    drawing._repr_pretty_(SimpleNamespace(text=parts.append), False)
+    return "".join(parts)
+
+
+def test_notebooks_without_the_extra_show_the_text(monkeypatch):
+    drawing = wyrm.draw(wyrm.InputNode((1, 1), name="x").square())
+    assert shown(drawing) == str(drawing) and "InputNode 'x'" in str(drawing)
+    monkeypatch.setitem(sys.modules, "networkx", None)
+    assert shown(drawing).startswith(str(drawing)) and "pip install wyrm-autodiff[draw]" in shown(drawing)
+    monkeypatch.setattr("wyrm.frontend.drawing._NOTEBOOK_LIMIT", 1)
+    assert shown(drawing).startswith("<Drawing of square (1, 1), 2 nodes>\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -32,6 +33,10 @@ _GRADIENTS = {"dense": "dense gradient", "rows": "row-sparse gradient", None: "n
 _NOTEBOOK_LIMIT = 500
 #: Inches from one node to the next, across and down.
 _SPACING = 1.9, 0.95
+
+
+#: What brings the extra.
+_INSTALL = "pip install wyrm-autodiff[draw]"
 
 
 class _Entry(NamedTuple):
@@ -86,12 +91,23 @@ class Drawing:
         self._figure().savefig(path, format=Path(path).suffix[1:].lower() or "svg")
 
     def _repr_svg_(self) -> str | None:
-        """The picture, for notebooks; ``None`` for graphs that are too large to be looked at."""
+        """The picture, for notebooks; ``None`` for graphs that are too large to be looked at, or without the extra ``draw``."""
         if len(self._entries) > _NOTEBOOK_LIMIT:
             return None
+        try:
+            figure = self._figure()
+        except CapabilityError:
+            return None  # the text is shown, and says what is missing
         file = io.StringIO()
-        self._figure().savefig(file, format="svg")
+        figure.savefig(file, format="svg")
         return file.getvalue()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The text, for IPython, and for notebooks that have no picture; the short form of graphs that are too large."""
+        large = len(self._entries) > _NOTEBOOK_LIMIT
+        printer.text(repr(self) if large else str(self))
+        if not (find_spec("matplotlib") and find_spec("networkx")):
+            printer.text(f"\n(the picture needs matplotlib and networkx: {_INSTALL})")
 
     def _layers(self) -> list[int]:
         """For each node, the length of the longest way to it from a leaf."""
@@ -107,7 +123,7 @@ class Drawing:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise CapabilityError(
-                f"drawing a graph needs matplotlib and networkx ({error}); install both by `pip install wyrm-autodiff[draw]`. "
+                f"drawing a graph needs matplotlib and networkx ({error}); install both by `{_INSTALL}`. "
                 f"As text, by print(), it needs neither"
             ) from None
         layers = self._layers()
@@ -151,8 +167,9 @@ def draw(node: Node) -> Drawing:
     Returns
     -------
     Drawing
-        ``print`` it for text, :meth:`Drawing.save` it for a picture; notebooks show the picture. In the text, parameters have
-        what :meth:`Node.backward` of this node adds to their gradients: a whole matrix, rows, or nothing.
+        ``print`` it for text, :meth:`Drawing.save` it for a picture. Notebooks show the picture, or without the extra ``draw``
+        the text. In the text, parameters have what :meth:`Node.backward` of this node adds to their gradients: a whole matrix,
+        rows, or nothing.
 
     Raises
     ------

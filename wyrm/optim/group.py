@@ -70,6 +70,7 @@ class RunningGroup:
         names = [name for name in rule.scalars if name != GRADIENT_SCALE]
         self.scalars = aligned((1, len(names)), parameters[0].dtype)
         self.scalars[0] = [options[name] for name in names]
+        self._given = {name: options[name] for name in names}
         self._place = names.index("learning_rate")
         self._block = 0, np.zeros(0)
 
@@ -80,20 +81,19 @@ class RunningGroup:
     @property
     def learning_rate(self) -> float:
         """That of the last step; of the first, before it."""
-        return float(self.scalars[0, self._place])
+        return self._given["learning_rate"]
 
     @property
     def options(self) -> dict[str, float]:
-        """The options that are part of the rule, by name; the learning rate is that of the last step."""
-        names = (name for name in self.rule.scalars if name != GRADIENT_SCALE)
-        return dict(zip(names, self.scalars[0].tolist(), strict=True))
+        """The options that are part of the rule, by name, as they were given; the learning rate is that of the last step."""
+        return dict(self._given)
 
     def set_learning_rate(self, rate: float) -> None:
         """From now on, another one; rows that are behind are caught up with the old one first."""
         for node in self.parameters:
             node.storage.catch_up()
         self.schedule = None
-        self.scalars[0, self._place] = rate
+        self._set_rate(rate)
 
     def restore_rate(self, rate: float, scheduled: bool) -> None:
         """Go on with a rate that was set by hand, or with the schedule that was given, whose rate :meth:`set_step` finds."""
@@ -110,7 +110,11 @@ class RunningGroup:
         if not first <= step < first + len(rates):
             first, rates = step, self.rates(np.arange(step, step + _BLOCK))
             self._block = first, rates
-        self.scalars[0, self._place] = rates[step - first]
+        self._set_rate(float(rates[step - first]))
+
+    def _set_rate(self, rate: float) -> None:
+        """Keep a rate as it was given, and for native code in the parameters' dtype."""
+        self._given["learning_rate"] = self.scalars[0, self._place] = rate
 
     def rates(self, steps: Array) -> Array:
         """The learning rates of steps, by their numbers.

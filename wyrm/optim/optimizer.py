@@ -342,7 +342,7 @@ class Optimizer:
     def __repr__(self) -> str:
         groups = []
         for group in self._groups:
-            options = ", ".join(f"{name}={value:g}" for name, value in group.options.items())
+            options = ", ".join(f"{name}={value:.15g}" for name, value in group.options.items())
             groups.append(f"{len(group.parameters)} parameters: {options}")
         return f"{type(self).__name__}({'; '.join(groups)})"
 

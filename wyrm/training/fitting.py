@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from wyrm.backend import Backend
@@ -22,7 +22,7 @@ from wyrm.training.losses import loss_of
 from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.order import run_seed
 from wyrm.training.plan import Plan, Session, is_stream
-from wyrm.training.progress import progress_bar
+from wyrm.training.progress import ProgressBar, progress_bar
 from wyrm.training.run import Resumed, Run, kept
 from wyrm.training.schedules import resolve_threads
 
@@ -120,7 +120,7 @@ def fit(
     callbacks
         Functions that are called after each epoch with its :class:`Epoch`, or objects that may do more: :class:`Callback`.
     progress
-        Whether to show a progress bar; ``None``: in terminals and notebooks.
+        Whether to show a progress bar; ``None``: in terminals and notebooks. It says when it traces, before the first example.
     resume
         A file that :class:`Checkpoint` wrote in an earlier run, to go on from. Data, model, optimizers and options must be
         those of that run; seed, learning rates and which parameters are trainable are taken from the file. Where a run with
@@ -198,7 +198,8 @@ def fit(
     history = History(
         chosen.name, threads or 1, 0.0, schedule, seed=seed, epochs=[] if resumed is None else list(resumed.epochs)
     )
-    with kept(history):
+    bar = progress_bar(progress)
+    with kept(history), bar.tracing():
         assignment = Assignment(optimizers, chosen)
         model = _model(loss, mean, rows, assignment, weights is not None)
         session = Session(model, assignment, batch_size, mean, schedule, threads, reproducible, bool(shuffle), seed)
@@ -226,11 +227,12 @@ def fit(
     if resumed is not None:
         run.resume(resumed)
     total = None if is_stream(feed) else (num_epochs - run.epoch) * first.length
-    with run, progress_bar(total, progress) as bar:
+    bar.begin(total)
+    with run, bar:
         for number in run.epochs():
             start = time.perf_counter()
             losses, examples = 0.0, 0
-            for chunk, plan in enumerate(itertools.chain([first], begun) if first else plans()):
+            for chunk, plan in enumerate(_traced(itertools.chain([first], begun) if first else plans(), bar)):
                 try:
                     losses += plan.run(number, chunk, bar.update)
                 finally:
@@ -245,8 +247,18 @@ def fit(
             if held_out is not None:
                 epoch.metrics["validation_loss"] = held_out.loss()
             run.end_epoch(epoch)
-            bar.set_postfix(loss=f"{epoch.loss:.4g}", **{name: f"{value:.4g}" for name, value in epoch.metrics.items()})
+            bar.note(loss=f"{epoch.loss:.4g}", **{name: f"{value:.4g}" for name, value in epoch.metrics.items()})
     return history
+
+
+def _traced(plans: Iterator[Plan], bar: ProgressBar) -> Iterator[Plan]:
+    """Plans, while the bar says that each is made."""
+    while True:
+        with bar.tracing():
+            plan = next(plans, None)
+        if plan is None:
+            return
+        yield plan
 
 
 def _model(loss: Any, mean: bool, rows: int, assignment: Assignment, weighted: bool) -> Model:

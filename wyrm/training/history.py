@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Epoch", "History"]
+
+#: Epochs beyond which notebooks show the first and the last alone.
+_MOST_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Epoch:
         }
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """The epochs of a training run, in order, and how it ran.
 
@@ -114,6 +118,8 @@ class History:
     >>> history.epochs.append(Epoch(1, 0.5, examples=1000, seconds=0.25, learning_rate=0.1, metrics={"accuracy": 0.75}))
     >>> history.rows()[0]["accuracy"], history.losses
     (0.75, [0.5])
+    >>> history
+    <History of 1 epoch on reference, sequential, 1 thread: loss 0.5, accuracy 0.75>
     >>> History.from_json(history.to_json()) == history
     True
     """
@@ -156,6 +162,28 @@ class History:
             return cls(**{**fields, "startup_seconds": float(fields["startup_seconds"])}, epochs=epochs)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise OptionError(f"History.from_json: expected what to_json wrote; {type(error).__name__}: {error}") from None
+
+    def __repr__(self) -> str:
+        """One line: how many epochs there are, where they ran, and what the last one came to."""
+        threads = f"{self.num_threads} thread{'s' * (self.num_threads != 1)}"
+        text = f"{len(self)} epoch{'s' * (len(self) != 1)} on {self.backend}, {self.schedule}, {threads}"
+        if self.epochs:
+            last = self.epochs[-1]
+            numbers = {"loss": last.loss, **last.metrics}
+            text += ": " + ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
+        return f"<History of {text}{f'; stopped: {self.stopped}' if self.stopped else ''}>"
+
+    def _repr_html_(self) -> str:
+        """A table of the epochs, for notebooks: the first and the last, if there are many."""
+        rows = self.rows()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        head = "".join(f"<th>{html.escape(str(name))}</th>" for name in names)
+        lines = [f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in names)}</tr>" for row in rows]
+        if len(lines) > _MOST_ROWS:
+            left_out = len(lines) - _MOST_ROWS
+            half = _MOST_ROWS // 2
+            lines[half:-half] = [f'<tr><td colspan="{len(names)}">… {left_out} epochs …</td></tr>']
+        return f"<p>{html.escape(repr(self)[1:-1])}</p><table><tr>{head}</tr>{''.join(lines)}</table>"
 
     def plot(self) -> Figure:
         """The course of training as a picture: losses above, and every other metric below them on axes of its own.
@@ -203,6 +231,11 @@ class History:
 
     def __getitem__(self, number: int) -> Epoch:
         return self.epochs[number]
+
+
+def _cell(value: Any) -> str:
+    """A number, or whatever a callback has added, in a table."""
+    return "" if value is None else html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))
 
 
 def _plain(value: Any) -> Any:

@@ -1,36 +1,94 @@
-"""The progress bar: tqdm's, loaded only when there is one to show."""
+"""The progress bar: tqdm's, loaded only when there is one to show, and drawn at most ten times a second."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-__all__ = ["progress_bar"]
+__all__ = ["ProgressBar", "progress_bar"]
+
+#: Seconds from one time that a bar is drawn to the next.
+_INTERVAL = 0.1
 
 
-class _Quiet:
-    """No progress bar."""
+class ProgressBar:
+    """No progress bar: what a bar can be told, and does nothing about."""
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Say meanwhile that functions are traced and programs compiled."""
+        yield
+
+    def begin(self, examples: int | None) -> None:
+        """Count from now on up to so many examples; ``None`` if nobody knows how many."""
 
     def update(self, examples: int) -> None:
-        """Do nothing."""
+        """Count examples that have been run."""
 
-    def set_postfix(self, **values: str) -> None:
-        """Do nothing."""
+    def note(self, **values: str) -> None:
+        """Show these behind the bar."""
 
-    def __enter__(self) -> _Quiet:
+    def close(self) -> None:
+        """Leave the bar as it is in the end."""
+
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        pass
+        self.close()
 
 
-def progress_bar(examples: int | None, wanted: bool | None) -> Any:
-    """A bar that counts examples (``None``: nobody knows how many); a quiet one where none is wanted, or where nobody looks."""
+class _ShownBar(ProgressBar):
+    """A bar of tqdm, which draws only when it is told to."""
+
+    def __init__(self) -> None:
+        from tqdm.auto import tqdm
+
+        options: dict[str, Any] = {"unit": " examples", "unit_scale": True, "dynamic_ncols": True}
+        self._bar: Any = tqdm(desc="tracing", mininterval=0, miniters=1, **options)
+        self._drawn = time.monotonic()
+        self._waiting = 0
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        self._bar.set_description("tracing", refresh=False)
+        self.update(0)
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+        self._bar.set_description(None, refresh=False)
+
+    def begin(self, examples: int | None) -> None:
+        self._bar.reset(examples)
+        self._drawn = time.monotonic()
+
+    def update(self, examples: int) -> None:
+        self._waiting += examples
+        now = time.monotonic()
+        if now - self._drawn >= _INTERVAL:
+            if self._waiting:
+                self._bar.update(self._waiting)
+            else:
+                self._bar.refresh()
+            self._drawn, self._waiting = now, 0
+
+    def note(self, **values: str) -> None:
+        self._bar.set_postfix(refresh=False, **values)
+
+    def close(self) -> None:
+        self._bar.n += self._waiting
+        self._waiting = 0
+        self._bar.close()
+
+
+def progress_bar(wanted: bool | None) -> ProgressBar:
+    """A bar that says that it traces, until it begins; none if none is wanted, or (``None``) if nobody looks."""
     if wanted is None:
         wanted = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not wanted:
-        return _Quiet()
-    from tqdm.auto import tqdm
-
-    return tqdm(total=examples, unit=" examples", unit_scale=True, dynamic_ncols=True)
+    return _ShownBar() if wanted else ProgressBar()
