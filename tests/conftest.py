@@ -102,7 +102,7 @@ def rng(request):
 def _no_choice_left_behind(monkeypatch):
     """Tests begin without a chosen backend, and leave none."""
     monkeypatch.delenv(selection.ENVIRONMENT_VARIABLE, raising=False)
-    monkeypatch.setattr(selection, "_chosen", None)
+    monkeypatch.setattr(selection, "_process", [])
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_threads_of_ones_own(backend, rng):
         for value in np.random.default_rng(seed).random(1500):
             x.set_value(value)
             y.set_value(3.0 * value + 5.0)
-            loss.forward()
+            loss.forward(backend=backend)
             loss.backward(1.0)
             optimizer.step()
         return float(loss.value[0, 0])

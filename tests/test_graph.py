@@ -269,7 +269,7 @@ def test_threads_build_graphs_of_their_own(backend, rng):
         for n in range(100):
             x, y = wyrm.InputNode((1, 1), float(number)), wyrm.InputNode((1, 1), float(n))
             z = x * w + y
-            z.forward()
+            z.forward(backend=backend)
             if z.value != 2 * number + n:
                 failures.append((number, n, z.value))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
+import weakref
+from contextvars import ContextVar
 from types import TracebackType
 
 from wyrm import plugins
@@ -14,27 +17,40 @@ __all__ = ["ENVIRONMENT_VARIABLE", "get_backend", "use_backend"]
 
 ENVIRONMENT_VARIABLE = "WYRM_BACKEND"
 
-_chosen: Backend | None = None
+#: What blocks have chosen, each for the thread or the task of asyncio that is inside it.
+_block: ContextVar[Backend | None] = ContextVar("wyrm.use_backend", default=None)
+#: What has been chosen for the process, each with its backend; the last one is in force, unless it becomes a block.
+_process: list[tuple[weakref.ref[_Choice], Backend]] = []
+_lock = threading.Lock()
 
 
 class _Choice:
-    """The effect of :func:`use_backend`; leaving it as a context manager takes the choice back."""
+    """The effect of :func:`use_backend`: for the process, unless it is entered; then for who entered it."""
 
-    def __init__(self, previous: Backend | None) -> None:
-        self._previous = previous
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._outer: list[Backend | None] = []
+        with _lock:
+            settled = [entry for entry in _process if entry[0]() is None]  # these cannot become blocks any more
+            _process[:] = [entry for entry in _process if entry not in settled[:-1]]
+            _process.append((weakref.ref(self), backend))
 
     def __enter__(self) -> None:
-        pass
+        with _lock:
+            _process[:] = [entry for entry in _process if entry[0]() is not self]
+        self._outer.append(_block.get())
+        _block.set(self._backend)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        global _chosen
-        _chosen = self._previous
+        _block.set(self._outer.pop())
 
 
 def use_backend(backend: str | Backend) -> _Choice:
-    """Make a backend the default of this process; as a context manager, for a block of code.
+    """Make a backend the default: as a context manager, for a block of code; else for this process.
 
-    Graphs that have been run stay where they were run.
+    A block belongs to the thread that entered it, or to the task of asyncio: other threads do not see it, nor do those that are
+    started inside it; tasks that are started inside it do. Inside a block, its choice goes before that for the process. Graphs
+    that have been run stay where they were run.
 
     Parameters
     ----------
@@ -44,9 +60,9 @@ def use_backend(backend: str | Backend) -> _Choice:
     Raises
     ------
     UnknownBackendError
-        Where there is none of that name.
+        If there is none of that name.
     BackendError
-        Where it cannot be loaded.
+        If it cannot be loaded.
 
     Examples
     --------
@@ -55,10 +71,7 @@ def use_backend(backend: str | Backend) -> _Choice:
     ...     wyrm.get_backend().name
     'reference'
     """
-    global _chosen
-    choice = _Choice(_chosen)
-    _chosen = get_backend(backend)
-    return choice
+    return _Choice(get_backend(backend))
 
 
 def get_backend(backend: str | Backend | None = None) -> Backend:
@@ -67,8 +80,9 @@ def get_backend(backend: str | Backend | None = None) -> Backend:
         return backend
     if backend is not None:
         return plugins.load(backend)
-    if _chosen is not None:
-        return _chosen
+    chosen = _block.get() or next((chosen for _, chosen in _process[-1:]), None)
+    if chosen is not None:
+        return chosen
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named:
         try:

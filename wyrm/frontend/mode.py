@@ -1,24 +1,28 @@
-"""Modes of a thread: whether what is random in training is left out of passes, and whether a function is traced."""
+"""Modes: whether what is random in training is left out of passes, and whether a function is traced."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = ["evaluating", "is_evaluating", "traced_by", "tracing"]
 
+_evaluating = ContextVar("wyrm.evaluating", default=False)
 _local = threading.local()
 
 
 def is_evaluating() -> bool:
-    """Whether this thread is inside :func:`evaluating`."""
-    return getattr(_local, "evaluating", False)
+    """Whether this thread, or task of asyncio, is inside :func:`evaluating`."""
+    return _evaluating.get()
 
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    """Leave out of this thread's passes what is random in training: dropout lets everything through.
+    """Leave out of passes what is random in training: dropout lets everything through.
+
+    It holds for the passes of the thread, or task of asyncio, that is inside.
 
     :func:`wyrm.evaluate` does so by itself, :func:`wyrm.fit` never.
 
@@ -33,11 +37,11 @@ def evaluating() -> Iterator[None]:
     array([[1., 2., 3.]], dtype=float32)
     """
     before = is_evaluating()
-    _local.evaluating = True
+    _evaluating.set(True)
     try:
         yield
     finally:
-        _local.evaluating = before
+        _evaluating.set(before)
 
 
 def traced_by() -> str:
