@@ -21,6 +21,7 @@ from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.lowering.updates import Training
 from wyrm.frontend.op import INPUTS, PARAMETER
+from wyrm.frontend.recent import LIMIT
 from wyrm.frontend.storage import Lazy
 from wyrm.frontend.structure import Structure
 from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory, Report
@@ -66,6 +67,9 @@ class Binding:
         self._pool: list[Workspace] = []
         self._workspaces: weakref.WeakSet[Workspace] = weakref.WeakSet()
         self._retired = False
+        self._place = structure.bindings, (backend, evaluating)
+        self._place[0][self._place[1]] = self
+        _keep(self)
 
     def parameters(self) -> list[ParameterNode]:
         """The nodes of the program's parameters, in its order."""
@@ -87,10 +91,19 @@ class Binding:
             self._pool.append(workspace)
 
     def retire(self) -> None:
-        """Let go of all pooled memory: a parameter is gone."""
+        """Let go of all pooled memory: a parameter is gone, or others were needed since."""
         self._retired = True
+        _RECENT.pop(self, None)
+        bindings, key = self._place
+        if bindings.get(key) is self:
+            del bindings[key]
         self._pool.clear()
         self._lazy.clear()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a graph that is there has been run by it."""
+        return len(self._workspaces) > len(self._pool)
 
     def expire(self, backward: bool) -> None:
         """Have whoever runs a forward pass, or a backward pass as well, ask for a new binding."""
@@ -99,6 +112,21 @@ class Binding:
         self.retire()
         for workspace in list(self._workspaces):
             workspace.stop_passes()
+
+
+#: The bindings that are kept for graphs to come, in the order in which they were made.
+_RECENT: dict[Binding, None] = {}
+
+
+def _keep(binding: Binding) -> None:
+    """Keep a binding, and let the oldest go that no graph uses."""
+    _RECENT[binding] = None
+    for oldest in list(_RECENT)[: len(_RECENT) - LIMIT]:
+        _RECENT.pop(oldest, None)
+        if oldest.in_use:
+            _RECENT[oldest] = None
+        else:
+            oldest.retire()
 
 
 def _expired(*weight: float) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
-
 from wyrm.backend import Backend, Executable
+from wyrm.frontend.recent import Recent
 from wyrm.program import Program
 
 __all__ = ["compiled"]
 
-_EXECUTABLES: weakref.WeakKeyDictionary[Program, dict[Backend, Executable]] = weakref.WeakKeyDictionary()
+_EXECUTABLES: Recent[tuple[Program, Backend], Executable] = Recent()
 
 
 def compiled(program: Program, backend: Backend) -> Executable:
@@ -20,8 +19,4 @@ def compiled(program: Program, backend: Backend) -> Executable:
     CapabilityError
         Where the program asks for what the backend does not declare.
     """
-    executables = _EXECUTABLES.setdefault(program, {})
-    executable = executables.get(backend)
-    if executable is None:
-        executable = executables.setdefault(backend, backend.compile(program))
-    return executable
+    return _EXECUTABLES.made((program, backend), lambda: backend.compile(program))

@@ -15,7 +15,7 @@ from wyrm.errors import DTypeError
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import Leaf
 from wyrm.frontend.order import operands_first
-from wyrm.frontend.structure import Structure
+from wyrm.frontend.structure import Structure, note_dependent
 
 __all__ = ["composition"]
 
@@ -88,6 +88,7 @@ def composition(function: _Function) -> Callable[..., list[Node]]:
                 if len(known) >= _LIMIT:
                     known.clear()
                 found = known[structures] = _results(structures, made)
+                note_dependent(known, structures, structures)
             if not found:
                 return made
         nodes = list(operands)

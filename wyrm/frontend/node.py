@@ -274,7 +274,7 @@ class Node(
         key = chosen, graph.random > 0 and is_evaluating()
         binding = structure.bindings.get(key)
         if binding is None or binding.expired:
-            binding = structure.bindings[key] = Binding(structure, *key)
+            binding = Binding(structure, *key)
             graph.workspaces = [workspace for workspace in graph.workspaces if not workspace.binding.expired]
         if graph.imports:
             graph.refresh()

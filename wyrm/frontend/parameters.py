@@ -16,7 +16,7 @@ from wyrm.frontend.gradients import Gradient, RowSparseGradient, as_gradient, re
 from wyrm.frontend.mode import traced_by
 from wyrm.frontend.node import Node
 from wyrm.frontend.storage import HogwildParameter
-from wyrm.frontend.structure import parameter_structure
+from wyrm.frontend.structure import forget, parameter_structure
 from wyrm.memory import GradientBuffer
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class ParameterNode(Node):
 
     def __del__(self) -> None:
         retire_all(getattr(self, "_bindings", []))
+        if hasattr(self, "_structure"):
+            forget(self._structure)
 
     def _bound_by(self, binding: Binding) -> None:
         self._bindings = [b for b in self._bindings if b() is not None] + [weakref.ref(binding)]

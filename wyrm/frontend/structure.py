@@ -5,14 +5,14 @@ run, its programs. So rebuilding a graph costs one look-up a node. Inputs are to
 built, parameters by the node. Whether a gradient is needed is no part of a structure: it depends on which parameters are
 trainable, which may be set at any time, and is asked when a structure is traced.
 
-The store is bounded: when it is full it is emptied. Nodes keep their own structures, and programs have a cache of
-their own, by content; so nothing but speed depends on the store.
+The store is bounded: when it is full it is emptied. What is made of a parameter leaves it when the parameter is gone. Nodes
+keep their own structures, and programs have a cache of their own, by content; so nothing but speed depends on the store.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,19 @@ if TYPE_CHECKING:
     from wyrm.frontend.binding import Binding
     from wyrm.frontend.parameters import ParameterNode
 
-__all__ = ["STORE", "Structure", "input_structure", "intern_op", "parameter_structure", "renumbered"]
+__all__ = [
+    "STORE",
+    "Structure",
+    "forget",
+    "input_structure",
+    "intern_op",
+    "note_dependent",
+    "parameter_structure",
+    "renumbered",
+]
 
 #: How many structures the store holds before it is emptied.
-STORE_LIMIT = 200_000
+STORE_LIMIT = 100_000
 
 
 class Structure:
@@ -48,9 +57,11 @@ class Structure:
         For a parameter, the node, held weakly.
     bindings
         The programs of a structure that was run, by backend.
+    dependents
+        Where something is looked up by it, if there is a parameter behind it: dictionaries, by their identities and the keys.
     """
 
-    __slots__ = ("attributes", "bindings", "dtype", "op", "parameter", "parents", "shape")
+    __slots__ = ("attributes", "bindings", "dependents", "dtype", "op", "parameter", "parents", "shape")
 
     def __init__(
         self,
@@ -68,6 +79,8 @@ class Structure:
         self.dtype = dtype
         self.parameter = parameter
         self.bindings: dict[Any, Binding] = {}
+        trained = parameter is not None or any(parent.dependents is not None for parent in parents)
+        self.dependents: dict[tuple[int, tuple[Any, ...]], dict[Any, Any]] | None = {} if trained else None
 
     @property
     def number(self) -> int:
@@ -105,8 +118,37 @@ STORE: dict[tuple[Any, ...], Structure] = {}
 
 def _keep(key: tuple[Any, ...], structure: Structure) -> Structure:
     if len(STORE) >= STORE_LIMIT:
+        for dropped, made in list(STORE.items()):
+            _unlink(STORE, dropped, made.parents)
         STORE.clear()
+    note_dependent(STORE, key, structure.parents)
     return STORE.setdefault(key, structure)
+
+
+def note_dependent(found: dict[Any, Any], key: tuple[Any, ...], parents: Iterable[Structure]) -> None:
+    """Take note that something is looked up by structures, so that it is forgotten with the parameters behind them."""
+    for parent in parents:
+        if parent.dependents is not None:
+            parent.dependents[id(found), key] = found
+
+
+def _unlink(found: dict[Any, Any], key: tuple[Any, ...], parents: Iterable[Structure]) -> None:
+    for parent in parents:
+        if parent.dependents is not None:
+            parent.dependents.pop((id(found), key), None)
+
+
+def forget(structure: Structure) -> None:
+    """Forget all that is made of the structure of a parameter that is gone."""
+    waiting = [structure]
+    while waiting:
+        gone = waiting.pop()
+        gone.bindings.clear()
+        for (_, key), found in list((gone.dependents or {}).items()):
+            made = found.pop(key, None)
+            _unlink(found, key, [part for part in key if isinstance(part, Structure)])
+            if isinstance(made, Structure):
+                waiting.append(made)
 
 
 def intern_op(op: Op, parents: tuple[Structure, ...], attributes: Attributes = ()) -> Structure:

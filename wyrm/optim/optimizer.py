@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -347,7 +347,7 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(groups)})"
 
 
-@cache
+@lru_cache(256)
 def _traced(name: str, update: Update, states: tuple[State, ...], scalars: tuple[str, ...], catch_up: Update | None) -> Rule:
     """A rule, recorded once."""
     return trace_rule(name, update, states, scalars, catch_up)

@@ -13,7 +13,7 @@ import numpy as np
 
 from wyrm.backend import Backend, Capabilities, Declaration
 from wyrm.frontend import structure
-from wyrm.frontend.lowering import lower
+from wyrm.frontend.lowering import lower, updates
 from wyrm.frontend.op import Op
 from wyrm.kernel_backend import KernelBackend, KernelFunction
 from wyrm.reference import ReferenceBackend
@@ -209,3 +209,4 @@ def forget() -> None:
     """Let the frontend forget what it has lowered."""
     structure.STORE.clear()
     lower._CACHE.clear()
+    updates._CACHE.clear()

@@ -30,13 +30,13 @@ from wyrm.frontend.lowering.trace import Trace
 from wyrm.frontend.lowering.updates import Training, Updates
 from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.op import BAG, INPUT, INPUTS, PARAMETER, RANDOM, Op
+from wyrm.frontend.recent import Recent
 from wyrm.program import InputSlot, ParameterSlot, Program, Purpose
 
 __all__ = ["lower"]
 
-#: How many programs are kept.
-CACHE_LIMIT = 10_000
-_CACHE: dict[object, list[Program]] = {}
+#: Programs by what they follow from.
+_CACHE: Recent[object, Program] = Recent()
 #: Where indices that look up no table have to end.
 _NO_LIMIT = 2**63 - 1
 
@@ -73,13 +73,8 @@ def lower(
         number for each run, which comes as an input.
     """
     key = (trace, purpose, optional_kernels, training, lazy, evaluating, share)
-    if len(_CACHE) >= CACHE_LIMIT:
-        _CACHE.clear()
-    known = _CACHE.setdefault(key, [])  # a long trace takes its time to be looked up: once
-    if not known:
-        lowering = _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating or purpose == "evaluate", share)
-        known.append(lowering.program())
-    return known[0]
+    evaluating = evaluating or purpose == "evaluate"
+    return _CACHE.made(key, lambda: _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating, share).program())
 
 
 class _Lowering:

@@ -14,6 +14,7 @@ from wyrm.frontend.lowering.inline import inlined, stored
 from wyrm.frontend.lowering.instructions import instructions
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.value import Value
+from wyrm.frontend.recent import Recent
 from wyrm.program import InputSlot, ParameterSlot, Program, Rule, Shape
 
 __all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_catch_up", "lower_update"]
@@ -22,6 +23,10 @@ __all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_catch_up", "lower_upd
 GRADIENT_SCALE = "gradient_scale"
 #: Kernels that read rows of their first operand.
 _LOOKUPS = ("gather", "gather_bag")
+
+
+#: Programs by what they follow from.
+_CACHE: Recent[object, Program] = Recent()
 
 
 class Training(NamedTuple):
@@ -226,6 +231,13 @@ def lower_update(
     Where there are several ``shards``, each has gathered gradients in buffers of its own, which are merged first, in order. The
     buffers of shard s are numbered from ``s * len(shapes)``.
     """
+    key = tuple(shapes), tuple(training), dtype, kernels, shards
+    return _CACHE.made(key, lambda: _lower_update(shapes, training, dtype, kernels, shards))
+
+
+def _lower_update(
+    shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str], shards: int
+) -> Program:
     k = Emitter(kernels)
     updates = Updates(k)
     for p, (shape, how) in enumerate(zip(shapes, training, strict=True)):
@@ -240,6 +252,10 @@ def lower_update(
 
 def lower_catch_up(shape: Shape, training: Training, dtype: str) -> Program:
     """The program that brings every row of a parameter up to the steps that its rule has made."""
+    return _CACHE.made((shape, training, dtype), lambda: _lower_catch_up(shape, training, dtype))
+
+
+def _lower_catch_up(shape: Shape, training: Training, dtype: str) -> Program:
     k = Emitter()
     value = Value("", shape=shape, place=("value", 0))
     updates = Updates(k)
