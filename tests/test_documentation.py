@@ -47,6 +47,12 @@ def test_the_readme_runs(backend):
     assert namespace["wyrm_backend"]().name == "mine"
 
 
+def test_the_page_on_threads_runs(backend, capsys):
+    for block in blocks(ROOT / "docs" / "threads.md"):
+        exec(compile(block, "threads.md", "exec"), {"wyrm": wyrm})
+    assert "two threads use its graph at once" in capsys.readouterr().out
+
+
 def test_links_of_the_readme_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/*/README.md"), *ROOT.glob("*/README.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -23,6 +23,7 @@ from wyrm.errors import (
     OutOfRangeError,
     ShapeError,
     StaleError,
+    ThreadError,
     UnknownBackendError,
     WyrmError,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "Saved",
     "ShapeError",
     "StaleError",
+    "ThreadError",
     "UnknownBackendError",
     "WyrmError",
     "__version__",

@@ -35,6 +35,10 @@ class StaleError(WyrmError, RuntimeError):
     """A gradient asked for after an input was set, and no forward pass run since."""
 
 
+class ThreadError(WyrmError, RuntimeError):
+    """A graph, or an optimizer in training, that two threads use at once."""
+
+
 class FeedError(WyrmError, ValueError):
     """A feed that lacks an input, holds one too many, or whose arrays do not fit."""
 

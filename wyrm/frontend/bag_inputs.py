@@ -83,6 +83,9 @@ class BagInputNode(Looker):
         OutOfRangeError
             Where one lies outside a table.
         """
+        self._set_alone(value)
+
+    def _set(self, value: Any) -> None:
         rows = self._structure.shape[0]
         if rows == 1 and self._take(value):
             return

@@ -11,10 +11,11 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wyrm.frontend.mode import tracing
 from wyrm.frontend.structure import Structure, renumbered
+from wyrm.frontend.threads import CURRENT
 from wyrm.memory import Leaves
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class Graph:
     ----------
     reals, indices
         The cells of the leaves, as float64 and as int64.
+    owner, owned
+        The thread to which it belongs, and what says whether that is the current one; see :mod:`wyrm.frontend.threads`.
+    use
+        What goes on in it.
     unset
         The numbers of inputs that have been given no value yet.
     closed
@@ -100,6 +105,9 @@ class Graph:
         Where a function was called for its graph alone, who did so: its nodes never have values.
     """
 
+    owned: Callable[[], bool]
+    use: Any
+
     __slots__ = (
         "__weakref__",
         "_brought",
@@ -109,6 +117,8 @@ class Graph:
         "imports",
         "indices",
         "leaves",
+        "owned",
+        "owner",
         "plain",
         "random",
         "ready",
@@ -116,6 +126,7 @@ class Graph:
         "set_after",
         "traced",
         "unset",
+        "use",
         "workspaces",
     )
 
@@ -123,6 +134,7 @@ class Graph:
         self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
         self.closed = False
         self.era = self.set_after = 0
+        self.owned, self.owner, self.use = CURRENT.is_owner, CURRENT.thread, None
         self.traced = ""
         self.plain = True
         self.random = 0

@@ -14,6 +14,7 @@ from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import STORE, input_structure
+from wyrm.frontend.threads import begin_setting, end, note_set
 from wyrm.frontend.values import as_indices, as_reals, real_dtype
 from wyrm.program import Shape
 
@@ -115,8 +116,24 @@ class Leafed(Node):
         self._cell = self._number
         self._was_set(graph)
 
+    def _set_alone(self, value: Any) -> None:
+        """Set the value, checked, while no other thread uses the graph."""
+        graph = self._graph
+        assert graph is not None
+        begin_setting(self)
+        try:
+            self._set(value)
+        finally:
+            end(graph)
+
+    def _set(self, value: Any) -> None:
+        """Check a value and keep it."""
+        raise NotImplementedError
+
     def _was_set(self, graph: Graph) -> None:
         """Take note that it has been set to another value."""
+        if graph.use is not None:
+            note_set(self, self.is_set)
         graph.unset.discard(self._number)
         self._set_after = graph.set_after = graph.era
 
@@ -203,12 +220,17 @@ class InputNode(Leafed):
         if type(value) is float or type(value) in _REALS:
             graph: Any = self._graph
             try:
-                graph.reals[self._cell] = value
-                self._set_after = graph.set_after = graph.era
-                return
+                if graph.owned() and graph.use is None:
+                    graph.reals[self._cell] = value
+                    self._set_after = graph.set_after = graph.era
+                    return
             except AttributeError:  # not yet set, or not of one element
-                if self.shape == (1, 1):
-                    return self._hold(value)  # type: ignore[arg-type]
+                pass
+        self._set_alone(value)
+
+    def _set(self, value: Any) -> None:
+        if type(value) in _REALS and self.shape == (1, 1):
+            return self._hold(value)
         if type(value) is np.ndarray and value.dtype.kind in "fiub":
             reals: Array = value
         else:
@@ -336,12 +358,17 @@ class IndexInputNode(Looker):
         if (type(value) is int or type(value) in _INTEGERS) and 0 <= value < self._limit:  # type: ignore[operator]
             graph: Any = self._graph
             try:
-                graph.indices[self._cell] = value
-                self._set_after = graph.set_after = graph.era
-                return
+                if graph.owned() and graph.use is None:
+                    graph.indices[self._cell] = value
+                    self._set_after = graph.set_after = graph.era
+                    return
             except AttributeError:  # not yet set, or not one index
-                if self.shape == (1, 1):
-                    return self._hold(value)  # type: ignore[arg-type]
+                pass
+        self._set_alone(value)
+
+    def _set(self, value: Any) -> None:
+        if type(value) in _INTEGERS and 0 <= value < self._limit and self.shape == (1, 1):
+            return self._hold(value)
         count = self.shape[0]
         if isinstance(value, list) and len(value) == count > 1 and self._take(value):
             return

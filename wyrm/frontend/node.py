@@ -35,6 +35,7 @@ from wyrm.frontend.ops import (
 from wyrm.frontend.order import operands_first
 from wyrm.frontend.storage import CHANGES
 from wyrm.frontend.structure import STORE, Structure, intern_op
+from wyrm.frontend.threads import BUSY, begin, end
 from wyrm.program import Attributes, Shape
 from wyrm.selection import get_backend
 
@@ -173,22 +174,32 @@ class Node(
             Where there is no such backend, or it cannot be loaded.
         """
         graph: Any = self._graph
-        try:
-            workspace = self._workspace
-        except AttributeError:
-            workspace = self._prepared(self._bind(backend))
+        if graph.use is None:
+            graph.use = BUSY
         else:
-            if graph.ready is not workspace or backend is not None:
-                workspace = self._prepared(workspace if backend is None else self._bind(backend))
-        status = workspace.forward()
-        while status:
-            if workspace.binding.expired:
-                workspace = self._prepared(self._bind(workspace.binding.backend))
+            begin(self)
+        try:
+            try:
+                workspace = self._workspace
+            except AttributeError:
+                workspace = self._prepared(self._bind(backend))
             else:
-                workspace.recover(status)
+                if graph.ready is not workspace or backend is not None:
+                    workspace = self._prepared(workspace if backend is None else self._bind(backend))
             status = workspace.forward()
-        graph.era = workspace.era = graph.era + 1
-        workspace.changes = CHANGES.count
+            while status:
+                if workspace.binding.expired:
+                    workspace = self._prepared(self._bind(workspace.binding.backend))
+                else:
+                    workspace.recover(status)
+                status = workspace.forward()
+            graph.era = workspace.era = graph.era + 1
+            workspace.changes = CHANGES.count
+        finally:
+            if graph.use is BUSY:
+                graph.use = None
+            else:
+                end(graph)
 
     def _prepared(self, workspace: Workspace) -> Workspace:
         """The workspace in which a pass that is about to begin is to run, which is taken note of."""
@@ -226,19 +237,28 @@ class Node(
             self.forward()
             workspace = self._workspace
         graph: Any = self._graph
-        if graph.set_after >= workspace.era or workspace.changes != CHANGES.count or graph.imports:
+        if workspace.binding.expired_backward:
             check_backward(self, workspace)
+            self.forward()
+            workspace = self._workspace
+        if graph.use is None:
+            graph.use = BUSY
+        else:
+            begin(self)
         try:
+            if graph.set_after >= workspace.era or workspace.changes != CHANGES.count or graph.imports:
+                check_backward(self, workspace)
             status = workspace.backward(weight)
+            while status:
+                workspace.recover(status)
+                status = workspace.backward(weight)
         except TypeError:
             raise DTypeError(f"backward of {self._label()}: expected a number as weight, got {weight!r}") from None
-        while status:
-            if workspace.binding.expired_backward:
-                self.forward()
-                workspace = self._workspace
+        finally:
+            if graph.use is BUSY:
+                graph.use = None
             else:
-                workspace.recover(status)
-            status = workspace.backward(weight)
+                end(graph)
 
     @property
     def value(self) -> Array:
@@ -256,8 +276,12 @@ class Node(
             self.forward()
             found = self._graph.last_pass(self._structure)
             assert found is not None
-        workspace, structure = found
-        return workspace.value(structure)
+        begin(self)
+        try:
+            workspace, structure = found
+            return workspace.value(structure)
+        finally:
+            end(self._graph)
 
     def zero_gradient(self) -> None:
         """Set the gradients of all parameters behind this node back to zero."""
