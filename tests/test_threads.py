@@ -244,3 +244,33 @@ def test_threads_are_told_apart():
         and not elsewhere(found[1])
         and elsewhere(lambda: threads.CURRENT.thread) is not mine
     )
+
+
+def test_one_optimizer_in_two_threads():
+    w, x, _, _ = product()
+    loss = (w * x - 1.0).square()
+    optimizer, other = SGD(0.01, [w]), SGD(0.01, [wyrm.ParameterNode(1.0)])
+    feed = {x: np.ones(3)}
+    refused = []
+
+    def meanwhile(epoch):
+        for call in (
+            optimizer.step,
+            partial(wyrm.fit, loss, feed, optimizer),
+            partial(wyrm.fit, loss, feed, [other, optimizer]),
+        ):
+            with pytest.raises(wyrm.ThreadError, match="another thread trains by this SGD"):
+                elsewhere(call)
+            refused.append(call)
+        optimizer.step()  # a callback may
+        wyrm.fit(loss, feed, optimizer, num_threads=1)
+        with pytest.raises(wyrm.ThreadError):
+            elsewhere(optimizer.step)
+        elsewhere(other.step)
+
+    wyrm.fit(loss, feed, optimizer, num_epochs=2, callbacks=[meanwhile], num_threads=1)
+    assert len(refused) == 6 and optimizer._runs == other._runs == []
+    elsewhere(optimizer.step)
+    with pytest.raises(ZeroDivisionError):
+        wyrm.fit(loss, feed, optimizer, callbacks=[lambda epoch: 1 / 0], num_threads=1)
+    elsewhere(optimizer.step)

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import BackendError, DTypeError, OptionError, ShapeError
+from wyrm.errors import BackendError, DTypeError, OptionError, ShapeError, ThreadError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.threads import CURRENT
 from wyrm.memory import Leaves, Memory
 from wyrm.optim.group import Group, RunningGroup, checked_number
 from wyrm.optim.rules import Update, trace_rule
@@ -108,6 +109,8 @@ class Optimizer:
         self._steps = 0
         self._scheduled = any(group.schedule for group in self._groups)
         self._native: Callable[[], int] | None = None
+        #: The thread that trains by it, once for each run that it is in.
+        self._runs: list[Any] = []
         self._kept: Any = None
 
     def _check_parameters(self, nodes: list[ParameterNode]) -> None:
@@ -216,7 +219,13 @@ class Optimizer:
         self._scheduled = False
 
     def step(self) -> None:
-        """Update the parameters by the gradients that they have gathered, and set these back to zero."""
+        """Update the parameters by the gradients that they have gathered, and set these back to zero.
+
+        Raises
+        ------
+        ThreadError
+            If another thread is in :func:`wyrm.fit` with this optimizer.
+        """
         step = self._native
         if step is None:
             step = self._bind()
@@ -298,6 +307,31 @@ class Optimizer:
             for node in group.parameters:
                 node._gradient_buffer().header[10] = self._steps  # random numbers of passes go on from there
 
+    def begin_run(self) -> None:
+        """Let no other thread make steps until :meth:`end_run`.
+
+        Raises
+        ------
+        ThreadError
+            If another thread trains by it.
+        """
+        self._runs.append(CURRENT.thread)
+        if self._runs[0] is not CURRENT.thread:
+            self.end_run()
+            self._refuse_other_threads("fit")
+        self._native = None  # the next step begins by asking who makes it
+
+    def end_run(self) -> None:
+        """Let other threads make steps again."""
+        self._runs.remove(CURRENT.thread)
+
+    def _refuse_other_threads(self, what: str) -> None:
+        if self._runs and self._runs[0] is not CURRENT.thread:
+            raise ThreadError(
+                f"{what}: another thread trains by this {type(self).__name__} just now. Give each thread an optimizer of its "
+                f"own, over nodes made by ParameterNode.shared(storage) of the same parameters"
+            )
+
     def expire(self) -> None:
         """Have the step bound anew: what is trained of a parameter has changed."""
         self._native = None
@@ -308,6 +342,7 @@ class Optimizer:
 
     def _bind(self) -> Callable[[], int]:
         """Compile the step, over the parameters that are trainable, for the backend on which their graphs have run."""
+        self._refuse_other_threads("step")
         every = self.parameters
         backend = next((node._backend for node in every if node._backend is not None), None) or get_backend()
         for node in every:
@@ -329,8 +364,9 @@ class Optimizer:
         bound = compiled(program, backend).bind(Memory(program, buffers))
         leaves = Leaves(1)
         self._kept = bound, leaves
-        self._native, _ = bound.attached(leaves)
-        return self._native
+        step, _ = bound.attached(leaves)
+        self._native = None if self._runs else step
+        return step
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__

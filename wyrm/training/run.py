@@ -136,6 +136,11 @@ class Run:
             _logger.info("epoch %d of %d: loss %.6g%s, %.4g examples/s", *numbers)
 
     def __enter__(self) -> Run:
+        with contextlib.ExitStack() as begun:
+            for optimizer in self.optimizers:
+                optimizer.begin_run()
+                begun.callback(optimizer.end_run)
+            self._ends = begun.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -148,6 +153,7 @@ class Run:
             _take_along(further, self.history)
             raise
         finally:
+            self._ends.close()
             if error is not None:
                 _take_along(error, self.history)
 
