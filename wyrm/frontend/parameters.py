@@ -213,11 +213,11 @@ class ParameterNode(Node):
 
         A row that an update leaves longer is scaled back to this norm, as in projected gradient descent: of a row-sparse
         gradient only rows that the step touches, so it costs nothing for the others. Rows that are longer when it is set are
-        scaled at once; what ``set_value`` or a load writes is scaled at the row's next update. Frozen rows stay as they are.
-        Rows that are caught up with after steps that missed them are scaled once, at the end.
+        scaled at once; what ``set_value`` or a load writes, and where momentum takes a row during steps that miss it, is scaled
+        at the row's next update. Frozen rows stay as they are.
 
-        PyTorch's embeddings scale rows when they are looked up, before the step: a row is then used at its norm, but may be
-        longer after the step until it is looked up again. Here it never is.
+        PyTorch's embeddings scale rows when they are looked up, before the step: there, a row may be longer after a step until
+        it is looked up again. Here no update leaves it longer.
 
         Raises
         ------
