@@ -276,6 +276,8 @@ def test_forms():
         (lambda: wyrm.BagInputNode(2, np.eye(2), name="bag"), wyrm.DTypeError, "'bag'.*dense matrix"),
         (lambda: Bags.of(np.zeros((2, 2, 2), int)), wyrm.ShapeError, r"shape \(2, 2\) for bag 0"),
         (lambda: Bags.of([[[1], [2]], [[3], [4]]]), wyrm.ShapeError, "bags of lists"),
+        (lambda: Bags.of(np.array([[1, 0, 1], [0, 1, 0]])), wyrm.DTypeError, "matrix of zeros and ones.*csr_matrix"),
+        (lambda: wyrm.BagInputNode(2, np.eye(2, 3, dtype=np.uint8), name="bag"), wyrm.DTypeError, "'bag'.*zeros and ones"),
         (lambda: Bags.of([[1], None]), wyrm.DTypeError, "entry 1 is None"),
         (lambda: Bags.of(["ab"]), wyrm.DTypeError, "entry 0 is 'ab'"),
         (lambda: Bags([1, 2], []), wyrm.ShapeError, "at least one offset"),

@@ -166,3 +166,20 @@ def test_names_of_inputs_that_do_not_fit():
     both = wyrm.evaluate(node + twin, {rating: [1.0], twin: [4.0], "user age": [2.0]}, backend="reference")
     assert both == 10
     assert wyrm.evaluate(node + nameless, {**good, nameless: [1.0]}, backend="reference") == 7
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "pattern"),
+    [
+        ([1.0], wyrm.FeedError, "2 for 'x', 1 for weights"),
+        (2.0, wyrm.FeedError, "one number for each example.*got 2.0"),
+        ([1.0, np.nan], wyrm.FeedError, "weights: example 1 holds NaN"),
+        ([[1.0, 2.0]], wyrm.FeedError, "one number for each example"),
+        ("balanced", wyrm.DTypeError, "^weights: expected real numbers, got str"),
+        ({0: 1.0}, wyrm.DTypeError, "^weights: .*dict"),
+    ],
+)
+def test_weights_of_examples_that_do_not_fit(weights, kind, pattern):
+    w = wyrm.ParameterNode(0.0)
+    with pytest.raises(kind, match=pattern):
+        wyrm.fit(lambda x: (w * x).square(), {"x": [1.0, 2.0]}, SGD(0.1, [w]), weights=weights, backend="reference")

@@ -100,14 +100,14 @@ class Bags:
         ----------
         data
             Bags; a matrix of ``scipy.sparse``, which is converted unless it is CSR; a sequence, an array or a column of a table
-            (pandas, Polars) that holds a list or array of row numbers for each bag.
+            (pandas, Polars) that holds a list or array of row numbers for each bag; or an array with as many in each row.
         label
             What messages begin with.
 
         Raises
         ------
         DTypeError, ShapeError
-            For anything else, such as a dense matrix of real numbers, naming ``label``.
+            For anything else, such as a dense matrix of real numbers, or one of zeros and ones, naming ``label``.
         """
         if isinstance(data, Bags):
             return data
@@ -118,6 +118,12 @@ class Bags:
         if all(hasattr(data, name) for name in ("indptr", "indices", "data")) and getattr(data, "format", "csr") == "csr":
             count = int(data.indptr[-1])  # there may be room for more behind
             return cls(data.indices[:count], data.indptr, data.data[:count])
+        shape: tuple[int, ...] = tuple(getattr(data, "shape", ()))
+        if len(shape) == 2 and shape[1] > 2 and _indicates(as_reals(data, label)):
+            raise DTypeError(
+                f"{label}: expected row numbers, got a matrix of zeros and ones, of shape {shape}; if it says which rows "
+                f"are meant, make bags of it by scipy.sparse.csr_matrix(matrix)"
+            )
         lists = as_lists(data)
         wrong = [n for n, bag in enumerate(lists or ()) if not hasattr(bag, "__len__") or isinstance(bag, (str, bytes))]
         if lists is None or wrong:
@@ -201,6 +207,11 @@ class Bags:
     def __repr__(self) -> str:
         weighted = "" if self._weights is None else ", weighted"
         return f"Bags({len(self)} bags, {int((self._ends - self._begins).sum())} values{weighted})"
+
+
+def _indicates(matrix: Array) -> bool:
+    """Whether a matrix of whole numbers holds zeros and ones alone: it says which rows are meant, but does not name them."""
+    return matrix.dtype.kind in "iu" and matrix.size > 0 and bool(matrix.min() >= 0 and matrix.max() <= 1)
 
 
 def _joined(lists: Sequence[Any], label: str) -> tuple[Array, list[int]]:

@@ -115,5 +115,5 @@ class EmbeddingBag(Embedding):
     """
 
     def pool(self, bag: BagInputNode, *, mean: bool = False) -> Node:
-        """The sum or mean of each bag's rows, (bags, dim)."""
+        """The sum or mean of each bag's rows, (bags, dim); zeros for empty bags, and for means over weights that sum to 0."""
         return self.table.index_mean(bag) if mean else self.table.index_sum(bag)

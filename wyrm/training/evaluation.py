@@ -17,7 +17,7 @@ from wyrm.memory import Sink, aligned
 from wyrm.selection import get_backend
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.crews import Work
-from wyrm.training.feed import Data, check_count
+from wyrm.training.feed import Data, Table, check_count
 from wyrm.training.losses import VALIDATION, VALUES, Values
 from wyrm.training.models import FunctionModel, GraphModel, Model, seen_from
 from wyrm.training.programs import EvaluatingPrograms
@@ -34,7 +34,7 @@ _SMALL, _MOST_KEPT = 4096, 4
 @overload
 def evaluate(
     model: Node,
-    feed: Mapping[Any, Any] | Any,
+    feed: Mapping[Any, Any] | Table,
     *,
     rows: int = ...,
     dtype: npt.DTypeLike | None = ...,
@@ -46,7 +46,7 @@ def evaluate(
 @overload
 def evaluate(
     model: Sequence[Node],
-    feed: Mapping[Any, Any] | Any,
+    feed: Mapping[Any, Any] | Table,
     *,
     rows: int = ...,
     dtype: npt.DTypeLike | None = ...,
@@ -58,7 +58,7 @@ def evaluate(
 @overload
 def evaluate(
     model: Function,
-    feed: Mapping[str, Any] | Any,
+    feed: Mapping[str, Any] | Table,
     *,
     rows: int = ...,
     dtype: npt.DTypeLike | None = ...,
@@ -69,7 +69,7 @@ def evaluate(
 
 def evaluate(
     model: Node | Sequence[Node] | Function,
-    feed: Mapping[Any, Any] | Any,
+    feed: Mapping[Any, Any] | Table,
     *,
     rows: int = 1,
     dtype: npt.DTypeLike | None = None,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, FeedError, OptionError
 from wyrm.frontend.bags import Bags
+from wyrm.frontend.values import as_reals
 from wyrm.training.columns import Column, column_of
 from wyrm.training.data import Dense, Ragged
 
-__all__ = ["WEIGHTS", "Data", "as_mapping", "check_count", "check_integer", "is_table", "read_columns"]
+__all__ = ["WEIGHTS", "Data", "Table", "as_mapping", "check_count", "check_integer", "is_table", "read_columns"]
 
 Array = npt.NDArray[Any]
 #: What the weights of examples are called among the columns of a feed.
@@ -63,8 +64,19 @@ class Data:
         return self.length if self.numbers is None else int((self.numbers == structure).sum())
 
 
+class Table(Protocol):
+    """A table of named columns, such as a data frame of pandas or Polars."""
+
+    @property
+    def columns(self) -> Any:
+        """The names."""
+
+    def __getitem__(self, name: Any, /) -> Any:
+        """The column of a name."""
+
+
 def is_table(feed: Any) -> bool:
-    """Whether a feed is a table of named columns, such as a data frame of pandas or Polars."""
+    """Whether a feed is a :class:`Table`."""
     return hasattr(feed, "columns") and hasattr(feed, "__getitem__") and not isinstance(feed, Mapping)
 
 
@@ -85,7 +97,7 @@ def as_mapping(feed: Any, keys: str) -> Mapping[Any, Any]:
         return feed
     if not is_table(feed):
         raise FeedError(f"feed: expected a mapping from {keys} to data, or a data frame, got {type(feed).__name__}")
-    names = list(feed.columns)
+    names = list(getattr(feed, "column_names", None) or feed.columns)  # Arrow's tables call them so
     wrong = [name for name in names if not isinstance(name, str) or names.count(name) > 1]
     if wrong:
         raise FeedError(
@@ -100,7 +112,7 @@ def read_columns(columns: Mapping[Any, Column], weights: Any = None) -> Data:
     Parameters
     ----------
     weights
-        A number for each example, by which its loss is multiplied.
+        A number for each example, by which its loss is multiplied; a negative one makes the loss larger.
 
     Raises
     ------
@@ -108,7 +120,12 @@ def read_columns(columns: Mapping[Any, Column], weights: Any = None) -> Data:
         Where columns differ in length, or there is no example at all.
     """
     if weights is not None:
-        column = column_of("weights", weights if isinstance(weights, (Bags, Dense, Ragged)) else Dense(weights))
+        if not isinstance(weights, (Bags, Dense, Ragged)):
+            weights = as_reals(weights, "weights")
+            if weights.ndim == 0:
+                raise FeedError(f"weights: expected one number for each example, (N,); got {weights.item()!r}")
+            weights = Dense(weights)
+        column = column_of("weights", weights)
         if column.index or column.shape != (1, 1) or column.offsets is not None:
             raise FeedError(f"weights: expected one number for each example, (N,); got {weights!r}")
         columns = {**columns, WEIGHTS: column}

@@ -16,7 +16,7 @@ from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
 from wyrm.training.callbacks import Callback, as_callbacks
 from wyrm.training.evaluation import Validation
-from wyrm.training.feed import check_count, check_integer
+from wyrm.training.feed import Table, check_count, check_integer
 from wyrm.training.history import Epoch, History
 from wyrm.training.losses import loss_of
 from wyrm.training.models import FunctionModel, GraphModel, Model
@@ -31,7 +31,7 @@ __all__ = ["fit"]
 
 def fit(
     loss: Node | Callable[..., Node],
-    feed: Mapping[Any, Any] | Iterable[Mapping[Any, Any]],
+    feed: Mapping[Any, Any] | Table | Iterable[Mapping[Any, Any] | Table],
     optimizer: Optimizer | Sequence[Optimizer],
     *,
     num_epochs: int = 1,
@@ -39,7 +39,7 @@ def fit(
     batch_size: int = 1,
     reduction: Literal["mean", "sum"] = "mean",
     weights: Any = None,
-    validation: Mapping[Any, Any] | None = None,
+    validation: Mapping[Any, Any] | Table | None = None,
     num_threads: int | None = None,
     schedule: str = "auto",
     shuffle: bool = True,
@@ -95,8 +95,8 @@ def fit(
         batch. ``"sum"``: their sum. Then a function may reduce the loss of several rows by itself: (1, 1) is their sum. For
         ``"mean"``, that is refused, as nobody could tell what it is of.
     weights
-        A number for each example that its loss is multiplied with. The mean is still that over the number of examples, not over
-        the sum of their weights.
+        A number for each example that its loss is multiplied with; a negative one makes the loss grow. The mean is still that
+        over the number of examples, not over the sum of their weights.
     validation
         A held-out feed. The mean loss of its examples, without dropout and weights, is computed after each epoch.
     num_threads
