@@ -15,7 +15,7 @@ from wyrm.optim import SGD
 def anew(nodes, feed, **options):
     """What an evaluation gives that nobody has made before."""
     first = nodes[0] if isinstance(nodes, list) else nodes
-    first._evaluations = {}
+    first._kept = {}
     return wyrm.evaluate(nodes, feed, **options)
 
 
@@ -57,13 +57,13 @@ def test_values_are_those_of_an_evaluation_made_anew(backend, rng, dtype):
             if n == 3:
                 scale.set_value(float(repetition))
             found = wyrm.evaluate([score, score + 1.0], feed)
-            kept = score._evaluations
+            kept = score._kept
             made = anew([score, score + 1.0], feed)
-            score._evaluations = kept
+            score._kept = kept
             np.testing.assert_array_equal(found, made)
             alone = wyrm.evaluate(score, feed)
             np.testing.assert_array_equal(alone, anew(score, feed))
-            score._evaluations = kept
+            score._kept = kept
     assert len(kept) > 1
 
 
@@ -141,7 +141,7 @@ def test_what_is_drawn_is_the_same_again(backend):
     np.testing.assert_array_equal(wyrm.evaluate(drawn, {y: [1.0]}), first)
 
 
-def test_evaluations_go_with_their_node(rng):
+def test_kept_go_with_their_node(rng):
     gc.collect()
     gc.disable()
     try:
@@ -162,7 +162,7 @@ def test_threads_evaluate_one_node(backend, rng):
 
     def work():
         for n in list(range(20)) * 5:
-            if not np.array_equal(wyrm.evaluate(score, data[n]), expected[n]):
+            if not np.array_equal(wyrm.evaluate(score, data[n], backend=backend), expected[n]):
                 wrong.append(n)
 
     threads = [threading.Thread(target=work) for _ in range(3)]

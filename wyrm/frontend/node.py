@@ -70,15 +70,15 @@ class Node(
     array([[7.]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_evaluations", "_graph", "_parents", "_structure", "_workspace", "name")
+    __slots__ = ("__weakref__", "_graph", "_kept", "_parents", "_structure", "_workspace", "name")
 
     _structure: Structure
     #: ``None`` for parameters, which belong to no graph.
     _graph: Graph | None
     _parents: tuple[Node, ...]
     _workspace: Workspace
-    #: Evaluations over little data, which :func:`wyrm.evaluate` finds again.
-    _evaluations: dict[Any, Any]
+    #: Programs that stay bound for calls of :func:`wyrm.fit` and :func:`wyrm.evaluate` with little data.
+    _kept: dict[Any, Any]
     name: str | None
     #: NumPy leaves `array * node` to the node.
     __array_ufunc__ = None

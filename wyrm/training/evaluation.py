@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.backend import Backend
+from wyrm.backend import Backend, Order
 from wyrm.errors import DTypeError, OptionError, ShapeError
-from wyrm.frontend.inputs import InputNode
-from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
 from wyrm.memory import Sink, aligned
 from wyrm.selection import get_backend
 from wyrm.training.arrangement import Arrangement
-from wyrm.training.crews import Work
+from wyrm.training.crews import Crew, Work
 from wyrm.training.feed import Data, Table, check_count
+from wyrm.training.kept import HeldFeed, key_of, put_back, take_out
 from wyrm.training.losses import VALIDATION, VALUES, Values
-from wyrm.training.models import FunctionModel, GraphModel, Model, seen_from
+from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.programs import EvaluatingPrograms
+from wyrm.training.runners import Choice
 from wyrm.training.schedules import make_crew, resolve_threads
 
 __all__ = ["Validation", "evaluate"]
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]
-#: How many numbers a feed has at most for which an evaluation is kept, and how many of these a node keeps.
-_SMALL, _MOST_KEPT = 4096, 4
 
 
 @overload
@@ -139,63 +138,33 @@ def evaluate(
         finish(nodes, 1, None)  # before the feed is read
         made = GraphModel(nodes, finish)
     data = made.read(feed)
-    if isinstance(made, GraphModel) and threads == 1 and data.size <= _SMALL:
-        arrays = _evaluated(made, data, chosen)
+    key = key_of(made, data, chosen) if threads == 1 else None
+    if key is not None and isinstance(made, GraphModel):
+        arrays = _evaluated(made, data, chosen, key)
     else:
         arrays = _Evaluation(made, VALUES, data, chosen, threads).run()
     return arrays[0] if isinstance(model, Node) or (not several and finish.single) else arrays
 
 
-def _evaluated(model: GraphModel, data: Data, backend: Backend) -> list[Array]:
-    """The values of nodes over little data, by an evaluation that was made for other data of the same layout if there is one.
-
-    The first node keeps such evaluations, which refer to none of the nodes that depend on inputs; so they go when it goes.
-    """
-    first = model.nodes[0]
-    try:
-        kept = first._evaluations
-    except AttributeError:
-        kept = first._evaluations = {}
-    layouts = [(seen_from(first, node), column.layout) for node, column in data.columns.items()]
-    key = backend, *[seen_from(first, node) for node in model.nodes[1:]], *layouts
-    evaluation = kept.pop(key, None)  # nobody else has it meanwhile
-    if evaluation is None or not evaluation.has_room(data):
-        evaluation = _KeptEvaluation(model, data, backend)
-    behind = evaluation.may_be_behind()
-    arrays = _Evaluation(model, VALUES, data, backend, 1).run() if behind else evaluation.run(data)
-    if len(kept) >= _MOST_KEPT:
-        kept.clear()
-    kept[key] = evaluation
+def _evaluated(model: GraphModel, data: Data, backend: Backend, key: tuple[Any, ...]) -> list[Array]:
+    """The values of nodes over little data, by programs that were bound for other data of the same layout if there are any."""
+    kept = take_out(model.nodes[0], key)
+    if kept is None or not kept.has_room(data):
+        kept = _KeptEvaluation(model, data, backend)
+    behind = kept.may_be_behind()
+    arrays = _Evaluation(model, VALUES, data, backend, 1).run() if behind else kept.run(data)
+    put_back(model.nodes[0], key, kept)
     return arrays
 
 
 class _KeptEvaluation:
-    """An evaluation over memory of its own, into which data of the same layout are copied, one call after the other."""
+    """An evaluation that stays bound, to memory of its own."""
 
     def __init__(self, model: GraphModel, data: Data, backend: Backend) -> None:
-        columns = {name: column.own() for name, column in data.columns.items()}
-        own = Data(columns, data.length)
-        evaluation = _Evaluation(model, VALUES, own, backend, 1)
-        self._columns = list(columns.values())
-        self._crew, self._order, self._arrays, self._shapes = (
-            evaluation._crew,
-            evaluation._order,
-            evaluation._arrays,
-            evaluation._shapes,
-        )
-        numbers = {name: number for number, name in enumerate(columns)}
-        #: For each fed input, the number of its column, what indices lie below, and what labels losses take.
-        self._checks: list[tuple[int, int, list[Labels]]] = []
-        #: Inputs that keep their values, and where programs read these.
-        self._constants: list[tuple[Node, Array]] = []
-        traced = model.traced(own, 0, 1, VALUES)
-        program, leaves = evaluation.parts[0].executable.program, evaluation.programs.leaves(traced)
-        for leaf, expected, source in zip(leaves, program.inputs, evaluation.parts[0].sources, strict=True):
-            place, owner = traced.place(leaf), traced.owner(leaf)
-            if place is not None:
-                self._checks.append((numbers[place[0]], expected.limit, traced.labels(leaf)))
-            elif isinstance(owner, InputNode):
-                self._constants.append((owner, source.array))
+        self._feed = HeldFeed(data)
+        evaluation = _Evaluation(model, VALUES, self._feed.data, backend, 1)
+        self._values = evaluation.values
+        self._feed.watch(evaluation.programs, model.traced(self._feed.data, 0, 1, VALUES), evaluation.parts[0])
         self._storages = [(storage, storage._array) for storage in evaluation.programs.storages()]
 
     def may_be_behind(self) -> bool:
@@ -204,30 +173,28 @@ class _KeptEvaluation:
 
     def has_room(self, data: Data) -> bool:
         """Whether data of the same layout fit, and the parameters are where they were."""
-        columns = zip(self._columns, data.columns.values(), strict=True)
-        return all(own.has_room(column) for own, column in columns) and all(
-            storage._array is array for storage, array in self._storages
-        )
+        return self._feed.has_room(data) and all(storage._array is array for storage, array in self._storages)
 
     def run(self, data: Data) -> list[Array]:
         """The values for data, which are checked."""
-        columns = list(data.columns.values())
-        for number, limit, all_labels in self._checks:
-            column = columns[number]
-            if column.index and not column.within(limit):
-                column.check_range(limit)
-            for labels in all_labels:
-                column.check_labels(labels)
-        for own, column in zip(self._columns, columns, strict=True):
-            own.replace(column)
-        for node, array in self._constants:
-            array[...] = node.value.reshape(1, -1)
-        self._crew.run_epoch(self._order, None, _quietly)
-        return [array.reshape(-1, *shape).copy() for array, shape in zip(self._arrays, self._shapes, strict=True)]
+        self._feed.replace(data)
+        return [array.copy() for array in self._values.compute()]
 
 
-def _quietly(runs: int) -> None:
-    """Tell nobody of progress."""
+@dataclass
+class _Values:
+    """Threads that compute values, one example after the other, and where these go."""
+
+    crew: Crew
+    order: Order
+    choice: Choice
+    arrays: Sequence[Array]
+    shapes: Sequence[tuple[int, int]]
+
+    def compute(self) -> list[Array]:
+        """The values, in memory that the next call overwrites."""
+        self.crew.run_epoch(self.order, self.choice, lambda runs: None)
+        return [array.reshape(-1, *shape) for array, shape in zip(self.arrays, self.shapes, strict=True)]
 
 
 class _Evaluation:
@@ -235,18 +202,17 @@ class _Evaluation:
 
     def __init__(self, model: Model, roots: str, data: Data, backend: Backend, threads: int) -> None:
         arrangement = Arrangement(data, model.rows)
-        self._shapes, dtype = _shapes(model, roots, data, arrangement)
-        self._arrays = [aligned((data.length, rows * cols), dtype, fill=None) for rows, cols in self._shapes]
+        shapes, dtype = _shapes(model, roots, data, arrangement)
+        arrays = [aligned((data.length, rows * cols), dtype, fill=None) for rows, cols in shapes]
         self.programs = EvaluatingPrograms(model, roots, backend)
-        self.parts = self.programs.parts(data, arrangement, sinks=[Sink(array) for array in self._arrays])
-        self._crew = make_crew(Work(backend, self.parts), "hogwild", threads, data.length, False, "evaluate")
-        self._order, self._choice = arrangement.of(np.arange(data.length, dtype=np.int64))
+        self.parts = self.programs.parts(data, arrangement, sinks=[Sink(array) for array in arrays])
+        crew = make_crew(Work(backend, self.parts), "hogwild", threads, data.length, False, "evaluate")
+        self.values = _Values(crew, *arrangement.of(np.arange(data.length, dtype=np.int64)), arrays, shapes)
 
     def run(self) -> list[Array]:
         """The values, in memory that the next call overwrites."""
         self.programs.catch_up()
-        self._crew.run_epoch(self._order, self._choice, _quietly)
-        return [array.reshape(-1, *shape) for array, shape in zip(self._arrays, self._shapes, strict=True)]
+        return self.values.compute()
 
 
 def _shapes(model: Model, roots: str, data: Data, arrangement: Arrangement) -> tuple[list[tuple[int, int]], str]:

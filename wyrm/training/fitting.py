@@ -202,7 +202,8 @@ def fit(
     with kept(history), bar.tracing():
         assignment = Assignment(optimizers, chosen)
         model = _model(loss, mean, rows, assignment, weights is not None)
-        session = Session(model, assignment, batch_size, mean, schedule, threads, reproducible, bool(shuffle), seed)
+        how = schedule, threads, reproducible, bool(shuffle)
+        session = Session(model, assignment, batch_size, mean, *how, seed, num_epochs == 1)
         plans = session.plans(feed, weights)
         begun = plans()
         first: Plan | None = next(begun)
@@ -248,6 +249,7 @@ def fit(
                 epoch.metrics["validation_loss"] = held_out.loss()
             run.end_epoch(epoch)
             bar.note(loss=f"{epoch.loss:.4g}", **{name: f"{value:.4g}" for name, value in epoch.metrics.items()})
+    session.end()
     return history
 
 

@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from wyrm.errors import FeedError, OptionError, WyrmError
 from wyrm.frontend.bag_inputs import BagInputNode
@@ -49,6 +50,14 @@ def seen_from(node: Node, other: Node) -> Structure:
     if node._graph is None or other._graph is None:  # a parameter
         return other._structure
     return node._graph.bring(other._structure, other._graph)
+
+
+def kept_value(node: Any, seed: int) -> npt.NDArray[Any]:
+    """The value of an input that is not fed, as a row; seed and stream of a random one: ``seed``, if the graph names none."""
+    if isinstance(node, RandomNode):
+        own, stream = node.words
+        return np.array([[own if node.seeded else seed, stream]])
+    return np.ascontiguousarray(node.value.reshape(1, -1))
 
 
 class Traced:
@@ -115,11 +124,7 @@ class Traced:
 
     def kept(self, leaf: Structure, seed: int) -> Source:
         """Where runners read an input that keeps its value, or is random: with ``seed``, where the graph names none."""
-        owner = self._owners[leaf]
-        if isinstance(owner, RandomNode):
-            own, stream = owner.words
-            return Source(np.array([[own if owner.seeded else seed, stream]]), constant=True)
-        return Source(np.ascontiguousarray(owner.value.reshape(1, -1)), constant=True)
+        return Source(kept_value(self._owners[leaf], seed), constant=True)
 
     def inputs(self) -> list[Node]:
         """The inputs that a feed may have data for."""
@@ -140,7 +145,7 @@ class Model(ABC):
     """
 
     def __init__(self, finish: Finish, rows: int, weighted: bool) -> None:
-        self._finish, self.rows, self._weighted = finish, rows, weighted
+        self._finish, self.rows, self.weighted = finish, rows, weighted
 
     @abstractmethod
     def read(self, feed: Any, weights: Any = None) -> Data:
@@ -152,7 +157,7 @@ class Model(ABC):
 
     def _roots(self, result: Any, fed: dict[Node, tuple[Any, int]], examples: int, dtype: str) -> dict[str, Traced]:
         """The graphs for each purpose."""
-        weight = InputNode((examples, 1), name=WEIGHTS, dtype=dtype) if self._weighted else None
+        weight = InputNode((examples, 1), name=WEIGHTS, dtype=dtype) if self.weighted else None
         roots = self._finish(result, examples, weight)
         places = {**fed, weight: (WEIGHTS, 0)} if weight is not None else fed
         return {purpose: Traced(nodes, places, examples) for purpose, nodes in roots.items()}

@@ -41,6 +41,8 @@ def epoch_order(seed: int, epoch: int, length: int, chunk: int = 0) -> npt.NDArr
 
     For later chunks of a stream, the chunk's number is added to these.
     """
+    if length == 1:
+        return in_order(1)
     return np.random.default_rng([seed, 0, epoch, *([chunk] if chunk else [])]).permutation(length)
 
 

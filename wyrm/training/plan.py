@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from wyrm.errors import FeedError, NotFiniteError, OptionError, WyrmError
+from wyrm.frontend.node import Node
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.assignment import Assignment, Schedules
 from wyrm.training.auto import Trial
-from wyrm.training.crews import Crew, Work
+from wyrm.training.crews import Crew, Hogwild, Work
 from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import Data, is_table
+from wyrm.training.kept import HeldFeed, KeptTraining, key_of, put_back, take_out
 from wyrm.training.losses import TRAINING
-from wyrm.training.models import Model
+from wyrm.training.models import GraphModel, Model
 from wyrm.training.order import epoch_order, in_order, key_seed
 from wyrm.training.programs import TrainingPrograms, uncollected
 from wyrm.training.runners import Part
@@ -44,6 +46,8 @@ class Session:
         Whether a step is made by the mean of its examples' gradients; else by their sum.
     shuffle, seed
         Whether epochs visit the examples in a random order, and of what.
+    once
+        Whether there is one epoch.
     """
 
     def __init__(
@@ -57,11 +61,13 @@ class Session:
         reproducible: bool,
         shuffle: bool,
         seed: int,
+        once: bool,
     ) -> None:
         self.model, self.assignment, self.batch_size = model, assignment, batch_size
         self._schedule, self._threads, self._reproducible = schedule, threads, reproducible
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self._once = shuffle, seed, once
         self._trial, self._reason = Trial(), ""
+        self._kept: tuple[tuple[Any, ...], KeptTraining] | None = None
         assignment.begin()
         self._begun = 0
         self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate", mean)
@@ -76,6 +82,18 @@ class Session:
         if self._begun != self.programs.changes:
             self.assignment.begin()
             self._begun = self.programs.changes
+        how = self._schedule, self._threads, self._reproducible
+        may_keep = self._once and self.batch_size == 1  # between epochs, data may change where they stand
+        key = key_of(self.model, data, "fit", self.assignment.backend, *how) if may_keep else None
+        if key is not None:
+            kept: KeptTraining | None = take_out(self._owner, key)
+            if kept is not None and kept.fits(data, self.assignment):
+                kept.begin(data, self.programs, self.seed)
+                self.programs.check_optimizers()
+                self._kept = key, kept
+                return [kept.part], kept.crew
+            feed = HeldFeed(data)
+            data = feed.data
         parts = self.programs.parts(data, arrangement, key_seed(self.seed), schedules)
         self.programs.check_optimizers()
 
@@ -84,9 +102,27 @@ class Session:
 
         backend = self.assignment.backend
         work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
-        crew = make_crew(work, self._schedule, self._threads, data.length, self._reproducible, "fit", self._trial)
-        crew.reason = self._reason or crew.reason
+        single = self._schedule == "auto" and self.batch_size == arrangement.runs == 1
+        threads = 1 if single else self._threads
+        crew = make_crew(work, self._schedule, threads, data.length, self._reproducible, "fit", self._trial)
+        crew.reason = "an epoch is a single run" if single else self._reason or crew.reason
+        self._kept = None
+        if key is not None and isinstance(crew, Hogwild) and KeptTraining.may_be(self.programs, parts[0], crew):
+            traced = self.model.traced(data, 0, 1, TRAINING)
+            self._kept = key, KeptTraining(feed, self.programs, traced, parts[0], crew)
         return parts, crew
+
+    @property
+    def _owner(self) -> Node:
+        """The node that keeps what stays bound."""
+        assert isinstance(self.model, GraphModel)
+        return self.model.nodes[0]
+
+    def end(self) -> None:
+        """Have programs stay bound for the next run, as this one ended well."""
+        if self._kept is not None:
+            put_back(self._owner, *self._kept)
+            self._kept = None
 
     def plans(self, feed: Any, weights: Any = None) -> Callable[[], Iterator[Plan]]:
         """What gives the plans of an epoch, one for each chunk.

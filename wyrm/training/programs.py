@@ -32,10 +32,11 @@ _logger = logging.getLogger("wyrm.fit")
 
 
 class _Made(NamedTuple):
-    """A program, the structures of its inputs, and the numbers of its parameters."""
+    """A program, the structures of its inputs, the nodes of its parameters and their numbers."""
 
     executable: Executable
     leaves: list[Structure]
+    nodes: list[ParameterNode]
     numbers: list[int]
 
 
@@ -52,7 +53,7 @@ class Programs(ABC):
         self.model, self.backend, self._roots = model, backend, roots
         self._made: dict[Traced, _Made] = {}
 
-    def _note(self, nodes: list[ParameterNode]) -> None:
+    def note(self, nodes: Sequence[ParameterNode]) -> None:
         """Take note of the nodes of a structure's parameters, of which several may share storage."""
         return
 
@@ -67,16 +68,20 @@ class Programs(ABC):
     def _make(self, traced: Traced) -> _Made:
         if traced not in self._made:
             records, structures, known = trace(traced.structures, _storage)
-            self._note([structure.live_parameter() for structure in known if structure.op is PARAMETER])
+            self.note([structure.live_parameter() for structure in known if structure.op is PARAMETER])
             nodes = [structures[n].live_parameter() for n in records.leaves(PARAMETER)]
             program, numbers = self._lower(records, nodes, traced.examples)
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
-            self._made[traced] = _Made(compiled(program, self.backend), leaves, numbers)
+            self._made[traced] = _Made(compiled(program, self.backend), leaves, nodes, numbers)
         return self._made[traced]
 
     def leaves(self, traced: Traced) -> list[Structure]:
         """The structures of the inputs of a graph's program, in its order."""
         return self._make(traced).leaves
+
+    def parameters(self, traced: Traced) -> list[ParameterNode]:
+        """The nodes of the parameters of a graph's program, in its order."""
+        return self._make(traced).nodes
 
     def parts(
         self,
@@ -111,7 +116,7 @@ class Programs(ABC):
         self, data: Data, structure: int, examples: int, seed: int, schedules: Schedules | None, sinks: Sequence[Sink]
     ) -> Part:
         traced = self.model.traced(data, structure, examples, self._roots)
-        executable, leaves, numbers = self._make(traced)
+        executable, leaves, _, numbers = self._make(traced)
         program = executable.program
         sources = []
         for leaf, expected in zip(leaves, program.inputs, strict=False):
@@ -172,7 +177,13 @@ class TrainingPrograms(Programs):
         self._made.clear()
         self.changes += 1
 
-    def _note(self, nodes: list[ParameterNode]) -> None:
+    @property
+    def noted(self) -> list[ParameterNode]:
+        """The nodes of the parameters of all structures so far."""
+        return list(self._nodes)
+
+    def note(self, nodes: Sequence[ParameterNode]) -> None:
+        """As for other programs."""
         for node in nodes:
             if node not in self._nodes and node.dtype != "int64":
                 self._nodes[node] = None

@@ -1,0 +1,180 @@
+"""Programs that stay bound from one call of fit to the next: each call does what one does that nobody has made before."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import wyrm
+from wyrm import Bags
+from wyrm.optim import FTRL, SGD, Adagrad, Adam, schedules
+from wyrm.training.kept import KeptTraining
+
+OPTIMIZERS = {
+    "SGD": lambda p: SGD(0.01, p),
+    "decay": lambda p: SGD(0.01, p, weight_decay=0.1),
+    "momentum": lambda p: SGD(0.01, p, momentum=0.9),
+    "scheduled": lambda p: SGD(schedules.cosine(0.01, 20), p),
+    "Adagrad": lambda p: Adagrad(0.1, p, l2=0.01),
+    "Adam": lambda p: Adam(0.1, p),
+    "FTRL": lambda p: FTRL(0.1, p, l1=0.01),
+    "norm": lambda p: SGD(0.01, p, clip_norm=0.5),
+}
+
+
+class Run:
+    """A model; with ``forget`` nothing stays bound."""
+
+    def __init__(self, make, forget, backend):
+        wyrm.InputNode((1, 1), 1.0).square().forward()  # closes its graph: streams of random numbers are counted in the next
+        rng = np.random.default_rng(5)
+        self.table = wyrm.ParameterNode(rng.standard_normal((20, 3)), dtype="float64", name="table")
+        self.bias = wyrm.ParameterNode(np.zeros((1, 3)), dtype="float64", name="bias")
+        self.word, self.words, self.y = (
+            wyrm.IndexInputNode(),
+            wyrm.BagInputNode(1),
+            wyrm.InputNode((1, 3), dtype="float64"),
+        )
+        self.scale = wyrm.InputNode((1, 1), 1.0, constant=True, dtype="float64")
+        sample = self.table.index(wyrm.SampledIndexNode(20))
+        score = self.table.index(self.word) + (self.table.index_mean(self.words) * self.scale + self.bias).dropout(0.2)
+        self.loss = (score - self.y).square().scalar_sum() + 0.1 * (sample * score).scalar_sum().square()
+        self.optimizer = make([self.table, self.bias])
+        self.forget, self.backend = forget, backend
+        self.history = []
+
+    def fit(self, word, words, y, **options):
+        feed = {self.word: word, self.words: words, self.y: y}
+        history = wyrm.fit(self.loss, feed, self.optimizer, backend=self.backend, **options)
+        self.history.append((history.losses, history.num_threads, history.schedule, history.examples_per_thread))
+        if self.forget:
+            self.loss._kept = {}
+
+    def state(self):
+        states = self.optimizer.state_dict()
+        return [self.table.value.copy(), self.bias.value.copy(), *[states[name] for name in sorted(states)]]
+
+
+def both(make, backend, script):
+    """Runs that keep programs and that do not, through the same script; they have to end with the same bits."""
+    runs = []
+    for forget in (False, True):
+        runs.append(Run(make, forget, backend))
+        script(runs[-1])
+    assert runs[0].history == runs[1].history
+    for kept, anew in zip(runs[0].state(), runs[1].state(), strict=True):
+        np.testing.assert_array_equal(kept, anew)
+    return runs[0]
+
+
+def example(n, length=3):
+    rng = np.random.default_rng(n)
+    return rng.integers(0, 20, 1), [rng.integers(0, 20, length).tolist()], rng.standard_normal((1, 3))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_example_after_the_other(backend, name):
+    """With a seed of each call's own, which dropout and samples follow."""
+
+    def script(run):
+        for n in range(12):
+            run.fit(*example(n, [3, 40, 0, 200][n % 4]), seed=n)
+
+    both(OPTIMIZERS[name], backend, script)
+
+
+def test_what_changes_between_calls_is_noticed(backend):
+    def script(run):
+        for n in range(4):
+            run.fit(*example(n), seed=1)
+        run.optimizer.learning_rate = 0.01
+        run.fit(*example(4), seed=1)
+        run.scale.set_value(3.0)
+        run.fit(*example(5), seed=1)
+        run.table.set_value(np.ones((20, 3)))
+        run.fit(*example(6), seed=1)
+        run.bias.trainable = False
+        run.fit(*example(7), seed=1)
+        run.fit(*example(8), seed=1)
+        run.bias.trainable = True
+        run.fit(*example(9), seed=1)
+        other = SGD(0.05, [run.table])
+        first, run.optimizer = run.optimizer, other
+        run.fit(*example(10), seed=1)
+        run.optimizer = first
+        run.fit(*example(11), seed=1)
+        run.optimizer = SGD(0.03, [run.table, run.bias])
+        run.fit(*example(16), seed=1)
+        run.optimizer = SGD(0.01, [run.table, run.bias], momentum=0.5)
+        run.fit(*example(12), seed=1)
+        run.optimizer = first
+        run.fit(*example(13), seed=1)
+        run.fit(*example(14), seed=1, num_epochs=3)
+        word, words, y = example(15)
+        run.fit(word.astype(np.int32), Bags.from_lists(words, [[0.5] * 3]), y.astype(np.float32), seed=1)
+        run.fit(word, words, y, seed=1, weights=[0.5])
+        run.fit(np.r_[word, word], words * 2, np.r_[y, y], seed=1)
+        run.fit(np.r_[word, word], words * 2, np.r_[y, y], seed=2, num_epochs=2, batch_size=2)
+
+    both(OPTIMIZERS["SGD"], backend, script)
+
+
+def test_trainable_set_by_a_callback(backend):
+    def script(run):
+        def freeze(epoch):
+            run.bias.trainable = epoch.number % 2 == 0
+
+        for n in range(6):
+            run.fit(*example(n), seed=n, num_epochs=2 * (n % 2) + 1, callbacks=[freeze])
+
+    both(OPTIMIZERS["SGD"], backend, script)
+
+
+def test_wrong_data_change_nothing(backend):
+    def script(run):
+        run.fit(*example(0), seed=0)
+        for wrong in (([20], [[1]]), ([1], [[20]]), ([-1], [[1]]), ([1, 2], [[1], [2]])):
+            with pytest.raises(wyrm.WyrmError):
+                run.fit(*wrong, np.zeros((1, 3)), seed=0)
+        with pytest.raises(wyrm.NotFiniteError, match="example 0"):
+            run.fit([1], [[1]], np.full((1, 3), np.inf), seed=0)
+        run.fit(*example(1), seed=0)
+
+    both(OPTIMIZERS["SGD"], backend, script)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_the_second_call_binds_nothing(monkeypatch, seed):
+    run = Run(OPTIMIZERS["FTRL"], False, None)
+    run.fit(*example(0), seed=seed)
+    found = []
+    fits = KeptTraining.fits
+    monkeypatch.setattr(KeptTraining, "fits", lambda self, *rest: found.append(fits(self, *rest)) or found[-1])
+    run.fit(*example(1), seed=seed)
+    assert found == [True]
+
+
+def test_the_warning_of_parameters_that_no_optimizer_has_comes_with_each_call(caplog):
+    run = Run(lambda parameters: SGD(0.01, parameters[:1]), False, None)
+    for n in range(3):
+        caplog.clear()
+        run.fit(*example(n), seed=0)
+        assert "'bias'" in caplog.text
+
+
+def test_what_is_bound_goes_with_the_loss():
+    gc.collect()
+    gc.disable()
+    try:
+        run = Run(OPTIMIZERS["SGD"], False, None)
+        run.fit(*example(0), seed=0)
+        run.fit(*example(1), seed=0)
+        optimizer, loss, table = (weakref.ref(thing) for thing in (run.optimizer, run.loss, run.table.storage))
+        del run.optimizer
+        assert optimizer() is None
+        del run
+        assert loss() is None
+        assert table() is None
+    finally:
+        gc.enable()
