@@ -359,3 +359,21 @@ def test_the_draws_of_dropout_go_on_while_a_parameter_is_frozen():
         loss.backward(1.0)
         optimizer.step()
     assert len(set(seen)) == 6
+
+
+def test_calls_of_fit_one_after_the_other():
+    """Programs that stay bound for the next call are those of what is trainable now, be it the loss's node or the optimizer's."""
+    storage = wyrm.HogwildParameter(np.ones((3, 2)))
+    used, owned = wyrm.ParameterNode.shared(storage), wyrm.ParameterNode.shared(storage)
+    index = wyrm.IndexInputNode()
+    loss, optimizer = (used.index(index).scalar_sum() - 9.0).square(), SGD(0.01, [owned])
+    for flags in [(True, True)] * 2 + [(False, True)] * 2 + [(True, False)] * 2 + [(True, True)] * 2:
+        used.trainable, owned.trainable = flags
+        before = storage.value.copy()
+        wyrm.fit(loss, {index: [1]}, optimizer)
+        assert (storage.value != before).any() == all(flags)
+    for rows in (None, [1], [1], [2], None):
+        used.frozen_rows = rows
+        before = storage.value.copy()
+        wyrm.fit(loss, {index: [1]}, optimizer)
+        assert (storage.value != before).any() == (rows != [1])

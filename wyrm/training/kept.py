@@ -126,6 +126,7 @@ class KeptTraining:
         self.part, self.crew = part, crew
         self._feed, self._reason = feed, crew.reason
         self._nodes, self._all = programs.parameters(traced), programs.noted
+        self._trainable = [node.trainable for node in self._all]
         self._training, self._numbers = programs.assignment.of(self._nodes, True)
         feed.watch(programs, traced, part)
 
@@ -138,6 +139,8 @@ class KeptTraining:
     def fits(self, data: Data, assignment: Assignment) -> bool:
         """Whether data of the same layout fit, and the same is trained, in the same memory."""
         if not self._feed.has_room(data) or _may_be_behind(assignment, self._all):
+            return False
+        if [node.trainable for node in self._all] != self._trainable:
             return False
         training, numbers = assignment.of(self._nodes, True)
         if training != self._training or numbers != self._numbers:
