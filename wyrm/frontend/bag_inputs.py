@@ -14,6 +14,7 @@ from wyrm.frontend.graph import Graph, current_graph
 from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
 from wyrm.frontend.op import BAG
 from wyrm.frontend.structure import input_structure
+from wyrm.frontend.threads import BUSY
 
 __all__ = ["BagInputNode"]
 
@@ -83,7 +84,15 @@ class BagInputNode(Looker):
         OutOfRangeError
             Where one lies outside a table.
         """
-        self._set_alone(value)
+        graph: Any = self._graph
+        if not graph.owned() or graph.use is not None:
+            return self._set_alone(value)
+        graph.use = BUSY
+        try:
+            self._set(value)
+        finally:
+            if graph.use is BUSY:
+                graph.use = None
 
     def _set(self, value: Any) -> None:
         rows = self._structure.shape[0]

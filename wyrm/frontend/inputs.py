@@ -14,7 +14,7 @@ from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import STORE, input_structure
-from wyrm.frontend.threads import begin_setting, end, note_set
+from wyrm.frontend.threads import BUSY, begin_setting, end, note_set
 from wyrm.frontend.values import as_indices, as_reals, real_dtype
 from wyrm.program import Shape
 
@@ -132,7 +132,7 @@ class Leafed(Node):
 
     def _was_set(self, graph: Graph) -> None:
         """Take note that it has been set to another value."""
-        if graph.use is not None:
+        if graph.use is not None and graph.use is not BUSY:
             note_set(self, self.is_set)
         graph.unset.discard(self._number)
         self._set_after = graph.set_after = graph.era
