@@ -362,7 +362,7 @@ def test_the_draws_of_dropout_go_on_while_a_parameter_is_frozen():
 
 
 def test_calls_of_fit_one_after_the_other():
-    """Programs that stay bound for the next call are those of what is trainable now, be it the loss's node or the optimizer's."""
+    """Programs that stay bound for the next call are those of what is trainable now: the loss's node and the optimizer's."""
     storage = wyrm.HogwildParameter(np.ones((3, 2)))
     used, owned = wyrm.ParameterNode.shared(storage), wyrm.ParameterNode.shared(storage)
     index = wyrm.IndexInputNode()

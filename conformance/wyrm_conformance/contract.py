@@ -204,10 +204,10 @@ def check_threads(context: Context) -> None:
 @check(
     "contract/stale values",
     "core",
-    "a pass sees what inputs and parameters hold when it begins, and backward the pass before it",
+    "a pass sees what inputs and parameters hold when it begins, and no backward pass those of another",
 )
 def check_stale(context: Context) -> None:
-    """``set_value`` between passes, and between forward and backward."""
+    """``set_value`` between passes; between forward and backward, it is an error."""
     for dtype in context.dtypes:
         w, x = wyrm.ParameterNode(2.0, dtype=dtype), wyrm.InputNode((1, 1), 3.0, dtype=dtype)
         y = w * x
@@ -215,9 +215,15 @@ def check_stale(context: Context) -> None:
             x.set_value(value)
             y.forward(backend=context.backend)
             context.compare(f"2 * {value}", y.value, np.array([[2 * value]]), 0)
-            x.set_value(100.0)
             w.zero_gradient()
             y.backward(1.0)
+            x.set_value(100.0)
+            refused = False
+            try:
+                y.backward(1.0)
+            except wyrm.StaleError:
+                refused = True
+            context.require("a backward pass of an input that was set after the forward pass is refused", refused)
             context.compare("the gradient of the last pass", w.gradient.to_dense(), np.array([[value]]), 0)
         w.set_value(7.0)
         x.set_value(3.0)
