@@ -58,9 +58,7 @@ class _Frame(Protocol):
 
 
 def _table(words: Sequence[int]) -> npt.NDArray[np.int64]:
-    table: npt.NDArray[np.int64] = aligned(len(words), np.int64)
-    table[...] = words
-    return table
+    return np.array(words, np.int64)
 
 
 class _Joined:

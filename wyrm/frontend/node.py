@@ -70,13 +70,15 @@ class Node(
     array([[7.]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_graph", "_kept", "_parents", "_structure", "_workspace", "name")
+    __slots__ = ("__weakref__", "_graph", "_inputs", "_kept", "_parents", "_structure", "_workspace", "name")
 
     _structure: Structure
     #: ``None`` for parameters, which belong to no graph.
     _graph: Graph | None
     _parents: tuple[Node, ...]
     _workspace: Workspace
+    #: The inputs behind a node that is fed, by their structures in its graph.
+    _inputs: dict[Structure, Node]
     #: Programs that stay bound for calls of :func:`wyrm.fit` and :func:`wyrm.evaluate` with little data.
     _kept: dict[Any, Any]
     name: str | None

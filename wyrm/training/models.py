@@ -177,10 +177,22 @@ class GraphModel(Model):
         self.nodes = list(nodes)
         self._traced: dict[frozenset[Node], dict[str, Traced]] = {}
 
+    @property
+    def _inputs(self) -> dict[Structure, Node]:
+        """The inputs that a feed may have data for; a node that is a model by itself keeps its own."""
+        first = self.nodes[0]
+        if len(self.nodes) > 1 or not first._parents:
+            return {seen_from(first, node): node for node in Traced(self.nodes, {}, 1).inputs()}
+        try:
+            return first._inputs
+        except AttributeError:
+            first._inputs = inputs = {seen_from(first, node): node for node in Traced([first], {}, 1).inputs()}
+            return inputs
+
     def read(self, feed: Any, weights: Any = None) -> Data:
         """Check a feed by input nodes, or their names."""
         first = self.nodes[0]
-        inputs = {seen_from(first, node): node for node in Traced(self.nodes, {}, 1).inputs()}
+        inputs = self._inputs
         columns: dict[Any, Column] = {}
         fed = set()
         for key, data in as_mapping(feed, "input nodes, or their names,").items():

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,6 @@ class Run:
         The epochs so far, and how the run goes.
     optimizers
         Those of the run; their learning rates may be set between epochs.
-    model
-        All parameters by name, and the optimizers.
     num_epochs
         How many epochs there are to be, with those before it was resumed.
     error
@@ -52,13 +51,18 @@ class Run:
     ) -> None:
         self.history = history
         self.optimizers = list(optimizers)
-        self.model = Model(parameters, optimizers)
+        self._given = parameters
         self.num_epochs = num_epochs
         self.error: BaseException | None = None
         #: What has to be the same where the run is resumed, by the names of the options.
         self._options = dict(options)
         self._callbacks = list(callbacks)
         self._begun: list[Callback] = []
+
+    @cached_property
+    def model(self) -> Model:
+        """All parameters by name, and the optimizers; made for who asks."""
+        return Model(self._given, self.optimizers)
 
     @property
     def parameters(self) -> list[ParameterNode]:
