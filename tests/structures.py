@@ -59,7 +59,7 @@ class TwoStructures:
         if buffer.kind == "scalars":
             return group.scalars
         node = nodes[buffer.number]
-        node.storage.follow(group.rule, group.scalars, wyrm.get_backend("reference"))
+        node.storage.follow(group.rule, group.scalars)
         return node.storage.buffer(buffer)
 
     def schedule(self, program, each):
@@ -68,7 +68,7 @@ class TwoStructures:
             if expected.kind == "schedule":
                 rows = aligned((self.examples, self.optimizer.groups[0].scalars.shape[1]), self.dtype)
                 rows[...] = self.optimizer.groups[0].scalars
-                rows[:, 0] = self.rate(np.maximum(np.arange(self.examples) // each - expected.lag, 0))
+                rows[:, 0] = self.rate(np.arange(self.examples) // each)
                 yield Source(rows, by_position=True)
 
     def parts(self, backend, purpose, batch_size=1):

@@ -33,9 +33,9 @@ def test_the_core_names_no_backend(path):
 
 #: The kernels that every backend must have, by the version of the contract that says so.
 REQUIRED_KERNELS = {
-    1: "add subtract multiply divide negate exp log sqrt absolute tanh sigmoid softplus power maximum minimum greater select "
+    2: "add subtract multiply divide negate exp log sqrt absolute tanh sigmoid softplus power maximum minimum greater select "
     "copy sum row_max transpose matmul gather scatter accumulate_rows pick place gather_bag scatter_bag accumulate_bag "
-    "dropout_mask draw update update_rows update_gradient merge_gradient square_sum catch_up catch_up_rows catch_up_bag tick",
+    "dropout_mask draw update update_rows update_gradient merge_gradient square_sum current current_rows current_bag tick",
 }
 
 

@@ -251,7 +251,7 @@ def write_backend(folder, **kernels):
         "import numpy as np\nfrom wyrm.backend import Capabilities, Declaration\nfrom wyrm.reference import ReferenceBackend\n"
         f"class Someones(ReferenceBackend):\n    kernels = {{**ReferenceBackend.kernels, {changes}}}\n"
         "variants = {'plain': {'SOMEONES': '1'}, 'absent': {'SOMEONES': 'absent'}}\n"
-        "declaration = Declaration(name='someones', load=Someones, contract=(1, 1), variants=variants)\n"
+        "declaration = Declaration(name='someones', load=Someones, contract=(2, 2), variants=variants)\n"
     )
 
 

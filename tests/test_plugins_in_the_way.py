@@ -26,7 +26,7 @@ from wyrm.reference import ReferenceBackend
 @hookimpl
 def wyrm_backend():
     {within}
-    return wyrm.backend.Declaration(name="{name}", load=ReferenceBackend, contract=(1, 1), priority=-1)
+    return wyrm.backend.Declaration(name="{name}", load=ReferenceBackend, contract=(2, 2), priority=-1)
 """
 
 
@@ -114,7 +114,7 @@ def test_of_two_installations_the_one_that_is_imported_counts(tmp_path):
 
 def declared(load, **options):
     module = ModuleType("mine")
-    module.wyrm_backend = hookimpl(lambda: Declaration(name="mine", load=load, contract=(1, 1), priority=-1, **options))
+    module.wyrm_backend = hookimpl(lambda: Declaration(name="mine", load=load, contract=(2, 2), priority=-1, **options))
     return plugins.register(module)
 
 

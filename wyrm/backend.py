@@ -23,7 +23,7 @@ A backend is made known by a plugin: a light module, named as an entry point in 
 
     @hookimpl
     def wyrm_backend():
-        return wyrm.backend.Declaration(name="mine", load=load, contract=(1, 1))
+        return wyrm.backend.Declaration(name="mine", load=load, contract=(2, 2))
 
 What a declaration says is tested by the conformance suite; what it does not say is refused before anything runs.
 """
@@ -35,9 +35,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from wyrm.clocks import Clock
 from wyrm.errors import BackendError, CapabilityError
 from wyrm.kernels import KERNELS, Kernel
-from wyrm.memory import BagBuffer, BagSource, Clock, GradientBuffer, Leaves, Memory, Report, Sink, Source
+from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Leaves, Memory, Report, Sink, Source
 from wyrm.program import Instruction, Program, Rule, Slot
 from wyrm.runs import JoinedRunner, Order, Runner, Team
 
@@ -71,7 +72,7 @@ __all__ = [
 ]
 
 #: The version of this contract. A backend declares the range of versions that it is built for.
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 
 @dataclass(frozen=True)

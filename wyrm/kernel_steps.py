@@ -6,7 +6,7 @@ backend; those that move rows about, apply rules or draw random numbers are here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from wyrm.clocks import Clock
 from wyrm.errors import BackendError
-from wyrm.memory import BagBuffer, Clock, GradientBuffer, Memory
+from wyrm.memory import BagBuffer, GradientBuffer, Memory
 from wyrm.philox import draw, uniform
 from wyrm.program import Instruction, Rule, Slot
 
@@ -45,9 +46,9 @@ SUPPLIED = frozenset(
         "update_gradient",
         "merge_gradient",
         "square_sum",
-        "catch_up",
-        "catch_up_rows",
-        "catch_up_bag",
+        "current",
+        "current_rows",
+        "current_bag",
         "tick",
     }
 )
@@ -268,34 +269,73 @@ class Steps:
 
         return self._storing(instruction, compute)
 
-    def _catch_up(self, instruction: Instruction) -> Step:
-        target = self._target(instruction, 0)
-        return lambda: target.catch_up(np.arange(instruction.out.shape[0]))
+    def _current(self, instruction: Instruction) -> Step:
+        table = self._table(instruction.operands)
+        return self._storing(instruction, lambda: table.current(np.arange(len(table.value))))
 
-    def _catch_up_rows(self, instruction: Instruction) -> Step:
-        target, index = self._target(instruction, 1), self.view(instruction.operands[0])
-        return lambda: target.catch_up(np.unique(index[:, 0]))
+    def _current_rows(self, instruction: Instruction) -> Step:
+        table, index = self._table(instruction.operands), self.view(instruction.operands[3])
+        return self._storing(instruction, lambda: table.current(index[:, 0]))
 
-    def _catch_up_bag(self, instruction: Instruction) -> Step:
-        target, bag = self._target(instruction, 1), self.buffer(instruction.operands[0])
-        return lambda: target.catch_up(np.unique(bag.indices[: bag.count]))
+    def _current_bag(self, instruction: Instruction) -> Step:
+        table, bag = self._table(instruction.operands), self.buffer(instruction.operands[3])
+        mean = dict(instruction.attributes).get("mean", False)
+
+        def compute() -> Array:
+            indices, owners, weights = _bag(bag, mean)
+            result = np.zeros(instruction.out.shape, table.value.dtype)
+            np.add.at(result, owners, weights[:, None] * table.current(indices))
+            return result
+
+        return self._storing(instruction, compute)
 
     def _tick(self, instruction: Instruction) -> Step:
-        clock: Clock = self.buffer(instruction.out)
+        moving, given, clock_slot = instruction.operands
+        table, scalars = self._table((instruction.out, moving, clock_slot)), self.view(given)
 
         def step() -> None:
-            clock.header[0] += 1
+            table.catch_up(table.clock.tick(float(scalars[0, table.clock.rate])))
 
         return step
+
+    def _table(self, slots: Sequence[Slot]) -> _Table:
+        """A parameter of which rows may be behind: its value, its velocity and its clock."""
+        value, moving, clock = slots[:3]
+        return _Table(self.view(value), self.view(moving), self.buffer(clock))
 
     def _target(self, instruction: Instruction, first: int) -> _Target:
         """What an instruction updates: the operands from ``first`` on are the states, the scalars and a clock."""
         rule: Rule = dict(instruction.attributes)["rule"]
         slots = instruction.operands[first:]
         states = [self.view(slot) for slot in slots[: len(rule.states)]]
-        clock = None if rule.catch_up is None else self.buffer(slots[-1])
         scalars = self.view(slots[len(rule.states)])
-        return _Target(self.kernels, rule, self.view(instruction.out), states, scalars, clock)
+        table = None
+        if rule.catch_up is not None:
+            velocity = rule.catch_up.state
+            table = self._table((instruction.out, instruction.out if velocity is None else slots[velocity], slots[-1]))
+        return _Target(self.kernels, rule, self.view(instruction.out), states, scalars, table)
+
+
+class _Table:
+    """A parameter of which rows may be behind."""
+
+    def __init__(self, value: Array, moving: Array, clock: Clock) -> None:
+        self.value, self.moving, self.clock = value, moving, clock
+
+    def current(self, rows: Array) -> Array:
+        """Rows as they are after all steps."""
+        keep, move, _ = self.clock.missed(self.clock.last[rows])[:, :, None]
+        values: Array = keep * self.value[rows]
+        return values if self.clock.moving < 0 else values - move * self.moving[rows]
+
+    def catch_up(self, rows: Array) -> None:
+        """Make up for the steps that rows, all different, have missed."""
+        rows = rows[self.clock.last[rows] < self.clock.now]
+        if len(rows):
+            self.value[rows] = self.current(rows)
+            if self.clock.moving >= 0:
+                self.moving[rows] = self.clock.missed(self.clock.last[rows])[2][:, None] * self.moving[rows]
+            self.clock.last[rows] = self.clock.now
 
 
 class _Target:
@@ -308,28 +348,18 @@ class _Target:
         value: Array,
         states: list[Array],
         scalars: Array,
-        clock: Clock | None,
+        table: _Table | None,
     ) -> None:
         self.kernels, self.rule = kernels, rule
-        self.value, self.states, self.scalars, self.clock = value, states, scalars, clock
+        self.value, self.states, self.scalars, self.table = value, states, scalars, table
 
     def update(self, rows: Any, gradient: Array) -> None:
         """Update rows, all different, after they have been caught up."""
-        if self.clock is not None:
-            self.catch_up(np.arange(len(self.value))[rows])
-            self.clock.last[rows] = self.clock.now + 1
+        if self.table is not None:
+            self.table.catch_up(np.arange(len(self.value))[rows])
+            clock = self.table.clock
+            clock.last[rows] = np.maximum(clock.last[rows], clock.now + 1)
         self._apply(self.rule, rows, gradient)
-
-    def catch_up(self, rows: Array) -> None:
-        """Make up for the steps that rows, all different, have missed."""
-        assert self.clock is not None
-        assert self.rule.catch_up is not None
-        missed = self.clock.now - self.clock.last[rows]
-        behind = missed > 0
-        if behind.any():
-            rows = rows[behind]
-            self._apply(self.rule.catch_up, rows, missed[behind].astype(self.value.dtype).reshape(-1, 1))
-            self.clock.last[rows] = self.clock.now
 
     def _apply(self, rule: Rule, rows: Any, second: Array) -> None:
         dtype = self.value.dtype

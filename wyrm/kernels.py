@@ -271,11 +271,32 @@ KERNELS: dict[str, Kernel] = {
             "column[i, 0] != 0",
             lambda *operands: (1, 1),
         ),
-        # rows that missed steps: catch_up(value, missed, states, scalars) with missed = clock.now - clock.last[row], which
-        # every update of a row does first, too; an update sets clock.last[row] = clock.now + 1
-        Kernel("catch_up", ("...",), "for every row r: out[r], states[r] = rule.catch_up(...); clock.last[r] = clock.now"),
-        Kernel("catch_up_rows", ("index", "..."), "as catch_up, for the rows that index names"),
-        Kernel("catch_up_bag", ("bag", "..."), "as catch_up, for the rows that a bag names"),
-        Kernel("tick", (), "out.now += 1   (out: a clock)"),
+        # rows that missed steps: the clock says what these come to: keep, move, fade (wyrm.clocks). `moving` is the velocity,
+        # or the table if the rule has none. Reading changes nothing. An update of row r first brings it up to date: out[r] =
+        # keep * out[r] - move * velocity[r], velocity[r] = fade * velocity[r]; and then sets clock.last[r]
+        # = max(clock.last[r], clock.now + 1)
+        Kernel(
+            "current",
+            ("table", "moving", "clock"),
+            "for every row r: out[r] = keep * table[r] - move * moving[r]",
+            lambda t, m, c: t,
+        ),
+        Kernel(
+            "current_rows",
+            ("table", "moving", "clock", "index"),
+            "gather, of current(table, moving, clock)",
+            lambda t, m, c, i: (i[0], t[1]),
+        ),
+        Kernel(
+            "current_bag",
+            ("table", "moving", "clock", "bag"),
+            "gather_bag, of current(table, moving, clock)",
+            lambda t, m, c, b, mean=False: (b[0], t[1]),
+        ),
+        Kernel(
+            "tick",
+            ("moving", "scalars", "clock"),
+            "clock.tick(scalars[clock.rate]): counts a step; the rows that are due, of out and moving, are brought up to date",
+        ),
     )
 }

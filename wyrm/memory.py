@@ -3,7 +3,6 @@
 * :func:`aligned` makes an array;
 * :class:`Leaves` holds what a graph's inputs have been set to;
 * :class:`GradientBuffer` gathers the gradient of one parameter;
-* :class:`Clock` counts the steps that a parameter's rows have seen;
 * :class:`BagSource` holds bags, :class:`BagBuffer` those of one pass;
 * :class:`Memory` is everything that one bound program runs over;
 * :class:`Source` is one input of a feed, :class:`Sink` where one output goes.
@@ -29,7 +28,6 @@ __all__ = [
     "SOURCE_DTYPES",
     "BagBuffer",
     "BagSource",
-    "Clock",
     "GradientBuffer",
     "Leaves",
     "Memory",
@@ -235,33 +233,6 @@ class GradientBuffer:
         self.header[2] = 0
 
 
-class Clock:
-    """How many steps a rule has made on a parameter, and up to which of them each row is current.
-
-    Attributes
-    ----------
-    header
-        Two int64 for native code: the steps made; the address of ``last``.
-    last
-        For each row, the steps that it has seen or caught up with.
-    """
-
-    #: The words of the header, in order.
-    HEADER = ("now", "last")
-
-    __slots__ = ("header", "last")
-
-    def __init__(self, rows: int) -> None:
-        self.last = aligned(rows, np.int64)
-        self.header = aligned(len(self.HEADER), np.int64)
-        self.header[1] = address(self.last)
-
-    @property
-    def now(self) -> int:
-        """The steps made."""
-        return int(self.header[0])
-
-
 class BagSource:
     """Bags of indices: bag b has the indices ``values[begins[b] : ends[b]]``, and the weights that stand likewise.
 
@@ -369,7 +340,8 @@ class Memory:
     """All the buffers that a bound program runs over.
 
     ``buffers`` has one entry for each of the program's: flat arrays for ``real`` and ``index``, a :class:`BagBuffer` for a
-    bag, a 2-D array for a value or state, a :class:`GradientBuffer` for a gradient, a row for scalars, a :class:`Clock`.
+    bag, a 2-D array for a value or state, a :class:`GradientBuffer` for a gradient, a row for scalars, a
+    :class:`wyrm.clocks.Clock`.
     """
 
     program: Program

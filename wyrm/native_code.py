@@ -202,7 +202,7 @@ class Encoder:
             literals,
             per_row,
             int(rule.by_element),
-            0 if rule.catch_up is None else self._encode_rule(rule.catch_up),
+            int(rule.catch_up is not None),
             0,
         ]
         words += rule.results

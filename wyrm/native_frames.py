@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.clocks import Clock
 from wyrm.errors import BackendError
-from wyrm.memory import SOURCE_DTYPES, BagBuffer, Clock, GradientBuffer, Memory, Sink, Source, address, aligned
+from wyrm.memory import SOURCE_DTYPES, BagBuffer, GradientBuffer, Memory, Sink, Source, address, aligned
 from wyrm.native_code import Code, Encoder
 from wyrm.native_loops import Loop
 from wyrm.program import Program, Slot

@@ -16,13 +16,13 @@ import json
 from functools import cache
 from typing import Any
 
-from wyrm import memory, native_chains, native_frames, native_loops, native_runs
+from wyrm import clocks, memory, native_chains, native_frames, native_loops, native_runs
 from wyrm.kernels import KERNELS
 
 __all__ = ["REVISION", "fingerprint", "layout"]
 
 #: Of the meaning of what stands in the tables.
-REVISION = 1
+REVISION = 2
 #: The records of :mod:`wyrm.native` and :mod:`wyrm.native_loops`: the names of their words, in order.
 _RECORDS = {
     "instruction": ("kernel", "length", "accumulate", "attribute"),
@@ -46,7 +46,7 @@ _RECORDS = {
 
 def layout() -> dict[str, Any]:
     """The layout as data: words by name, numbers by what they stand for."""
-    headers = (memory.GradientBuffer, memory.Clock, memory.BagSource, memory.BagBuffer)
+    headers = (memory.GradientBuffer, clocks.Clock, memory.BagSource, memory.BagBuffer)
     return {
         "revision": REVISION,
         "kernels": [[kernel.name, kernel.operands, kernel.elementwise, kernel.optional] for kernel in KERNELS.values()],

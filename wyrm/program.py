@@ -21,6 +21,7 @@ __all__ = [
     "Attributes",
     "Buffer",
     "BufferKind",
+    "CatchUp",
     "Chain",
     "InputSlot",
     "Instruction",
@@ -96,16 +97,14 @@ class InputSlot(NamedTuple):
     ``dense``: real numbers, into the ``real`` buffer. ``index``: row numbers, into the ``index`` buffer, each at least 0
     and below ``limit``, the rows of the smallest table that it looks up. ``bag``: the same, any number of them, into a ``bag``
     buffer; the slot has a row for each bag. ``random``: a key of three words, seed, stream and step, into the ``index`` buffer.
-    ``schedule``: numbers by the run's position, into the ``real`` buffer: the scalars of rule ``rule`` for the coming step, or
-    for the one ``lag`` steps before it; or, if ``rule`` is ``None``, the share of the run in its batch, which its gradients are
-    multiplied with.
+    ``schedule``: numbers by the run's position, into the ``real`` buffer: the scalars of rule ``rule`` for the coming step; or,
+    if ``rule`` is ``None``, the share of the run in its batch, which its gradients are multiplied with.
     """
 
     kind: Literal["dense", "index", "bag", "random", "schedule"]
     slot: Slot
     limit: int = 0
     rule: int | None = None
-    lag: int = 0
 
 
 class ParameterSlot(NamedTuple):
@@ -259,6 +258,19 @@ class RuleStep:
     operands: tuple[int, ...]
 
 
+class CatchUp(NamedTuple):
+    """What a step does to a row that it does not touch: see :mod:`wyrm.clocks`.
+
+    ``rate``, ``decay`` and ``momentum`` are numbers of the rule's scalars, ``state`` that of the velocity among its states;
+    ``None``: the rule has none.
+    """
+
+    rate: int
+    decay: int | None = None
+    momentum: int | None = None
+    state: int | None = None
+
+
 @dataclass(frozen=True)
 class Rule:
     """An optimizer's arithmetic on one row of a parameter, as a short program over registers.
@@ -268,9 +280,7 @@ class Rule:
     updated row by row; so a purely elementwise rule may treat it as one long row. Rules compare and hash by what
     they compute: a backend may recognise one and run code of its own for it.
 
-    ``catch_up`` is what the steps do to a row that they do not touch, all at once: a rule with the same states and scalars, in
-    which register 1 is the number of steps missed. It is given the scalars that the optimizer gives, not those that a program
-    computes: ``gradient_scale``, the last, is not among them.
+    ``catch_up`` says what steps do to a row that they do not touch; ``None``: nothing. A rule that has one comes with a clock.
     """
 
     name: str
@@ -279,7 +289,7 @@ class Rule:
     literals: tuple[float, ...]
     steps: tuple[RuleStep, ...]
     results: tuple[int, ...]
-    catch_up: Rule | None = None
+    catch_up: CatchUp | None = None
 
     @property
     def by_element(self) -> bool:

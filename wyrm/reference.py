@@ -75,7 +75,7 @@ def wyrm_backend() -> backend.Declaration:
     return backend.Declaration(
         name="reference",
         load=ReferenceBackend,
-        contract=(1, 1),
+        contract=(2, 2),
         version=__version__,
         priority=0,
         capabilities=backend.Capabilities(dtypes=frozenset({"float32", "float64"})),

@@ -73,9 +73,9 @@ def rules_of(optimizer: type[optim.Optimizer]) -> list[tuple[str, Rule]]:
     return rules
 
 
-def rule_lines(rule: Rule, second: str = "gradient") -> list[str]:
+def rule_lines(rule: Rule) -> list[str]:
     """A rule's arithmetic, a formula a line."""
-    given = ["value", second, *(state.name for state in rule.states), *rule.scalars]
+    given = ["value", "gradient", *(state.name for state in rule.states), *rule.scalars]
     registers = [Value("") for _ in given]
     names = dict(zip(registers, given, strict=True))
     registers += [Value("", place=("literal", number)) for number in rule.literals]
@@ -96,8 +96,14 @@ def _untouched(rule: Rule, first: Rule) -> list[str]:
         return ["Rows that a step does not touch: as above.", ""]
     if rule.catch_up is None:
         return ["Rows that a step does not touch stay as they are, to the bit.", ""]
-    said = "Rows that steps did not touch are caught up with when they are next touched or read:"
-    return [said, "", *_block(rule_lines(rule.catch_up, "missed"))]
+    decay, velocity = rule.catch_up.decay is not None, rule.catch_up.state
+    shrunk = "(1 - learning_rate * weight_decay) * value" if decay else "value"
+    lines = [f"value = {shrunk}"]
+    if velocity is not None:
+        name = rule.states[velocity].name
+        lines = [f"value = {shrunk} - learning_rate * momentum * {name}", f"{name} = momentum * {name}"]
+    said = "A step does this to rows that it does not touch, at its own learning rate; they are caught up with later:"
+    return [said, "", *_block(lines)]
 
 
 def _states(rules: list[tuple[str, Rule]], optimizer: type[optim.Optimizer]) -> list[str]:

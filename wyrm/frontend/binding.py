@@ -19,10 +19,8 @@ from wyrm.errors import BackendError, OutOfRangeError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import trace
-from wyrm.frontend.lowering.updates import Training
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.frontend.recent import LIMIT
-from wyrm.frontend.storage import Lazy
 from wyrm.frontend.structure import Structure
 from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory, Report
 from wyrm.program import ParameterSlot
@@ -52,16 +50,18 @@ class Binding:
     """
 
     def __init__(self, structure: Structure, backend: Backend, evaluating: bool = False) -> None:
-        traced, structures, self.numbers = trace([structure])
+        traced, structures, numbers = trace([structure])
         self.backend = backend
         self.evaluating = evaluating
         self.expired = self.expired_backward = False
         self._parameters = [structures[n] for n in traced.leaves(PARAMETER)]
         for parameter in self.parameters():
             parameter._bound_by(self)  # before their rules are asked for: from now on it is told when they change
-        lazy, self._lazy = _trainings(self.parameters())
+        lazy = tuple(parameter.storage.lazy for parameter in self.parameters())
         self.program = lower(traced, "interactive", backend.capabilities.kernels, lazy=lazy, evaluating=evaluating)
         self.executable = compiled(self.program, backend)
+        #: The numbers of the structures whose values the program holds.
+        self.numbers = {structure: number for structure, number in numbers.items() if number in self.program.values}
         #: The numbers of the inputs in their graph.
         self.cells = tuple(structures[n].number for n in traced.leaves(*INPUTS))
         self._pool: list[Workspace] = []
@@ -80,7 +80,7 @@ class Binding:
         if self._pool:
             workspace = self._pool.pop()
         else:
-            workspace = Workspace(self, self.parameters(), self._lazy)
+            workspace = Workspace(self, self.parameters())
             self._workspaces.add(workspace)
         workspace.attach(leaves)
         return workspace
@@ -98,7 +98,6 @@ class Binding:
         if bindings.get(key) is self:
             del bindings[key]
         self._pool.clear()
-        self._lazy.clear()
 
     @property
     def in_use(self) -> bool:
@@ -133,17 +132,6 @@ def _expired(*weight: float) -> int:
     return _EXPIRED
 
 
-def _trainings(parameters: list[ParameterNode]) -> tuple[tuple[tuple[Training, ...], ...], list[Lazy]]:
-    """The rules under which rows of parameters may be behind, and what programs find at their numbers."""
-    lazy: list[Lazy] = []
-    trainings = []
-    for parameter in parameters:
-        rules = parameter.storage.lazy
-        trainings.append(tuple(Training(rule.rule, len(lazy) + n) for n, rule in enumerate(rules)))
-        lazy += rules
-    return tuple(trainings) if lazy else (), lazy
-
-
 class Workspace:
     """The buffers of one live graph for one program.
 
@@ -176,7 +164,7 @@ class Workspace:
     forward: Callable[[], int]
     backward: Callable[[float], int]
 
-    def __init__(self, binding: Binding, parameters: list[ParameterNode], lazy: list[Lazy]) -> None:
+    def __init__(self, binding: Binding, parameters: list[ParameterNode]) -> None:
         program = binding.program
         self.era, self.changes = -1, 0
         self.binding = binding
@@ -186,8 +174,6 @@ class Workspace:
         for buffer in program.buffers[2:]:
             if buffer.kind == "bag":
                 buffers.append(BagBuffer(program.inputs[buffer.number].slot.shape[0], program.dtype))
-            elif buffer.kind == "scalars":
-                buffers.append(lazy[buffer.number].scalars)
             elif buffer.kind == "gradient":
                 buffers.append(self._gradient(parameters[buffer.number], program.parameters[buffer.number]))
             else:

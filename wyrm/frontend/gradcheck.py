@@ -48,7 +48,20 @@ def finite_difference(input: ParameterNode, output: Node, *, step: float | None 
     """
     if not isinstance(input, ParameterNode):
         raise DTypeError(f"finite_difference: expected a ParameterNode to differentiate by, got {input!r}")
-    value = input.storage.value
+    with input.storage.on_trial() as value:
+        difference = _difference(value, output, step)
+    gathered = [(node, node.gradient) for node in output.parameters()]
+    output.zero_gradient()
+    output.forward()
+    output.backward(1.0)
+    gradient = input.gradient.to_dense().copy()
+    for node, before in gathered:
+        write_gradient(node._gradient_buffer(), before)
+    return difference, gradient
+
+
+def _difference(value: Array, output: Node, step: float | None) -> Array:
+    """The central differences of the sum of a node by each element of a value."""
     relative = float(np.cbrt(np.finfo(value.dtype).eps)) if step is None else step
     difference = np.zeros(value.shape, np.float64)
     for place in np.ndindex(*value.shape):
@@ -62,11 +75,4 @@ def finite_difference(input: ParameterNode, output: Node, *, step: float | None 
         value[place] = kept
         (above, high), (below, low) = results
         difference[place] = (high - low) / (above - below)
-    gathered = [(node, node.gradient) for node in output.parameters()]
-    output.zero_gradient()
-    output.forward()
-    output.backward(1.0)
-    gradient = input.gradient.to_dense().copy()
-    for node, before in gathered:
-        write_gradient(node._gradient_buffer(), before)
-    return difference, gradient
+    return difference

@@ -158,7 +158,7 @@ class ParameterNode(Node):
         norm, and no step changes it, neither by decay nor by momentum. What optimizers keep for it (a velocity, a sum of
         squares) stays as it is. Set back to ``True``, training goes on from there: steps made meanwhile are not made up for.
 
-        Setting it drops the gradient gathered so far; rows that earlier steps missed are caught up first. In
+        Setting it drops the gradient gathered so far. In
         :func:`wyrm.fit`, it holds from the next epoch on, or from the next chunk of a stream. If it is set between ``forward``
         and ``backward``, the latter runs another forward pass first. Each node over shared storage has its own.
 
@@ -173,7 +173,6 @@ class ParameterNode(Node):
     def trainable(self, value: bool) -> None:
         value = _truth(value, self._label)
         if value != self._trainable:
-            self._storage.catch_up()
             self._trainable = value
             self.zero_gradient()
             self._expire()
@@ -240,7 +239,10 @@ class ParameterNode(Node):
 
     @property
     def value(self) -> Array:
-        """The value, a view that can be read but not written; :meth:`set_value` writes.
+        """The value, which can be read but not written; :meth:`set_value` writes.
+
+        It is a view of what is trained; or, if rows are behind that steps of momentum or ``weight_decay`` did not touch, a copy
+        in which they are up to date. Reading it never changes what training gives later.
 
         Raises
         ------

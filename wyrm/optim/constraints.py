@@ -6,7 +6,6 @@ for each row of what the rule reads. So they hold wherever the rule is applied, 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +27,7 @@ def constrained(rule: Rule, storage: HogwildParameter) -> Rule:
 @cache
 def _constrained(rule: Rule, names: tuple[str, ...]) -> Rule:
     further = tuple(State(name, per="row", shared=True) for name in names)
-    made = trace_rule(rule.name, _update(rule, names), (*rule.states, *further), rule.scalars)
-    return replace(made, catch_up=None if rule.catch_up is None else _constrained(rule.catch_up, names))
+    return trace_rule(rule.name, _update(rule, names), (*rule.states, *further), rule.scalars, rule.catch_up)
 
 
 def _update(rule: Rule, names: tuple[str, ...]) -> Update:

@@ -89,9 +89,7 @@ class RunningGroup:
         return dict(self._given)
 
     def set_learning_rate(self, rate: float) -> None:
-        """From now on, another one; rows that are behind are caught up with the old one first."""
-        for node in self.parameters:
-            node.storage.catch_up()
+        """From now on, another one."""
         self.schedule = None
         self._set_rate(rate)
 
@@ -135,9 +133,9 @@ class RunningGroup:
         return rates.astype(np.float64)
 
     def rows(self, first: int, to: Array) -> None:
-        """Fill an array with the scalars of the steps from ``first`` on, one a row; there is none before step 0."""
+        """Fill an array with the scalars of the steps from ``first`` on, one a row."""
         to[...] = self.scalars
-        to[:, self._place] = self.rates(np.maximum(np.arange(first, first + len(to)), 0))
+        to[:, self._place] = self.rates(np.arange(first, first + len(to)))
 
 
 def checked_number(owner: str, name: str, value: Any) -> float:

@@ -15,12 +15,13 @@ from wyrm.errors import BackendError, DTypeError, OptionError, ShapeError, Threa
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.storage import check_missed
 from wyrm.frontend.threads import CURRENT
 from wyrm.memory import Leaves, Memory
 from wyrm.optim.group import Group, RunningGroup, checked_number
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
-from wyrm.program import Rule, State
+from wyrm.program import CatchUp, Rule, State
 from wyrm.selection import get_backend
 
 __all__ = ["Optimizer", "Result", "shrunk"]
@@ -70,6 +71,8 @@ class Optimizer:
     optional: ClassVar[frozenset[str]] = frozenset()
     #: Options that have to be below 1.
     fractions: ClassVar[frozenset[str]] = frozenset()
+    #: The state by which a row goes on moving at steps that do not touch it, ``momentum`` times as fast at each.
+    moving: ClassVar[str | None] = None
     #: Options by which a rule divides if a gradient is 0, so that they have to be above 0; or one of those named beside.
     divisors: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: Options that say what a state begins with, and which state.
@@ -86,11 +89,6 @@ class Optimizer:
         has those options that are part of the rule: those in ``always``, and those that are not 0.
         """
         raise NotImplementedError("an optimizer's class defines update")
-
-    @staticmethod
-    def catch_up(k: Any, value: Any, missed: Any, state: SimpleNamespace, scalar: SimpleNamespace) -> Result:
-        """What ``missed`` steps do to a row that they do not touch. Without ``momentum``, ``weight_decay`` alone."""
-        return k.multiply(k.power(Optimizer.decay(k, scalar), missed), value), vars(state)
 
     @staticmethod
     def decay(k: Any, scalar: SimpleNamespace) -> Any:
@@ -170,8 +168,16 @@ class Optimizer:
         scalars = sorted(options, key=lambda name: (name != "learning_rate", name))
         if "clip_norm" in options:
             scalars.append(GRADIENT_SCALE)
-        behind = cls.catch_up if "weight_decay" in options or cls.catch_up is not Optimizer.catch_up else None
-        return _traced(cls.name, cls._step_of, cls.states, tuple(scalars), behind)
+        catch_up = None
+        if "weight_decay" in options or cls.moving is not None:
+            states = [state.name for state in cls.states]
+            catch_up = CatchUp(
+                scalars.index("learning_rate"),
+                scalars.index("weight_decay") if "weight_decay" in options else None,
+                None if cls.moving is None else scalars.index("momentum"),
+                None if cls.moving is None else states.index(cls.moving),
+            )
+        return _traced(cls.name, cls._step_of, cls.states, tuple(scalars), catch_up)
 
     @classmethod
     def _step_of(
@@ -247,13 +253,16 @@ class Optimizer:
         """What is kept, as arrays: the number of steps, the learning rates, and each parameter's states by its number. Copies.
 
         The values are not among them. ``learning_rates`` has that of each group, and ``scheduled`` whether it follows the
-        schedule that the optimizer was made with. Rows that are behind are caught up with first.
+        schedule that the optimizer was made with. States are up to date. If rows may be behind (momentum, ``weight_decay``),
+        entries with ``missed`` in their names say which are, and since when: so training goes on to the bit, if the parameters
+        are given the values that they have now.
         """
         state: dict[str, Array] = {"steps": np.array(self._steps)}
         state["learning_rates"] = np.array([group.learning_rate for group in self._groups])
         state["scheduled"] = np.array([group.schedule is not None for group in self._groups])
-        for key, array in self._states().items():
-            state[key] = array.copy()
+        for number, group, node in self._numbered():
+            for name, array in node.storage.kept(group.rule).items():
+                state[f"{number}.{group.rule.name}.{name}"] = array
         return state
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
@@ -265,37 +274,36 @@ class Optimizer:
             If it is that of another optimizer, of other parameters, or of a schedule that this one was not made with;
             nothing has changed then.
         """
-        own = {**self._states(), "learning_rates": np.zeros(len(self._groups)), "scheduled": np.zeros(len(self._groups))}
+        own = self.state_dict()
         owner = type(self).__name__
-        if set(state) != {"steps", *own}:
-            missing, extra = sorted({"steps", *own} - set(state)), sorted(set(state) - {"steps", *own})
+        if set(state) != set(own):
+            missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
             raise OptionError(f"{owner}: the state lacks {missing} and has {extra} besides; it is another optimizer's")
+        arrays = {key: np.asarray(array) for key, array in state.items()}
         for key, array in own.items():
-            if np.shape(state[key]) != array.shape:
-                raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {np.shape(state[key])}")
-        rates = [checked_number(owner, "learning_rate", rate) for rate in np.asarray(state["learning_rates"]).tolist()]
-        scheduled = np.asarray(state["scheduled"]).astype(bool).tolist()
+            if ".missed." not in key and arrays[key].shape != array.shape:
+                raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {arrays[key].shape}")
+        for number, group, node in self._numbered():
+            check_missed(owner, _part(arrays, number, group), node.shape)
+        rates = [checked_number(owner, "learning_rate", rate) for rate in arrays["learning_rates"].tolist()]
+        scheduled = arrays["scheduled"].astype(bool).tolist()
         for group, follows in zip(self._groups, scheduled, strict=True):
             if follows and group.given_schedule is None:
                 raise OptionError(
                     f"{owner}: the state's learning rate follows a schedule; give the optimizer here the same one"
                 )
-        for key, array in self._states().items():
-            array[...] = state[key]
+        for number, group, node in self._numbered():
+            node.storage.put_back(group.rule_of(node), group.scalars, _part(arrays, number, group))
         for group, rate, follows in zip(self._groups, rates, scheduled, strict=True):
             group.restore_rate(rate, follows)
         self._scheduled = any(scheduled)
         self._steps = 0
-        self.advance(int(np.asarray(state["steps"])))
+        self.advance(int(arrays["steps"]))
 
-    def _states(self) -> dict[str, Array]:
-        states = {}
-        nodes = [(group, node) for group in self._groups for node in group.parameters]
-        for number, (group, node) in enumerate(nodes):
-            node.storage.catch_up()
-            for name, array in node.storage.state(group.rule).items():
-                states[f"{number}.{group.rule.name}.{name}"] = array
-        return states
+    def _numbered(self) -> list[tuple[int, RunningGroup, ParameterNode]]:
+        """The parameters, each with its number and its group."""
+        pairs = [(group, node) for group in self._groups for node in group.parameters]
+        return [(number, *pair) for number, pair in enumerate(pairs)]
 
     # -- runs and steps
 
@@ -351,7 +359,9 @@ class Optimizer:
         nodes = [node for _, _, node in trained]
         training = [Training(group.rule_of(node), number) for number, group, node in trained]
         for how, node in zip(training, nodes, strict=True):
-            node.storage.follow(how.rule, self._groups[how.scalars].scalars, backend)
+            node.storage.follow(how.rule, self._groups[how.scalars].scalars)
+            if node._gradient_buffer().dense is not None:
+                node.storage.keep_up()
         program = lower_update([node.shape for node in nodes], training, every[0].dtype, backend.capabilities.kernels)
         buffers: list[Any] = Memory.own(program)
         for buffer in program.buffers[2:]:
@@ -383,8 +393,14 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(groups)})"
 
 
+def _part(state: Mapping[str, Array], number: int, group: RunningGroup) -> dict[str, Array]:
+    """Of a state, what is kept for one parameter."""
+    prefix = f"{number}.{group.rule.name}."
+    return {key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)}
+
+
 @lru_cache(256)
-def _traced(name: str, update: Update, states: tuple[State, ...], scalars: tuple[str, ...], catch_up: Update | None) -> Rule:
+def _traced(name: str, update: Update, states: tuple[State, ...], scalars: tuple[str, ...], catch_up: CatchUp | None) -> Rule:
     """A rule, recorded once."""
     return trace_rule(name, update, states, scalars, catch_up)
 

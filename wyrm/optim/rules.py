@@ -7,9 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from wyrm.frontend.lowering.emitter import Emitter
-from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.lowering.value import Value
-from wyrm.program import Rule, RuleStep, State
+from wyrm.program import CatchUp, Rule, RuleStep, State
 
 __all__ = ["RuleEmitter", "Update", "trace_rule"]
 
@@ -32,7 +31,7 @@ def trace_rule(
     update: Update,
     states: Sequence[State] = (),
     scalars: Sequence[str] = (),
-    catch_up: Update | None = None,
+    catch_up: CatchUp | None = None,
 ) -> Rule:
     """Record what ``update`` computes.
 
@@ -45,7 +44,7 @@ def trace_rule(
     states, scalars
         What it reads besides value and gradient.
     catch_up
-        What the steps do to a row that they do not touch: likewise, with the number of steps in the gradient's place.
+        What a step does to a row that it does not touch, if it does anything.
 
     Examples
     --------
@@ -70,6 +69,4 @@ def trace_rule(
     registers = {v: n for n, v in enumerate([*found, *k.values])}
     steps = tuple(RuleStep(v.kernel, registers[v], tuple(registers[o] for o in v.operands)) for v in k.values)
     results = tuple(registers[v] for v in (new_value, *(new_state[name] for name in state)))
-    given = [scalar for scalar in scalars if scalar != GRADIENT_SCALE]
-    behind = None if catch_up is None else trace_rule(name, catch_up, states, given)
-    return Rule(name, tuple(states), tuple(scalars), tuple(k.literals), steps, results, behind)
+    return Rule(name, tuple(states), tuple(scalars), tuple(k.literals), steps, results, catch_up)

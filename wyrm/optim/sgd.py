@@ -9,7 +9,7 @@ from typing import Any
 from wyrm.errors import OptionError
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.optim.group import Group
-from wyrm.optim.optimizer import Optimizer, Result, shrunk
+from wyrm.optim.optimizer import Optimizer, shrunk
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule, State
 
@@ -20,7 +20,8 @@ class SGD(Optimizer):
     """Stochastic gradient descent: ``w -= learning_rate * (gradient + l2 * w)``.
 
     With ``momentum``, ``velocity = momentum * velocity + gradient + l2 * w`` takes the gradient's place, as in PyTorch. A
-    row that steps did not touch goes on moving by its velocity: it is caught up with when it is next used.
+    row that steps did not touch goes on moving by its velocity, at the learning rate of each of these steps: it is caught up
+    with when it is next touched.
 
     Parameters
     ----------
@@ -110,6 +111,7 @@ class _Momentum(Optimizer):
 
     name = "momentum"
     states = (State("velocity"),)
+    moving = "velocity"
 
     @staticmethod
     def update(
@@ -118,22 +120,3 @@ class _Momentum(Optimizer):
         """A step along the velocity."""
         velocity = k.add(k.multiply(scalar.momentum, state.velocity), gradient)
         return k.subtract(value, k.multiply(scalar.learning_rate, velocity)), {"velocity": velocity}
-
-    @staticmethod
-    def catch_up(k: Any, value: Any, missed: Any, state: SimpleNamespace, scalar: SimpleNamespace) -> Result:
-        """The geometric sums to which the missed steps come.
-
-        With momentum m, learning rate r and decay a (1 without ``weight_decay``), n steps without gradient make of velocity
-        v and value w: m^n v, and a^n w - r m v (a^n - m^n) / (a - m). Where a and m are close, the quotient is n times a
-        power of their mean.
-        """
-        one = k.literal(1.0)
-        momentum, decay = scalar.momentum, Optimizer.decay(k, scalar) if hasattr(scalar, "weight_decay") else one
-        faded, decayed = k.power(momentum, missed), k.power(decay, missed)
-        apart = k.subtract(decay, momentum)
-        mean = k.multiply(k.literal(0.5), k.add(decay, momentum))
-        near = k.multiply(missed, k.power(mean, k.subtract(missed, one)))
-        far = k.divide(k.subtract(decayed, faded), apart)
-        travelled = k.select(k.greater(k.absolute(apart), k.literal(1e-5)), far, near)
-        moved = k.multiply(k.multiply(k.multiply(scalar.learning_rate, momentum), state.velocity), travelled)
-        return k.subtract(k.multiply(decayed, value), moved), {"velocity": k.multiply(faded, state.velocity)}

@@ -67,20 +67,18 @@ class Assignment:
         """Make the parameters ready for steps."""
         for group, _ in self.groups:
             for node in group.parameters:
-                node.storage.follow(group.rule_of(node), group.scalars, self.backend)
-                node.storage.catch_up()
+                node.storage.follow(group.rule_of(node), group.scalars)
 
     def settle(self) -> None:
-        """Catch up with the rows left behind, so that it makes no difference to what follows whether anybody looks now."""
+        """Bring the rows up to date that steps have left behind: what is done with the parameters next need not do so."""
         for group, _ in self.groups:
             for node in group.parameters:
-                node.storage.catch_up()
+                node.storage.settle()
 
     def _number(self, node: ParameterNode) -> int:
         if node.storage not in self._numbers:
             self._numbers[node.storage] = len(self.nodes)
             self.nodes.append(node)
-            node.storage.catch_up()
         return self._numbers[node.storage]
 
     def owns(self, node: ParameterNode) -> bool:
@@ -115,7 +113,7 @@ class Assignment:
                 how = self._training(self.nodes[number])
                 if number not in numbers and how is not None and how.rule.catch_up is not None:
                     numbers.append(number)
-                    training.append(how)
+                    training.append(how._replace(shape=self.nodes[number].shape))
         return tuple(training), numbers
 
     def buffers(self, program: Program, numbers: Sequence[int]) -> dict[Buffer, Any]:
@@ -157,7 +155,7 @@ class Schedules:
 
     def __init__(self, assignment: Assignment, runs: int, batch_size: int) -> None:
         self._assignment, self._runs, self._batch_size = assignment, runs, batch_size
-        self._rows: dict[tuple[int | None, int, int], npt.NDArray[Any]] = {}
+        self._rows: dict[tuple[int | None, int], npt.NDArray[Any]] = {}
 
     def sources(self, program: Program) -> list[Source]:
         """Those of a program, whose positions are runs; those of an update are batches."""
@@ -165,7 +163,7 @@ class Schedules:
         batch = 1 if program.purpose == "update" else self._batch_size
         for expected in program.inputs:
             if expected.kind == "schedule":
-                key = expected.rule, expected.lag, batch
+                key = expected.rule, batch
                 if key not in self._rows:
                     length = self._runs if program.purpose != "update" else -(-self._runs // self._batch_size)
                     self._rows[key] = aligned((length, expected.slot.shape[1]), program.dtype)
@@ -174,12 +172,12 @@ class Schedules:
 
     def begin(self, examples: npt.NDArray[np.int64]) -> None:
         """Fill them for the steps that come next; ``examples`` says how many each run has."""
-        for (number, lag, batch), rows in self._rows.items():
+        for (number, batch), rows in self._rows.items():
             if number is None:
                 counts = np.add.reduceat(examples, np.arange(0, len(examples), batch))
                 rows[:, 0] = np.repeat(1 / counts, batch)[: len(rows)]
                 continue
             group, optimizer = self._assignment.groups[number]
             steps = np.zeros((-(-len(rows) // batch), rows.shape[1]), rows.dtype)
-            group.rows(self._assignment.optimizers[optimizer].steps - lag, steps)
+            group.rows(self._assignment.optimizers[optimizer].steps, steps)
             rows[...] = np.repeat(steps, batch, axis=0)[: len(rows)]

@@ -153,7 +153,8 @@ def _evaluated(model: GraphModel, data: Data, backend: Backend, key: tuple[Any, 
         kept = _KeptEvaluation(model, data, backend)
     behind = kept.may_be_behind()
     arrays = _Evaluation(model, VALUES, data, backend, 1).run() if behind else kept.run(data)
-    put_back(model.nodes[0], key, kept)
+    if not kept.reads_copies:
+        put_back(model.nodes[0], key, kept)
     return arrays
 
 
@@ -165,11 +166,12 @@ class _KeptEvaluation:
         evaluation = _Evaluation(model, VALUES, self._feed.data, backend, 1)
         self._values = evaluation.values
         self._feed.watch(evaluation.programs, model.traced(self._feed.data, 0, 1, VALUES), evaluation.parts[0])
+        self.reads_copies = evaluation.programs.reads_copies
         self._storages = [(storage, storage._array) for storage in evaluation.programs.storages()]
 
     def may_be_behind(self) -> bool:
-        """Whether there may be rows of parameters that optimizers have left behind."""
-        return any(storage.lazy for storage, _ in self._storages)
+        """Whether there are rows of parameters that optimizers have left behind."""
+        return any(len(storage.behind()) for storage, _ in self._storages)
 
     def has_room(self, data: Data) -> bool:
         """Whether data of the same layout fit, and the parameters are where they were."""
@@ -201,17 +203,25 @@ class _Evaluation:
     """A model and data, ready to be evaluated any number of times."""
 
     def __init__(self, model: Model, roots: str, data: Data, backend: Backend, threads: int) -> None:
-        arrangement = Arrangement(data, model.rows)
-        shapes, dtype = _shapes(model, roots, data, arrangement)
-        arrays = [aligned((data.length, rows * cols), dtype, fill=None) for rows, cols in shapes]
+        self._data, self._arrangement = data, Arrangement(data, model.rows)
+        self._backend, self._threads = backend, threads
+        self._shapes, dtype = _shapes(model, roots, data, self._arrangement)
+        self._arrays = [aligned((data.length, rows * cols), dtype, fill=None) for rows, cols in self._shapes]
         self.programs = EvaluatingPrograms(model, roots, backend)
-        self.parts = self.programs.parts(data, arrangement, sinks=[Sink(array) for array in arrays])
-        crew = make_crew(Work(backend, self.parts), "hogwild", threads, data.length, False, "evaluate")
-        self.values = _Values(crew, *arrangement.of(np.arange(data.length, dtype=np.int64)), arrays, shapes)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Bind the programs to the values of the parameters."""
+        self.parts = self.programs.parts(self._data, self._arrangement, sinks=[Sink(array) for array in self._arrays])
+        work, length = Work(self._backend, self.parts), self._data.length
+        crew = make_crew(work, "hogwild", self._threads, length, False, "evaluate")
+        order = self._arrangement.of(np.arange(length, dtype=np.int64))
+        self.values = _Values(crew, *order, self._arrays, self._shapes)
 
     def run(self) -> list[Array]:
         """The values, in memory that the next call overwrites."""
-        self.programs.catch_up()
+        if self.programs.refresh():
+            self._bind()
         return self.values.compute()
 
 

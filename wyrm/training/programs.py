@@ -170,7 +170,18 @@ class TrainingPrograms(Programs):
         share: float | None = 1.0
         if self._mean:  # of a batch of several runs, it depends on what else is in the batch
             share = 1 / examples if self._purpose == "train" else None
-        return lower(traced, self._purpose, self.backend.capabilities.kernels, training, share=share), numbers
+        storages = [self.assignment.nodes[number].storage for number in numbers]
+        kernels = self.backend.capabilities.kernels
+
+        def program() -> Program:
+            lazy = tuple(storage.lazy for storage in storages)
+            return lower(traced, self._purpose, kernels, training, lazy, share=share)
+
+        made = program()
+        whole = {made.buffers[i.operands[0].buffer].number for i in made.instructions if i.kernel == "current"}
+        for p in whole:  # each step brings all of it up to date, so that no run has to copy it
+            storages[p].keep_up()
+        return program() if whole else made, numbers
 
     def expire(self) -> None:
         """Have the programs made anew: what is trained has changed."""
@@ -218,7 +229,9 @@ class EvaluatingPrograms(Programs):
 
     def __init__(self, model: Model, roots: str, backend: Backend) -> None:
         super().__init__(model, roots, backend)
-        self._nodes: dict[Any, int] = {}
+        self._nodes: dict[HogwildParameter, int] = {}
+        #: What is read: parameters themselves, or copies in which all rows are up to date.
+        self._values: dict[HogwildParameter, Any] = {}
 
     def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
         numbers = [self._nodes.setdefault(node.storage, len(self._nodes)) for node in nodes]
@@ -226,16 +239,33 @@ class EvaluatingPrograms(Programs):
 
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
         storages = list(self._nodes)
-        return {buffer: storages[numbers[buffer.number]].value for buffer in program.buffers if buffer.kind == "value"}
+        values = [buffer for buffer in program.buffers if buffer.kind == "value"]
+        return {buffer: self._value(storages[numbers[buffer.number]]) for buffer in values}
 
     def storages(self) -> list[HogwildParameter]:
         """The storage of all parameters."""
         return list(self._nodes)
 
-    def catch_up(self) -> None:
-        """Bring up to date the rows that optimizers have left behind."""
-        for storage in self._nodes:
-            storage.catch_up()
+    def _value(self, storage: HogwildParameter) -> Any:
+        if storage not in self._values:
+            self._values[storage] = storage.value
+            self._values[storage].flags.writeable = True
+        return self._values[storage]
+
+    @property
+    def reads_copies(self) -> bool:
+        """Whether programs are bound to copies of parameters, which have to be brought up to date before each run."""
+        return any(array is not storage.buffer(Buffer("value")) for storage, array in self._values.items())
+
+    def refresh(self) -> bool:
+        """Bring the copies up to date; whether there have to be more of them, so that programs have to be bound anew."""
+        for storage, array in self._values.items():
+            if array is not storage.buffer(Buffer("value")):
+                array[...] = storage.value
+            elif len(storage.behind()):
+                self._values.clear()
+                return True
+        return False
 
 
 @contextmanager

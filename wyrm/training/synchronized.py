@@ -25,20 +25,6 @@ def refuse_synchronized(work: Work, num_threads: int) -> str:
     """Why a model cannot have this schedule on so many threads; empty where it can."""
     if work.batch_size == 1:
         return "it shares out the runs of a batch, of which batch_size=1 has one; give a larger batch_size"
-    if num_threads == 1:
-        return ""
-    behind: set[int] = set()
-    dense: list[set[int]] = []
-    for part in work.parts:
-        program = part.executable.program
-        clocks = {buffer.number for buffer in program.buffers if buffer.kind == "clock"}
-        behind |= {part.parameter(number) for number in clocks}
-        dense.append({part.parameter(n) for n, use in enumerate(program.parameters) if use.gradient == "dense"})
-    if any(behind - touched for touched in dense):
-        return (
-            "several threads would catch up the same rows at once: momentum or weight_decay is used on a parameter whose "
-            "gradient is row-sparse; use one thread, or an optimizer without them for that parameter"
-        )
     return ""
 
 

@@ -141,10 +141,17 @@ typedef struct {
     int64_t steps;
 } Gradient;
 
-// The steps made on a parameter, and for each row those that it has seen.
+// The steps made on a parameter, and for each row those that it has seen: see clocks.h.
 typedef struct {
     int64_t now;
     int64_t *last;
+    double *rates;
+    void *stretches;
+    int64_t mask;
+    double decay, momentum;
+    int64_t rate;   // which of the scalars
+    int64_t moving; // which of the states; -1: none
+    int64_t every, due, next;
 } Clock;
 
 // Bags of a data set: bag b has the indices values[begins[b]] to values[ends[b] - 1].
@@ -178,7 +185,7 @@ typedef struct Rule {
     const void *literal;
     int64_t states_per_row; // bit s: state s has one element a row
     int64_t by_element;     // a matrix may be taken as one long row
-    struct Rule *catch_up;
+    int64_t catch_up;       // whether there is a clock
     int64_t kind; // what it is recognised as, once it has been looked at
     int64_t results[];
 } Rule;

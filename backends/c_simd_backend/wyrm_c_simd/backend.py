@@ -92,7 +92,7 @@ class CSimdBackend(NativeBackend):
     def compile(self, program: Program) -> Executable:
         """Lay the program out, where its rules fit into the library's registers."""
         rules = {value for i in program.instructions for name, value in i.attributes if name == "rule"}
-        for rule in [*rules, *(rule.catch_up for rule in rules if rule.catch_up is not None)]:
+        for rule in rules:
             if rule.registers > lib.MAX_REGISTERS or len(rule.states) > lib.MAX_STATES:
                 raise CapabilityError(
                     f"the update rule {rule.name!r} has {rule.registers} registers and {len(rule.states)} states; "

@@ -20,8 +20,8 @@ _passes.use(*[int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("
 _MOST_ELEMENTS = 20_000
 #: How many multiply-adds of a product count as one element: their operands are in registers, or near.
 _PRODUCTS = 8
-#: Which of a kernel's result and operands is a table, or its gradient, of which some rows are touched.
-_TABLES = {"gather": 1, "accumulate_rows": 0}
+#: Which of a kernel's result and operands are tables, or gradients, of which some rows are touched.
+_TABLES = {"gather": (1,), "accumulate_rows": (0,), "current_rows": (1, 2), "tick": (0, 1)}
 
 
 def bound(program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
@@ -48,8 +48,8 @@ def is_short(program: Program) -> bool:
 
 def _elements(instruction: Instruction) -> int:
     sizes = [prod(slot.shape) for slot in (instruction.out, *instruction.operands)]
-    if instruction.kernel in _TABLES:
-        sizes[_TABLES[instruction.kernel]] = 0
+    for table in _TABLES.get(instruction.kernel, ()):
+        sizes[table] = 0
     attributes = dict(instruction.attributes)
     if instruction.kernel == "matmul":
         depth = instruction.operands[0].shape[0 if attributes["transpose_a"] else 1]

@@ -20,7 +20,7 @@ def wyrm_backend() -> Declaration:
     return Declaration(
         name="c_simd",
         load=load,
-        contract=(1, 1),
+        contract=(2, 2),
         version=__version__,
         priority=20,
         capabilities=Capabilities(

@@ -94,7 +94,7 @@ ZERO = {dtype}(0)
 
 @njit("void(int64)", cache=True, **BARE)
 def kernel(instruction):
-    driver(apply, {catch_up}, {states}, {timed}, {by_element}, instruction, ZERO)
+    driver(apply, {moving}, {states}, {timed}, {by_element}, instruction, ZERO)
 '''
 
 
@@ -190,7 +190,7 @@ def _compiled(name: str, dtype: str, rule: Rule | None) -> Any:
             dtype=dtype,
             rule=label,
             apply=rule_source(rule),
-            catch_up="apply" if rule.catch_up is None else "catch_up",
+            moving=-1 if rule.catch_up is None or rule.catch_up.state is None else rule.catch_up.state,
             states=len(rule.states),
             timed=rule.catch_up is not None,
             by_element=rule.by_element,

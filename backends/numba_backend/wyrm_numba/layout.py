@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "a3e17309a74d30c1"
+LAYOUT = "cbebe5c1d6c134fe"

@@ -28,7 +28,7 @@ def wyrm_backend() -> Declaration:
     return Declaration(
         name="numba",
         load=load,
-        contract=(1, 1),
+        contract=(2, 2),
         version=__version__,
         priority=10,
         capabilities=Capabilities(

@@ -2,8 +2,6 @@
 
 A rule becomes a function ``apply(value, gradient, states, row, scalars, n)`` that updates one row of n elements: the addresses
 of the row's value and gradient, of the states' operands in the instruction, the row's number, and the address of the scalars.
-What rows that missed steps are caught up with becomes a function ``catch_up`` of the same form, with their number, a number of
-the program's dtype, for the gradient's address.
 """
 
 from __future__ import annotations
@@ -17,27 +15,18 @@ _Streams = list[tuple[int, str]]
 
 
 def rule_source(rule: Rule) -> str:
-    """The source of ``apply`` and ``catch_up`` for a rule, in a module that defines ``ZERO``."""
-    source = _function("apply", "gradient", rule)
-    if rule.catch_up is not None:
-        source += "\n\n" + _function("catch_up", "missed", rule.catch_up)
-    return source
-
-
-def _function(name: str, second: str, rule: Rule) -> str:
+    """The source of ``apply`` for a rule, in a module that defines ``ZERO``."""
     first_scalar = 2 + len(rule.states)
     first_literal = first_scalar + len(rule.scalars)
-    lines = ["@linked", f"def {name}(value, {second}, states, row, scalars, n):"]
+    lines = ["@linked", "def apply(value, gradient, states, row, scalars, n):"]
     for s, state in enumerate(rule.states):
         lines.append(f"    s{s} = word(states, {4 * s}) + row * word(states, {4 * s + 3}) * itemsize(ZERO)")
         if state.per == "row":
             lines.append(f"    r{2 + s} = load(s{s}, 0, ZERO)")
-    if second == "missed":
-        lines.append("    r1 = missed")
     lines += [f"    r{first_scalar + i} = load(scalars, {i}, ZERO)" for i in range(len(rule.scalars))]
     lines += [f"    r{first_literal + i} = real({literal!r}, ZERO)" for i, literal in enumerate(rule.literals)]
     elements = [(s, f"s{s}") for s, state in enumerate(rule.states) if state.per == "element"]
-    read = [(0, "value"), *([(1, "gradient")] if second == "gradient" else []), *((2 + s, at) for s, at in elements)]
+    read = [(0, "value"), (1, "gradient"), *((2 + s, at) for s, at in elements)]
     written = [(rule.results[0], "value"), *((rule.results[1 + s], at) for s, at in elements)]
     if len(elements) == len(rule.states) and all(step.kernel != "row_mean" for step in rule.steps):
         lines += _by_vectors(rule, read, written)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wyrm import kernel_steps
+from wyrm.clocks import Clock
 from wyrm.frontend import storage
 from wyrm.kernel_steps import Steps
 from wyrm.memory import aligned
@@ -17,7 +18,9 @@ from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
 
 _Target = kernel_steps._Target
-_apply, _catch_up, _update = _Target._apply, _Target.catch_up, _Target.update
+_Table = kernel_steps._Table
+_apply, _update = _Target._apply, _Target.update
+_catch_up, _missed, _current_rows = _Table.catch_up, Clock.missed, Steps._current_rows
 
 
 def _with_rule(change: Callable[[Rule], Rule]) -> Callable[..., None]:
@@ -74,11 +77,14 @@ _rule_fault("rules of two steps are taken for gradient descent", "relatives", ch
 _rule_fault("rules of seven steps and a state are taken for Adagrad", "relatives", change=_as_adagrad)
 
 
-def _values_alone(self: Any, rows: Array) -> None:
-    kept = [state.copy() for state in self.states]
-    _catch_up(self, rows)
-    for state, before in zip(self.states, kept, strict=True):
-        state[...] = before
+def _as_it_is(self: Any, instruction: Any) -> Any:
+    table, index = self.view(instruction.operands[0]), self.view(instruction.operands[3])
+    return self._storing(instruction, lambda: table[index[:, 0]])
+
+
+def _pooled_as_it_is(self: Any, instruction: Any) -> Any:
+    table, _, _, bag = instruction.operands
+    return self._gather_bag(instruction._replace(operands=(table, bag)))
 
 
 patch_fault(
@@ -86,22 +92,29 @@ patch_fault(
     "optimizers/momentum",
     "optimizers/sgd, weight_decay",
     target=Steps,
-    _catch_up_rows=lambda self, instruction: lambda: None,
+    _current_rows=_as_it_is,
 )
 patch_fault(
     "rows are pooled as they are, whatever they missed",
     "optimizers/momentum",
     "optimizers/sgd, weight_decay",
     target=Steps,
-    _catch_up_bag=lambda self, instruction: lambda: None,
+    _current_bag=_pooled_as_it_is,
 )
-patch_fault("states of rows that missed steps stay behind", "optimizers/momentum", target=_Target, catch_up=_values_alone)
 
 
-def _one_too_few(self: Any, rows: Array) -> None:
-    behind = self.clock.now - self.clock.last[rows] > 0
-    self.clock.last[rows[behind]] += 1
+def _values_alone(self: Any, rows: Array) -> None:
+    kept = self.moving.copy() if self.clock.moving >= 0 else None
     _catch_up(self, rows)
+    if kept is not None:
+        self.moving[...] = kept
+
+
+patch_fault("velocities of rows that missed steps stay behind", "optimizers/momentum", target=_Table, catch_up=_values_alone)
+
+
+def _one_too_few(self: Any, since: Array) -> Any:
+    return _missed(self, np.minimum(since + 1, self.now))
 
 
 patch_fault(
@@ -110,8 +123,41 @@ patch_fault(
     "optimizers/momentum, weight_decay",
     "optimizers/momentum, everything",
     "optimizers/adam, everything",
-    target=_Target,
-    catch_up=_one_too_few,
+    target=Clock,
+    missed=_one_too_few,
+)
+
+
+def _at_the_last_rate(self: Any, since: Array) -> Any:
+    if not self.now:
+        return _missed(self, since)
+    other = Clock(len(self.last), *self.numbers)
+    first = max(self.now - self.capacity, 0)
+    other.resume(self.now, np.full(self.now - first, self.rates[(self.now - 1) & (self.capacity - 1)]), self.last)
+    return _missed(other, since)
+
+
+patch_fault("rows catch up at the last rate", "optimizers/missed rows", target=Clock, missed=_at_the_last_rate)
+
+
+def _written_where_read(self: Any, instruction: Any) -> Any:
+    table, index = self._table(instruction.operands), self.view(instruction.operands[3])
+    step = _current_rows(self, instruction)
+
+    def write_and_read() -> None:
+        table.catch_up(np.unique(index[:, 0]))
+        step()
+
+    return write_and_read
+
+
+patch_fault("reading brings rows up to date", "optimizers/looking", target=Steps, _current_rows=_written_where_read)
+_tick = Clock.tick
+patch_fault(
+    "no row is brought up to date in turn",
+    "optimizers/missed rows",
+    target=Clock,
+    tick=lambda self, rate: _tick(self, rate)[:0],
 )
 
 

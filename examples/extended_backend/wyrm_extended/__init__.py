@@ -85,7 +85,7 @@ def wyrm_backend() -> Declaration:
     return Declaration(
         name="extended",
         load=load,
-        contract=(1, 1),
+        contract=(2, 2),
         version=__version__,
         priority=-10,  # taken only when it is asked for
         capabilities=Capabilities(

@@ -1,8 +1,7 @@
 """The order of a forward pass in which numbers are drawn.
 
 A draw may be repeated until a value is positive. The calls that this value needs and that depend on what was drawn are the
-draw's body: they follow it at once, and nothing else stands between. What they need beside it comes before. Rows that are drawn
-are caught up with right behind the draw, in its body if they are read there.
+draw's body: they follow it at once, and nothing else stands between. What they need beside it comes before.
 """
 
 from __future__ import annotations
@@ -35,15 +34,9 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
         rows = draw.attributes["rows"]
         if k.limits.get(draw, rows) < rows:
             raise OutOfRangeError(f"numbers below {rows} are drawn for a table of {k.limits[draw]} rows")
-    effects = [value for value in values if value.kernel.startswith("catch_up")]
-    if not effects and all(k.draws[draw] is None for draw in draws):
+    if all(k.draws[draw] is None for draw in draws):
         return list(values)
-    behind: dict[Value, list[Value]] = {draw: [] for draw in draws}
-    for effect in effects:
-        for operand in effect.operands:
-            if operand in behind:
-                behind[operand].append(effect)
-    home = _find_bodies(k, values, behind)
+    home = _find_bodies(k, values, draws)
 
     def needs(value: Value) -> list[Value]:
         """The calls that have to come before a call; before a draw, those that its body needs."""
@@ -53,8 +46,7 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
 
     order: list[Value] = []
     done: set[Value] = set()
-    first = [effect for effect in effects if behind.keys().isdisjoint(effect.operands)]
-    for root in [*first, *(home.get(value, value) for value in values)]:
+    for root in [home.get(value, value) for value in values]:
         if root not in home and all(operand in done or not operand.kernel for operand in root.read):
             waiting: Iterable[Value] = [root] if root not in done else ()
         else:
@@ -62,13 +54,13 @@ def arranged(k: Emitter, values: Sequence[Value]) -> list[Value]:
         for value in waiting:
             done.add(value)
             if value.kernel:
-                calls = [value, *value.body, *(effect for effect in behind.get(value, ()) if effect not in home)]
+                calls = [value, *value.body]
                 order += calls
                 done.update(calls)
     return order
 
 
-def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[Value]]) -> dict[Value, Value]:
+def _find_bodies(k: Emitter, values: Sequence[Value], draws: Sequence[Value]) -> dict[Value, Value]:
     """Note each draw's body in it; returns the draw in which each value is computed, for those of which that is so."""
     home: dict[Value, Value] = {}
     readers: dict[Value, list[Value]] = {}
@@ -76,21 +68,19 @@ def _find_bodies(k: Emitter, values: Sequence[Value], behind: dict[Value, list[V
     for value in values:
         for operand in value.read:
             readers.setdefault(operand, []).append(value)
-    for draw, effects in behind.items():
+    for draw in draws:
         until = k.draws[draw]
         body = set() if until is None else _between(_dependent(readers, draw), until.viewed or until)
-        read = {operand for value in body for operand in value.read}
-        body.update(effect for effect in effects if effect.onto in read)
         draw.body = tuple(sorted(body, key=position.__getitem__))
         home |= dict.fromkeys((draw, k.rank(draw), *draw.body), draw)
     try:
-        TopologicalSorter(_needed_draws(k, values, behind)).prepare()
+        TopologicalSorter(_needed_draws(k, values, draws)).prepare()
     except CycleError:
         raise OptionError(
             "redraw: two samples are each drawn until a node is positive that depends on the other; let one of the nodes be "
             "independent of the other's sample"
         ) from None
-    for draw in behind:
+    for draw in draws:
         until = k.draws[draw]
         draw.operands += () if until is None else (until,)
     return home

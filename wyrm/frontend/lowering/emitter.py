@@ -221,6 +221,8 @@ class Emitter:
             and table.place[1] in self.tables
         ):
             return self.row(table.place, index, table.shape[1])
+        if table.kernel == "current":  # rows that may be behind: those that are needed
+            return self.call("current_rows", *table.operands, index)
         return self.call("gather", table, index)
 
     def row(self, table: tuple[Any, ...], index: Value, width: int) -> Value:
@@ -235,6 +237,8 @@ class Emitter:
     def gather_bag(self, table: Value, bag: Value, mean: bool) -> Value:
         """For each bag, the sum or mean of the rows that it names."""
         self._limit(bag, table.shape[0])
+        if table.kernel == "current":
+            return self.call("current_bag", *table.operands, bag, mean=mean)
         return self.call("gather_bag", table, bag, mean=mean)
 
     def rows(self, index: Value, rows: Value, shape: Shape) -> Value:

@@ -19,9 +19,6 @@ EFFECTS = frozenset(
         "update_rows",
         "update_gradient",
         "merge_gradient",
-        "catch_up",
-        "catch_up_rows",
-        "catch_up_bag",
         "tick",
     }
 )

@@ -27,11 +27,11 @@ from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.narrow import narrow
 from wyrm.frontend.lowering.skip import skippable
 from wyrm.frontend.lowering.trace import Trace
-from wyrm.frontend.lowering.updates import Training, Updates
+from wyrm.frontend.lowering.updates import Training, Updates, missed
 from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.op import BAG, INPUT, INPUTS, PARAMETER, RANDOM, Op
 from wyrm.frontend.recent import Recent
-from wyrm.program import InputSlot, ParameterSlot, Program, Purpose
+from wyrm.program import InputSlot, ParameterSlot, Program, Purpose, Rule, Shape
 
 __all__ = ["lower"]
 
@@ -46,7 +46,7 @@ def lower(
     purpose: Purpose,
     optional_kernels: frozenset[str],
     training: tuple[Training | None, ...] = (),
-    lazy: tuple[tuple[Training, ...], ...] = (),
+    lazy: tuple[Rule | None, ...] = (),
     evaluating: bool = False,
     share: float | None = 1.0,
 ) -> Program:
@@ -64,8 +64,8 @@ def lower(
         For ``train`` and ``accumulate``, what happens to each parameter of the trace, in order; ``None``: it stays as it is.
         For ``train`` there may be further ones, of parameters that the trace has not: steps pass over them.
     lazy
-        For ``interactive``, the rules by which rows of each parameter may be behind, and have to be caught up before they
-        are read.
+        The rule by which rows of each parameter may be behind; ``None``: they are not. If this is left out, those of
+        ``training`` that have a ``catch_up``.
     evaluating
         Whether to leave out what is random in training.
     share
@@ -84,7 +84,7 @@ class _Lowering:
         purpose: Purpose,
         optional_kernels: frozenset[str],
         training: tuple[Training | None, ...],
-        lazy: tuple[tuple[Training, ...], ...],
+        lazy: tuple[Rule | None, ...],
         evaluating: bool,
         share: float | None,
     ) -> None:
@@ -92,7 +92,9 @@ class _Lowering:
         self.values: list[Value] = []
         self.parameters = {number: p for p, number in enumerate(trace.leaves(PARAMETER))}
         self.uses = [ParameterSlot(trace.records[number].shape) for number in self.parameters]
-        self.lazy = lazy or tuple((how,) if how is not None and how.rule.catch_up else () for how in training)
+        self.lazy = lazy or tuple(how.rule if how is not None and how.rule.catch_up else None for how in training)
+        #: What is updated: the values of parameters, of which ops may see up-to-date copies.
+        self.tables: dict[int, Value] = {}
         in_place = purpose != "interactive" and "lookup" in optional_kernels
         tables = {p for p in self.parameters.values() if in_place and not (self.lazy and self.lazy[p])}
         self.k = Emitter(optional_kernels, evaluating, tables)
@@ -117,8 +119,9 @@ class _Lowering:
             self._apply_rules()
         ends.append(len(k.values))
         roots = [self.outputs.get(root, self.values[root]) for root in trace.roots]
-        results = self.values if self.purpose == "interactive" else roots
-        found = [*self.inputs, *(value for value, _, _ in self.updates.schedules), *k.literals.values()]
+        kept = {n: value for n, value in enumerate(self.values) if value.kernel != "current" or n in trace.roots}
+        results = list(kept.values()) if self.purpose == "interactive" else roots
+        found = [*self.inputs, *(value for value, _ in self.updates.schedules), *k.literals.values()]
         found += [self.seed] if self.seed else []
         found += [k.rank(draw) for draw in k.draws]
         needed = live(k.values, [*results, *self.effects])
@@ -133,7 +136,7 @@ class _Lowering:
         forward, backward, update = (instructions(layout, section) for section in sections)
         leaves = trace.leaves(*INPUTS)
         slots = [self._input_slot(layout, leaf, value) for leaf, value in zip(leaves, self.inputs, strict=True)]
-        slots += [InputSlot("schedule", layout[value], rule=rule, lag=lag) for value, rule, lag in self.updates.schedules]
+        slots += [InputSlot("schedule", layout[value], rule=rule) for value, rule in self.updates.schedules]
         if self.seed and self.purpose != "interactive":
             slots.append(InputSlot("schedule", layout[self.seed]))
         program = Program(
@@ -150,7 +153,7 @@ class _Lowering:
             backward,
             update,
             tuple(layout[root] for root in roots),
-            {n: layout[v] for n, v in enumerate(self.values)} if self.purpose == "interactive" else {},
+            {n: layout[v] for n, v in kept.items()} if self.purpose == "interactive" else {},
             layout[skip] if skip else None,
         )
         for draw in k.draws:  # it depends on its end, which depends on it: without a cycle, values are gone with the emitter
@@ -164,7 +167,7 @@ class _Lowering:
             if isinstance(record.op, Op):
                 value = record.op.forward(k, *[self.values[n] for n in record.operands], **dict(record.attributes))
             elif record.op is PARAMETER:
-                value = Value("", shape=record.shape, place=("value", self.parameters[number]))
+                value = self._parameter(self.parameters[number], record.shape)
             else:
                 assert record.op in INPUTS
                 kind = "input" if record.op is INPUT else "bag" if record.op is BAG else "index"
@@ -179,9 +182,12 @@ class _Lowering:
         for root in self.trace.roots:
             if self.values[root].place[:1] == ("row",):  # results are read after the parameters have changed
                 self.outputs[root] = k.call("copy", self.values[root], shape=self.values[root].shape)
-        if any(self.lazy):
-            values = {p: self.values[n] for n, p in self.parameters.items()}
-            self.effects += self.updates.catch_up_before(values, self.lazy, {v.viewed for v in self.values})
+
+    def _parameter(self, p: int, shape: Shape) -> Value:
+        """The value of a parameter as ops see it: if rows may be behind, a copy in which none is. Look-ups need its rows."""
+        table = self.tables[p] = Value("", shape=shape, place=("value", p))
+        rule = self.lazy[p] if self.lazy else None
+        return table if rule is None else self.k.current(*missed(p, shape, rule))
 
     def _backward(self) -> None:
         """Record the backward pass and what becomes of the parameters' gradients."""
@@ -250,7 +256,7 @@ class _Lowering:
             training = self.training[p]
             if training is None:
                 continue
-            value = self.values[number]
+            value = self.tables[p]
             if self.uses[p].gradient == "rows":
                 gradient = Value("", shape=value.shape, place=("gradient", p))
                 self.updates.add("update_gradient", p, value, training, gradient)
@@ -260,7 +266,7 @@ class _Lowering:
                 self.updates.add("update", p, value, training, parts[0])
         for p, training in enumerate(self.training):
             if training is not None:
-                self.updates.tick(p, training)
+                self.updates.tick(p, self.uses[p].shape if p < len(self.uses) else training.shape, training)
         self.effects += self.updates.emit()
 
     def _input_slot(self, layout: Layout, number: int, value: Value) -> InputSlot:

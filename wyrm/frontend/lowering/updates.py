@@ -1,11 +1,11 @@
-"""What optimizers do, in instructions: updates by rules, clipping by norm, rows that are caught up before they are read.
+"""What optimizers do, in instructions: updates by rules, clipping by norm, steps that are counted.
 
-:func:`lower_update` is an optimizer's step over gradient buffers, :func:`lower_catch_up` brings whole parameters up to date.
+:func:`lower_update` is an optimizer's step over gradient buffers; :func:`missed` is what rows that are behind are read with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wyrm.frontend.constraints import FROZEN
@@ -17,12 +17,10 @@ from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.recent import Recent
 from wyrm.program import InputSlot, ParameterSlot, Program, Rule, Shape
 
-__all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_catch_up", "lower_update"]
+__all__ = ["GRADIENT_SCALE", "Training", "Updates", "lower_update", "missed"]
 
 #: The last scalar of a rule that clips by norm: what the gradient is multiplied with. It is computed, not given.
 GRADIENT_SCALE = "gradient_scale"
-#: Kernels that read rows of their first operand.
-_LOOKUPS = ("gather", "gather_bag")
 
 
 #: Programs by what they follow from.
@@ -42,12 +40,15 @@ class Training(NamedTuple):
         The number of the optimizer: the norm that is clipped is that of all its parameters.
     scheduled
         Whether the scalars come as an input, anew for each step.
+    shape
+        Of the parameter, if the structure that is lowered has not got it.
     """
 
     rule: Rule
     scalars: int
     optimizer: int = 0
     scheduled: bool = False
+    shape: Shape = (0, 0)
 
     @property
     def given(self) -> int:
@@ -69,22 +70,22 @@ class Updates:
     def __init__(self, k: Emitter) -> None:
         self.k = k
         self._updates: list[_Update] = []
-        self._ticks: list[tuple[int, Training]] = []
-        self._scalars: dict[tuple[int, int], Value] = {}
+        self._ticks: list[tuple[int, Shape, Training]] = []
+        self._scalars: dict[int, Value] = {}
 
     @property
-    def schedules(self) -> list[tuple[Value, int, int]]:
-        """The scalars that come as inputs, each with its number and by how many steps it lags behind."""
-        return [(value, *key) for key, value in self._scalars.items() if value.place[0] == "schedule"]
+    def schedules(self) -> list[tuple[Value, int]]:
+        """The scalars that come as inputs, each with its number."""
+        return [(value, number) for number, value in self._scalars.items() if value.place[0] == "schedule"]
 
     def add(self, name: str, parameter: int, value: Value, training: Training, *operands: Value) -> None:
         """Note an update: its kernel, and the gradient (or index and rows) that it takes."""
         self._updates.append(_Update(name, parameter, value, training, operands))
 
-    def tick(self, parameter: int, training: Training) -> None:
+    def tick(self, parameter: int, shape: Shape, training: Training) -> None:
         """Note that a step is made on a parameter, with a gradient or without."""
         if training.rule.catch_up is not None:
-            self._ticks.append((parameter, training))
+            self._ticks.append((parameter, shape, training))
 
     def emit(self) -> list[Value]:
         """Record all updates."""
@@ -108,7 +109,9 @@ class Updates:
             beside = _beside(p, update.value.shape, training, scalars)
             effects.append(k.effect(update.name, update.value, *update.operands, *beside, rule=training.rule))
         effects += [stored(k, target, result) for target, result in changed]
-        effects += [k.effect("tick", _clock(p, training)) for p, training in self._ticks]
+        for p, shape, training in self._ticks:
+            table, moving, clock = missed(p, shape, training.rule)
+            effects.append(k.effect("tick", table, moving, self.given(training), clock))
         return effects
 
     def _apart(self, update: _Update) -> _Update:
@@ -139,43 +142,13 @@ class Updates:
             numbers.append(scale)
         return inlined(k, rule, value, gradient, states, numbers)
 
-    def given(self, training: Training, lag: int = 0) -> Value:
-        """The scalars that an optimizer gives, of this step or of an earlier one."""
-        key = training.scalars, lag if training.scheduled else 0
-        if key not in self._scalars:
-            place = ("schedule", *key) if training.scheduled else ("scalars", training.scalars)
-            self._scalars[key] = Value("", shape=(1, training.given), place=place)
-        return self._scalars[key]
-
-    def catch_up_before(
-        self, parameters: Mapping[int, Value], lazy: Sequence[Sequence[Training]], viewed: Collection[Value | None]
-    ) -> list[Value]:
-        """Record, before everything else, what brings up to date the rows that the calls recorded so far read.
-
-        Parameters
-        ----------
-        parameters
-            The value of each parameter, by number.
-        lazy
-            The rules by which rows of each may be behind.
-        viewed
-            What nodes are views of.
-        """
-        k = self.k
-        calls, k.values = k.values, []
-        effects = []
-        for p, parameter in parameters.items():
-            uses = [(call, o) for call in calls for o in call.operands if (o.viewed or o) is parameter]
-            looked_up = {call.operands[1]: None for call, o in uses if call.kernel in _LOOKUPS and o is parameter}
-            whole = parameter in viewed or any(call.kernel not in _LOOKUPS or o is not parameter for call, o in uses)
-            for training in lazy[p]:
-                beside = _beside(p, parameter.shape, training, self.given(training, lag=1))
-                for index in [None] if whole else looked_up:
-                    name = "catch_up" if index is None else "catch_up_bag" if index.place[0] == "bag" else "catch_up_rows"
-                    operands = [] if index is None else [index]
-                    effects.append(k.effect(name, parameter, *operands, *beside, rule=training.rule))
-        k.values += calls
-        return effects
+    def given(self, training: Training) -> Value:
+        """The scalars that an optimizer gives."""
+        number = training.scalars
+        if number not in self._scalars:
+            place = ("schedule" if training.scheduled else "scalars", number)
+            self._scalars[number] = Value("", shape=(1, training.given), place=place)
+        return self._scalars[number]
 
     def _scale(self, updates: Sequence[_Update]) -> Value:
         """What the gradients of an optimizer's parameters are multiplied with: clip_norm / norm, or 1 where that is more."""
@@ -202,8 +175,13 @@ class Updates:
         return k.select(k.greater(norm, limit), k.divide(limit, norm), k.literal(1.0))
 
 
-def _clock(p: int, training: Training) -> Value:
-    return Value("", shape=(1, 1), place=("clock", p, training.rule.name))
+def missed(p: int, shape: Shape, rule: Rule) -> tuple[Value, Value, Value]:
+    """Of a parameter, what is needed to make up for the steps that rows have missed: table, velocity and clock."""
+    assert rule.catch_up is not None
+    table = Value("", shape=shape, place=("value", p))
+    velocity = rule.catch_up.state
+    place = ("value", p) if velocity is None else ("state", p, rule.key(rule.states[velocity]))
+    return table, Value("", shape=shape, place=place), Value("", shape=(1, 1), place=("clock", p, rule.name))
 
 
 def _states(p: int, shape: Shape, rule: Rule) -> list[Value]:
@@ -219,7 +197,7 @@ def _beside(p: int, shape: Shape, training: Training, scalars: Value) -> list[Va
     """The operands of an update that follow its gradient: states, scalars, clock."""
     beside = [*_states(p, shape, training.rule), scalars]
     if training.rule.catch_up is not None:
-        beside.append(_clock(p, training))
+        beside.append(missed(p, shape, training.rule)[2])
     return beside
 
 
@@ -245,35 +223,21 @@ def _lower_update(
         for other in gradients[1:]:
             k.effect("merge_gradient", gradients[0], other)
         updates.add("update_gradient", p, Value("", shape=shape, place=("value", p)), how, gradients[0])
-        updates.tick(p, how)
+        updates.tick(p, shape, how)
     updates.emit()
     return _program(k, list(shapes) * shards, dtype, updates)
 
 
-def lower_catch_up(shape: Shape, training: Training, dtype: str) -> Program:
-    """The program that brings every row of a parameter up to the steps that its rule has made."""
-    return _CACHE.made((shape, training, dtype), lambda: _lower_catch_up(shape, training, dtype))
-
-
-def _lower_catch_up(shape: Shape, training: Training, dtype: str) -> Program:
-    k = Emitter()
-    value = Value("", shape=shape, place=("value", 0))
-    updates = Updates(k)
-    scalars = updates.given(training)
-    k.effect("catch_up", value, *_beside(0, shape, training, scalars), rule=training.rule)
-    return _program(k, [shape], dtype, updates)
-
-
 def _program(k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates) -> Program:
     scheduled = updates.schedules
-    layout = Layout(dtype, [k.values], [*(value for value, _, _ in scheduled), *k.literals.values()])
+    layout = Layout(dtype, [k.values], [*(value for value, _ in scheduled), *k.literals.values()])
     update = instructions(layout, k.values)
     return Program(
         "update",
         dtype,
         tuple(layout.buffers),
         layout.lengths[0],
-        inputs=tuple(InputSlot("schedule", layout[value], rule=rule, lag=lag) for value, rule, lag in scheduled),
+        inputs=tuple(InputSlot("schedule", layout[value], rule=rule) for value, rule in scheduled),
         parameters=tuple(ParameterSlot(shape) for shape in shapes),
         literals=tuple((number, layout[value]) for number, value in k.literals.items()),
         update=update,

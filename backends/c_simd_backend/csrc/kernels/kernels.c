@@ -51,9 +51,9 @@ const Kernel WYRM_KERNELS[] = {
     ENTRY(update_gradient)
     ENTRY(merge_gradient)
     ENTRY(square_sum)
-    ENTRY(catch_up)
-    ENTRY(catch_up_rows)
-    ENTRY(catch_up_bag)
+    ENTRY(current)
+    ENTRY(current_rows)
+    ENTRY(current_bag)
     ENTRY(tick)
     {0, 0},
 };

@@ -21,11 +21,10 @@ typedef struct {
     Register registers[MAX_REGISTERS];
 } Updater;
 
-// What a rule reads and writes of one row: value, gradient (or the steps missed), states.
+// What a rule reads and writes of one row: value, gradient, states.
 typedef struct {
     real *stream[2 + MAX_STATES];
-    int one_gradient; // it is a single number
-    int numbers;      // each element is a row of its own
+    int numbers; // each element is a row of its own
 } Row;
 
 INLINE void fill(real *to, real value) {
@@ -163,7 +162,7 @@ static int64_t run_steps(Updater *updater, int64_t first, int64_t known, int64_t
 static void read_block(Updater *updater, const Row *row, int64_t begin, int64_t count) {
     const Rule *rule = updater->rule;
     for (int64_t s = 0; s < 2 + rule->states; s++) {
-        if (s == 1 ? row->one_gradient : s >= 2 && !row->numbers && rule->states_per_row >> (s - 2) & 1)
+        if (s >= 2 && !row->numbers && rule->states_per_row >> (s - 2) & 1)
             fill(updater->registers[s], row->stream[s][0]);
         else
             read_row(updater->registers[s], row->stream[s] + begin, count);

@@ -1,8 +1,8 @@
-// Updates of parameters by rules, and what rows that missed steps are caught up with.
+// Updates of parameters by rules.
 #ifndef WYRM_UPDATES_H
 #define WYRM_UPDATES_H
 
-#include "bags.h"
+#include "behind.h"
 #include "rules.h"
 
 // A parameter, with what its rule reads and writes beside it.
@@ -10,7 +10,7 @@ typedef struct {
     Rule *rule;
     const Operand *value, *states;
     const real *scalars;
-    Clock *clock; // null where the rule has no catch_up
+    Clock *clock; // null where the rule has none
 } Target;
 
 // The operands from `first` on are the states, the scalars and the clock.
@@ -23,56 +23,22 @@ INLINE Target target_of(const Instruction *instruction, int first) {
 
 // Written where it is used: to copy what has just been written in parts would have to wait.
 INLINE void point_to_row(Row *row, const Target *target, int64_t number, const real *gradient) {
-    row->one_gradient = row->numbers = 0;
+    row->numbers = 0;
     row->stream[0] = row_of(target->value, number);
     row->stream[1] = (real *)gradient;
     for (int64_t s = 0; s < target->rule->states; s++) row->stream[2 + s] = row_of(&target->states[s], number);
 }
 
-// --- catching up ------------------------------------------------------------------------------------------------
-
-// Brings a row up to the steps made; out of line, as few rows need it.
-static __attribute__((noinline)) void catch_up_row(const Target *target, int64_t number) {
-    const int64_t missed = target->clock->now - target->clock->last[number];
-    if (missed <= 0) return;
-    Updater updater;
-    prepare(&updater, target->rule->catch_up, target->scalars);
-    const real steps = (real)missed;
-    Row row;
-    point_to_row(&row, target, number, &steps);
-    row.one_gradient = 1;
-    apply_rule(&updater, &row, target->value->cols);
-    target->clock->last[number] += missed;
-}
-
-static void kernel_catch_up(const Instruction *instruction) {
-    const Target target = target_of(instruction, 0);
-    for (int64_t i = 0; i < target.value->rows; i++) catch_up_row(&target, i);
-}
-
-static void kernel_catch_up_rows(const Instruction *instruction) {
-    const Target target = target_of(instruction, 1);
-    const Operand *index = &instruction->operand[1];
-    for (int64_t i = 0; i < index->rows; i++) catch_up_row(&target, ((const int64_t *)index->data)[i * index->stride]);
-}
-
-static void kernel_catch_up_bag(const Instruction *instruction) {
-    const Target target = target_of(instruction, 1);
-    const Bag *bag = instruction->operand[1].data;
-    for (int64_t i = 0; i < bag->count; i++) catch_up_row(&target, bag->indices[i]);
-}
-
-static void kernel_tick(const Instruction *instruction) {
-    Clock *clock = instruction->operand[0].data;
-    __atomic_fetch_add(&clock->now, 1, __ATOMIC_RELAXED);
-}
-
 // --- updates ----------------------------------------------------------------------------------------------------
 
 INLINE void tick_row(const Target *target, int64_t number) {
-    if (!target->clock) return;
-    catch_up_row(target, number);
-    target->clock->last[number] = target->clock->now + 1;
+    Clock *clock = target->clock;
+    if (!clock) return;
+    if (clock->last[number] < clock->now) {
+        const Operand *moving = clock->moving < 0 ? target->value : &target->states[clock->moving];
+        catch_up_row(clock, target->value, moving, number);
+    }
+    if (clock->last[number] <= clock->now) clock->last[number] = clock->now + 1;
 }
 
 INLINE void update_row(Updater *updater, const Target *target, int64_t number, const real *gradient) {

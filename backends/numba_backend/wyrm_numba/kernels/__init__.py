@@ -8,6 +8,7 @@ Elementwise kernels are functions of elements, in :mod:`.elements`; the loops ar
 """
 
 from wyrm_numba.kernels.bags import accumulate_bag, gather_bag, scatter_bag
+from wyrm_numba.kernels.behind import current, current_bag, current_rows, tick
 from wyrm_numba.kernels.cells import lstm_cell, lstm_cell_vjp
 from wyrm_numba.kernels.chains import chain, single_chain
 from wyrm_numba.kernels.draws import draw
@@ -16,12 +17,15 @@ from wyrm_numba.kernels.random import dropout_mask
 from wyrm_numba.kernels.rows import accumulate_rows, gather, pick, place, scatter
 from wyrm_numba.kernels.shapes import row_max, sum, transpose
 from wyrm_numba.kernels.softmax import logsumexp, softmax
-from wyrm_numba.kernels.updates import merge_gradient, square_sum, tick
+from wyrm_numba.kernels.updates import merge_gradient, square_sum
 
 __all__ = [
     "accumulate_bag",
     "accumulate_rows",
     "chain",
+    "current",
+    "current_bag",
+    "current_rows",
     "draw",
     "dropout_mask",
     "gather",

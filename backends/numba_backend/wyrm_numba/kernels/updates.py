@@ -1,19 +1,17 @@
-"""Updates of parameters by rules, and what rows that missed steps are caught up with.
+"""Updates of parameters by rules.
 
-``apply`` updates one row, ``catch_up`` brings one up to the steps made; see :mod:`wyrm_numba.rule_source`. ``timed`` says
-whether the rule has a clock. All three are constants where these functions are inlined.
+``apply`` updates one row; see :mod:`wyrm_numba.rule_source`. ``timed`` says whether the rule has a clock, and ``moving`` which
+of the states is the velocity (-1: none). All three are constants where these functions are inlined.
 """
 
 from numba import int64
 
-from wyrm_numba.kernels.bags import BAG_COUNT, INDICES
+from wyrm_numba.kernels.behind import catch_up_row
+from wyrm_numba.kernels.clocks import LAST, NOW
 from wyrm_numba.kernels.elementwise import add_row, copy_row, fill_row
 from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
 from wyrm_numba.options import inlined, linked
-from wyrm_numba.words import count_up, itemsize, load, real, row, store, word
-
-# The words of a clock's header.
-NOW, LAST = 0, 1
+from wyrm_numba.words import itemsize, load, row, store, word
 
 
 @inlined
@@ -23,28 +21,22 @@ def states_of(p, operands):
 
 
 @inlined
-def catch_up_row(catch_up, num_states, p, states, number, zero):
-    """Bring a row up to the steps made."""
-    clock = word(states, 4 * (num_states + 1))
-    missed = word(clock, NOW) - word(word(clock, LAST), number)
-    if missed > 0:
-        scalars = word(states, 4 * num_states)
-        catch_up(row(p, 0, number, zero), real(missed, zero), states, number, scalars, word(p, 6))
-        store(word(clock, LAST), number, word(clock, NOW))
-
-
-@inlined
-def update_row(apply, catch_up, num_states, timed, p, states, number, gradient, zero):
+def update_row(apply, moving, num_states, timed, p, states, number, gradient, zero):
     """Update a row, after it has been caught up."""
     if timed:
-        catch_up_row(catch_up, num_states, p, states, number, zero)
         clock = word(states, 4 * (num_states + 1))
-        store(word(clock, LAST), number, word(clock, NOW) + 1)
+        if word(word(clock, LAST), number) < word(clock, NOW):
+            velocity = int64(0)
+            if moving >= 0:
+                velocity = word(states, 4 * moving) + number * word(states, 4 * moving + 3) * itemsize(zero)
+            catch_up_row(row(p, 0, number, zero), velocity, clock, number, word(p, 6), zero)
+        if word(word(clock, LAST), number) <= word(clock, NOW):
+            store(word(clock, LAST), number, word(clock, NOW) + 1)
     apply(row(p, 0, number, zero), gradient, states, number, word(states, 4 * num_states), word(p, 6))
 
 
 @inlined
-def update_all(apply, catch_up, num_states, timed, by_element, p, gradient, stride, states, zero):
+def update_all(apply, moving, num_states, timed, by_element, p, gradient, stride, states, zero):
     """Update every row."""
     rows, cols = word(p, 5), word(p, 6)
     if by_element and stride == cols and word(p, 7) == cols:
@@ -52,21 +44,21 @@ def update_all(apply, catch_up, num_states, timed, by_element, p, gradient, stri
     else:
         for i in range(rows):
             address = gradient + i * stride * itemsize(zero)
-            update_row(apply, catch_up, num_states, timed, p, states, i, address, zero)
+            update_row(apply, moving, num_states, timed, p, states, i, address, zero)
 
 
 @inlined
-def update(apply, catch_up, num_states, timed, by_element, p, zero):
+def update(apply, moving, num_states, timed, by_element, p, zero):
     states = states_of(p, 2)
-    update_all(apply, catch_up, num_states, timed, by_element, p, word(p, 8), word(p, 11), states, zero)
+    update_all(apply, moving, num_states, timed, by_element, p, word(p, 8), word(p, 11), states, zero)
 
 
 @inlined
-def update_rows(apply, catch_up, num_states, timed, by_element, p, zero):
+def update_rows(apply, moving, num_states, timed, by_element, p, zero):
     states = states_of(p, 3)
     for i in range(word(p, 13)):
         number = word(word(p, 8), i * word(p, 11))
-        update_row(apply, catch_up, num_states, timed, p, states, number, row(p, 2, i, zero), zero)
+        update_row(apply, moving, num_states, timed, p, states, number, row(p, 2, i, zero), zero)
 
 
 @linked
@@ -80,21 +72,21 @@ def gather_densely(gradient, zero):
 
 
 @inlined
-def update_gradient(apply, catch_up, num_states, timed, by_element, p, zero):
+def update_gradient(apply, moving, num_states, timed, by_element, p, zero):
     gradient, states = word(p, 8), states_of(p, 2)
     cols = word(gradient, COLS)
     store(gradient, STEPS, word(gradient, STEPS) + 1)
     if word(gradient, TOUCHED) != 0:
         gather_densely(gradient, zero)
         dense = word(gradient, DENSE)
-        update_all(apply, catch_up, num_states, timed, by_element, p, dense, cols, states, zero)
+        update_all(apply, moving, num_states, timed, by_element, p, dense, cols, states, zero)
         fill_row(dense, word(gradient, ROWS) * cols, zero)
     else:
         merge_rows(gradient, zero)
         for i in range(word(gradient, COUNT)):
             number = word(word(gradient, NUMBERS), i)
             address = word(gradient, VALUES) + i * cols * itemsize(zero)
-            update_row(apply, catch_up, num_states, timed, p, states, number, address, zero)
+            update_row(apply, moving, num_states, timed, p, states, number, address, zero)
     store(gradient, TOUCHED, 0)
     store(gradient, COUNT, 0)
 
@@ -115,32 +107,6 @@ def merge_gradient(p, zero):
     store(to, COUNT, begin + count)
     store(source, TOUCHED, 0)
     store(source, COUNT, 0)
-
-
-@inlined
-def catch_up(apply, catch_up, num_states, timed, by_element, p, zero):
-    states = states_of(p, 1)
-    for i in range(word(p, 5)):
-        catch_up_row(catch_up, num_states, p, states, i, zero)
-
-
-@inlined
-def catch_up_rows(apply, catch_up, num_states, timed, by_element, p, zero):
-    states = states_of(p, 2)
-    for i in range(word(p, 9)):
-        catch_up_row(catch_up, num_states, p, states, word(word(p, 8), i * word(p, 11)), zero)
-
-
-@inlined
-def catch_up_bag(apply, catch_up, num_states, timed, by_element, p, zero):
-    states, bag = states_of(p, 2), word(p, 8)
-    for i in range(word(bag, BAG_COUNT)):
-        catch_up_row(catch_up, num_states, p, states, word(word(bag, INDICES), i), zero)
-
-
-@inlined
-def tick(p, zero):
-    count_up(word(p, 4), NOW)
 
 
 @inlined
