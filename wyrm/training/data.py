@@ -54,7 +54,8 @@ class Ragged:
         The entries of all sequences, one after the other: (T,), or (T, count) for several numbers each. Whole numbers are
         indices, unless they are wrapped in :class:`Dense`. Not copied, so they may be in a file (``numpy.memmap``).
     offsets
-        Where each sequence begins, and where the last one ends: one more than there are sequences.
+        Where each sequence begins, and where the last one ends: one more than there are sequences. Values before the first and
+        behind the last one belong to none, so that a part of what is in a file can be read.
 
     Raises
     ------
