@@ -42,9 +42,10 @@ def softmax(a: Array) -> Array:
 
 
 def logsumexp(a: Array) -> Array:
-    """Without overflow."""
+    """Without overflow; of infinite elements nothing is subtracted."""
     largest = a.max(axis=1, keepdims=True, initial=-np.inf)
-    result: Array = largest + np.log(np.exp(a - largest).sum(axis=1, keepdims=True))
+    shift = np.where(np.isfinite(largest), largest, a.dtype.type(0))
+    result: Array = shift + np.log(np.exp(a - shift).sum(axis=1, keepdims=True))
     return result
 
 
