@@ -171,6 +171,10 @@ class Bags:
 
     def _copied(self) -> tuple[Array, Array, Array | None]:
         """Copies of the values of all bags, one after the other, of the offsets and of the weights."""
+        if len(self._begins) == 1:
+            part = slice(self._begins.item(), self._ends.item())
+            weights = None if self._weights is None else self._weights[part].copy()
+            return self._values[part].copy(), np.array([0, part.stop - part.start]), weights
         lengths = self._ends - self._begins
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from wyrm.backend import Backend
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.node import Node
+from wyrm.frontend.parameters import ParameterNode
 from wyrm.optim import Optimizer
 from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
@@ -223,7 +224,10 @@ def fit(
         "schedule": schedule,
         "examples": None if is_stream(feed) else first.length,
     }
-    parameters = loss.parameters() if isinstance(loss, Node) else assignment.nodes
+
+    def parameters() -> Sequence[ParameterNode]:
+        return loss.parameters() if isinstance(loss, Node) else assignment.nodes
+
     run = Run(parameters, optimizers, history, num_epochs, options, called)
     if resumed is not None:
         run.resume(resumed)

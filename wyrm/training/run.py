@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Run:
 
     def __init__(
         self,
-        parameters: Sequence[ParameterNode],
+        parameters: Callable[[], Sequence[ParameterNode]],
         optimizers: Sequence[Optimizer],
         history: History,
         num_epochs: int,
@@ -62,7 +62,7 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """All parameters by name, and the optimizers; made for who asks."""
-        return Model(self._given, self.optimizers)
+        return Model(self._given(), self.optimizers)
 
     @property
     def parameters(self) -> list[ParameterNode]:
