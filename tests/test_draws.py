@@ -65,12 +65,39 @@ def test_excluded_numbers_are_not_drawn(backend, rng):
                 assert set(found.tolist()) >= set(range(10, 40))
 
 
-def test_attempts_come_to_an_end(backend):
-    """Where everything is excluded, the last attempt stands."""
-    exclude = wyrm.BagInputNode(1, [0, 1, 2, 3, 4])
-    found = drawn(wyrm.SampledIndexNode(5, 30, exclude=exclude, seed=7))
-    assert found.tolist() == [philox.draw((7, 0, 0), n, 5, None, range(5)) for n in range(30)]
-    assert len(set(found.tolist())) == 5
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_draws_from_what_is_left_are_by_the_same_weights(backend, dtype):
+    """A chi-squared test, where no attempt is likely to come to what is left; from a bag that names numbers twice."""
+    counts = np.array([50_000, 0, 1, 3, 50_000, 2, 6])
+    bag = np.array([4, 0, 0, 4, 1, 4], dtype)
+    sample = wyrm.SampledIndexNode(wyrm.Frequencies(counts, 1.0), 6000, exclude=wyrm.BagInputNode(1, [bag]), seed=7)
+    observed = np.bincount(drawn(sample), minlength=7)
+    expected = np.where(np.isin(np.arange(7), bag), 0, counts) / 12 * 6000
+    assert (observed[expected == 0] == 0).all()
+    assert (((observed - expected) ** 2)[expected > 0] / expected[expected > 0]).sum() < 3 + 4 * np.sqrt(6)
+    everything_but = wyrm.BagInputNode(1, [np.setdiff1d(np.arange(500), [0, 63, 64, 499])])
+    observed = np.bincount(drawn(wyrm.SampledIndexNode(500, 4000, exclude=everything_but, seed=8)), minlength=500)
+    assert observed.sum() == observed[[0, 63, 64, 499]].sum()
+    assert (abs(observed[[0, 63, 64, 499]] - 1000) < 150).all()
+
+
+def test_a_pass_that_has_nothing_to_draw(backend):
+    """Its value is 0, and its gradient; whatever is made of a number; all is excluded, or all that has weight."""
+    for rows, bag in ((5, range(5)), (wyrm.Frequencies([0, 1, 1, 0, 2]), [1, 4, 2])):
+        table, exclude = wyrm.ParameterNode(np.arange(1.0, 6.0).reshape(5, 1)), wyrm.BagInputNode(1, [list(bag)])
+        sample = wyrm.SampledIndexNode(rows, exclude=exclude, seed=7)
+        for redrawn in (False, True):
+            score = table.index(sample)
+            loss = (score.redraw(sample, 3) if redrawn else score).exp()
+            loss.forward()
+            assert loss.value[0, 0] == 0
+            loss.backward(2.0)
+            assert not table.gradient.to_dense().any()
+            exclude.set_value([[1, 4]])
+            loss.forward()
+            assert loss.value[0, 0] > 0
+            table.zero_gradient()
+            exclude.set_value([list(bag)])
 
 
 def test_the_same_until_the_next_step(backend):

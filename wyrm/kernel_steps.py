@@ -189,7 +189,7 @@ class Steps:
     def _draw(self, instruction: Instruction) -> Step:
         out, options = self.view(instruction.out), dict(instruction.attributes)
         operands = iter(instruction.operands)
-        key, rank = self.view(next(operands)), self.view(next(operands))
+        key, outcome = self.view(next(operands)), self.view(next(operands))
         table = self.view(next(operands)) if options["weighted"] else None
         bag: BagBuffer | None = self.buffer(next(operands)) if options["excluding"] else None
         body = [self.step(repeated) for repeated in instruction.body]
@@ -200,19 +200,25 @@ class Steps:
             number = row if len(bag.offsets) > 2 else 0  # the only bag is for all
             return set(bag.indices[bag.offsets[number] : bag.offsets[number + 1]].tolist())
 
+        def put(row: int, drawn: int | None) -> None:
+            out[row, 0] = 0 if drawn is None else drawn
+            if drawn is None:
+                outcome[0, 1] = 0
+
         def draw_once() -> None:
+            outcome[0] = max(1, rows - 1), 1
             for row in range(len(out)):
-                out[row, 0] = draw(key[:, 0], row, rows, table, set() if bag is None else excluded(bag, row))
-            rank[0, 0] = max(1, rows - 1)
+                put(row, draw(key[:, 0], row, rows, table, set() if bag is None else excluded(bag, row)))
 
         def draw_until(until: Array) -> None:
             beside = set() if bag is None else excluded(bag, 0)
             for made in range(options["tries"]):
-                out[0, 0] = draw(key[:, 0], made, rows, table)
-                rank[0, 0] = max(1, (rows - 1) // (made + 1))
+                last = made + 1 == options["tries"]
+                outcome[0] = max(1, (rows - 1) // (made + 1)), 1
+                put(0, draw(key[:, 0], made, rows, table, beside if last else ()))
                 for repeated in body:
                     repeated()
-                if until[0, 0] > 0 and int(out[0, 0]) not in beside:
+                if until[0, 0] > 0 and outcome[0, 1] and int(out[0, 0]) not in beside:
                     return
             until[0, 0] = np.minimum(until[0, 0], 0)
 

@@ -235,15 +235,16 @@ KERNELS: dict[str, Kernel] = {
         Kernel("accumulate_bag", ("bag", "rows"), "for r: for i, w in bag[r]: out.add_row(i, w * rows[r])   (out: a gradient)"),
         # random numbers: a function of the key and the element's number alone
         Kernel("dropout_mask", ("key", "rate"), "out = where(uniform(key) >= rate, 1 / (1 - rate), 0); see wyrm.philox"),
-        # numbers drawn below `rows`, of which wyrm.philox says how: `key` is followed by `rank`, of shape (1, 1), by an alias
-        # table where `weighted`, by a bag of numbers that are not drawn where `excluding`, and, where it may be drawn
-        # again, by `until`, of shape (1, 1). The instruction's body is run after each draw: the only loop that a program has
+        # numbers drawn below `rows`, of which wyrm.philox says how: `key` is followed by `outcome`, of shape (1, 2), by an
+        # alias table where `weighted`, by a bag of numbers that are not drawn where `excluding`, and, where it may be drawn
+        # again, by `until`, of shape (1, 1). The instruction's body is run after each draw: the only loop that a program has.
+        # The outcome is a rank, and 1, or 0 if everything was excluded; out[i] is 0 then
         Kernel(
             "draw",
-            ("key", "rank", "..."),
-            "out[i] = draw(key, i, rows), none that is excluded; rank = max(1, rows - 1). With until: for t = 1, ..., tries: "
-            "out = draw(key, t - 1, rows); rank = max(1, (rows - 1) // t); body; "
-            "the end where until > 0 and out is not excluded; after the last: until = minimum(until, 0)",
+            ("key", "outcome", "..."),
+            "out[i] = draw(key, i, rows), none that is excluded; outcome = max(1, rows - 1), any left. With until: for t = 1, "
+            "..., tries: out = draw(key, t - 1, rows), none that is excluded if t = tries; outcome = max(1, (rows - 1) // t), "
+            "any left; body; the end where until > 0 and out is not excluded; after the last: until = minimum(until, 0)",
         ),
         # updates: `rule` is applied to rows of the parameter `out`; operands that follow are its states, its scalars and,
         # where it has a catch_up, the parameter's clock

@@ -10,8 +10,13 @@ the word's upper 24 bits times 2**-24, the same in every dtype and on every back
 ``ATTEMPTS * n + a``. The first two words, read as one fraction of 64 bits, times ``rows`` is the number. Where numbers are not
 equally likely there is an alias table (Walker 1977), of int64 and shape (rows, 1): the upper 32 bits of a number's entry are
 its threshold, the lower ones its alias, which is taken instead where the third word reaches the threshold. An attempt that
-comes to a number that is excluded is followed by another one; the last attempt stands. Where numbers are drawn until
-something is positive, each draw is one attempt, and one that comes to an excluded number does not end them.
+comes to a number that is excluded is followed by another one. The last block is for a draw from what is left, which no attempt
+before it has found: each entry of the table is as many tickets of its number as its threshold says, followed by the rest to
+2**32 of its alias (without a table, one ticket of its number); the tickets of excluded numbers are taken away, and the fraction
+times the number of those that are left is the ticket drawn. If there is none, nothing is drawn.
+
+If numbers are drawn until something is positive, each draw but the last is one attempt, and one that comes to an excluded
+number does not end them; the last draw is as above.
 """
 
 from __future__ import annotations
@@ -22,9 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ATTEMPTS", "draw", "uniform"]
+__all__ = ["ATTEMPTS", "attempt", "draw", "drawable", "uniform"]
 
-#: How many numbers are drawn, at most, in search of one that is not excluded.
+#: How many blocks a draw has: of all attempts but one, and of the draw from what is left.
 ATTEMPTS = 64
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -64,8 +69,8 @@ def draw(
     rows: int,
     table: npt.NDArray[np.int64] | None = None,
     excluded: Collection[int] = (),
-) -> int:
-    """What comes of draw ``number``, at least 0 and below ``rows``.
+) -> int | None:
+    """What comes of draw ``number``, at least 0 and below ``rows``; ``None``: everything is excluded.
 
     Parameters
     ----------
@@ -78,14 +83,47 @@ def draw(
     excluded
         Numbers that are not to be drawn.
     """
-    drawn = 0
-    for attempt in range(ATTEMPTS):
-        first, second, third, _ = _blocks(key, ATTEMPTS * number + attempt)
-        drawn = (first * rows + (second * rows >> 32)) >> 32
-        if table is not None:
-            entry = int(table[drawn, 0])
-            if third >= entry >> 32 & _LOW:
-                drawn = entry & _LOW
+    for block in range(ATTEMPTS * number, ATTEMPTS * number + ATTEMPTS - 1):
+        drawn = attempt(key, block, rows, table)
         if drawn not in excluded:
-            break
-    return drawn
+            return drawn
+    return _from_what_is_left(_blocks(key, ATTEMPTS * number + ATTEMPTS - 1), rows, table, excluded)
+
+
+def attempt(
+    key: Sequence[int] | npt.NDArray[np.int64], block: int, rows: int, table: npt.NDArray[np.int64] | None = None
+) -> int:
+    """What comes of one attempt, by its block."""
+    first, second, third, _ = _blocks(key, block)
+    drawn = (first * rows + (second * rows >> 32)) >> 32
+    if table is not None:
+        entry = int(table[drawn, 0])
+        if third >= entry >> 32 & _LOW:
+            drawn = entry & _LOW
+    return int(drawn)
+
+
+def _from_what_is_left(
+    words: Sequence[int], rows: int, table: npt.NDArray[np.int64] | None, excluded: Collection[int]
+) -> int | None:
+    left = np.ones(rows, bool)
+    left[list(excluded)] = False
+    owners, tickets = (np.arange(rows), np.ones(rows, np.int64)) if table is None else _tickets(table)
+    tickets = np.where(left[owners], tickets, 0)
+    ends = np.cumsum(tickets)
+    ticket = ((words[0] << 32) + words[1]) * int(ends[-1]) >> 64
+    return int(owners[np.searchsorted(ends, ticket, side="right")]) if ends[-1] else None
+
+
+def _tickets(table: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The numbers that have tickets by an alias table, in order, and how many."""
+    entries = table[:, 0].view(np.uint64)
+    own, alias = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(_LOW)).astype(np.int64)
+    owners = np.stack([np.arange(len(table)), alias], axis=1).reshape(-1)
+    return owners, np.stack([own, 2**32 - own], axis=1).reshape(-1)
+
+
+def drawable(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers that are ever drawn by an alias table."""
+    owners, tickets = _tickets(table)
+    return np.unique(owners[tickets > 0])

@@ -26,7 +26,7 @@ def draws_of(key: tuple[int, int, int], count: int, rows: int | wyrm.Frequencies
     table = rows._node.value if isinstance(rows, wyrm.Frequencies) else None
     number = len(rows) if isinstance(rows, wyrm.Frequencies) else rows
     bags = excluded * count if len(excluded) == 1 else excluded
-    return np.array([draw(key, n, number, table, bags[n]) for n in range(count)])
+    return np.array([draw(key, n, number, table, bags[n]) or 0 for n in range(count)])
 
 
 @check("draws/numbers", "sparse", "numbers drawn follow from seed, stream, step, frequencies and what is excluded alone")
@@ -65,9 +65,9 @@ def check_many_rows(context: Context) -> None:
         key = [int(word) for word in context.rng.integers(0, 2**62, 3)]
         count, drawn = 256, Slot(1, 3, (256, 1), 1)
         options = (("tries", 1), ("rows", rows), ("weighted", False), ("excluding", False))
-        instruction = Instruction("draw", drawn, (Slot(1, 0, (3, 1), 1), Slot(0, 0, (1, 1), 1)), options)
+        instruction = Instruction("draw", drawn, (Slot(1, 0, (3, 1), 1), Slot(0, 0, (1, 2), 2)), options)
         buffers = (Buffer("real"), Buffer("index"))
-        program = Program("evaluate", context.dtypes[0], buffers, real_length=1, index_length=3 + count, forward=(instruction,))
+        program = Program("evaluate", context.dtypes[0], buffers, real_length=2, index_length=3 + count, forward=(instruction,))
         memory = Memory(program, Memory.own(program))
         memory.buffers[1][:3] = key
         context.require("a draw returns 0", context.backend.compile(program).bind(memory).forward(Leaves(1)) == 0)
@@ -75,7 +75,46 @@ def check_many_rows(context: Context) -> None:
         expected = np.array([draw(key, n, rows) for n in range(count)])
         context.compare(f"numbers below {rows}", memory.buffers[1][3:], expected, 0)
         eps = float(np.finfo(context.dtypes[0]).eps)
-        context.compare(f"the rank of numbers below {rows}", memory.buffers[0][:1], np.array([max(1.0, rows - 1.0)]), eps)
+        outcome = np.array([max(1.0, rows - 1.0), 1.0])
+        context.compare(f"the outcome of numbers below {rows}", memory.buffers[0][:2], outcome, eps)
+
+
+@check("draws/what is left", "sparse", "what is excluded is never drawn, however little is left; of nothing, there is no loss")
+def check_what_is_left(context: Context) -> None:
+    """A few numbers left, one, and none; uniform and by frequency; from a bag in any order, which may name a number twice."""
+    for rows in (1, 2, 65, 700):
+        for weighted in (False, True):
+            for left in (3, 1, 0):
+                _check_left(context, rows, weighted, left)
+    for tries in (1, 4):
+        table, seen = wyrm.ParameterNode(np.ones((2, 1))), wyrm.BagInputNode(1, [[0, 1]])
+        sample = wyrm.SampledIndexNode(2, exclude=seen, seed=1)
+        redrawn = (table.index(sample) + 0.0).redraw(sample, tries)
+        redrawn.forward(backend=context.backend)
+        redrawn.backward(1.0)
+        context.compare("what nothing ends", redrawn.value, np.zeros((1, 1)), 0)
+        context.compare("its gradient", table.gradient.to_dense(), np.zeros((2, 1)), 0)
+
+
+def _check_left(context: Context, rows: int, weighted: bool, left: int) -> None:
+    rng, count = context.rng, 40
+    frequencies = wyrm.Frequencies(rng.integers(0, 3, rows) + (np.arange(rows) == rows // 2), power=1.0)
+    table, seed = table_of_numbers(rows, context.dtypes[0]), int(rng.integers(2**62))
+    excluded = np.setdiff1d(np.arange(rows), rng.choice(rows, min(left, rows), replace=False))
+    bag = rng.permutation(np.concatenate([excluded, excluded[::2]])).tolist()
+    seen = wyrm.BagInputNode(1, [bag])
+    sample = wyrm.SampledIndexNode(frequencies if weighted else rows, count, exclude=seen, seed=seed)
+    loss = (table.index(sample) + 1.0).sum()
+    loss.forward(backend=context.backend)
+    entries = frequencies._node.value if weighted else None
+    wanted = [draw((seed, 0, 0), n, rows, entries, bag) for n in range(count)]
+    found = [number for number in wanted if number is not None]
+    if found:
+        context.compare(f"draws from {left} of {rows}", sample.value[:, 0], np.array(found), 0)
+    context.compare(f"the loss of {left} of {rows}", loss.value, np.array([[sum(found) + 1.0 * len(found)]]), 1e-5)
+    loss.backward(1.0)
+    gradient = np.bincount(np.array(found, np.int64), minlength=rows)
+    context.compare(f"the gradient of {left} of {rows}", table.gradient.to_dense()[:, 0], gradient, 1e-5)
 
 
 def violation(
@@ -91,7 +130,7 @@ def violation(
 def check_again(context: Context) -> None:
     """Several samples of one graph with limits that few numbers exceed, against the same in NumPy; the gradient of the last.
 
-    Of one, some numbers are excluded; of another, all.
+    Of one, some numbers are excluded; of another, all but one.
     """
     rng = context.rng
     for dtype in context.dtypes:
@@ -99,7 +138,7 @@ def check_again(context: Context) -> None:
             rows, tries, seed = int(rng.integers(2, 40)), int(rng.integers(1, 12)), int(rng.integers(2**62))
             values = rng.permutation(rows) / rows
             scores, limits = wyrm.ParameterNode(values.reshape(rows, 1), dtype=dtype), rng.uniform(0, 1.1, 3) + 0.0101 / rows
-            bags = [[], rng.integers(0, rows, 2).tolist(), list(range(rows))]
+            bags = [[], rng.integers(1, rows, 2).tolist(), list(range(1, rows))]
             beside = [wyrm.BagInputNode(1, [bag]) if bag else None for bag in bags]
             samples = [wyrm.SampledIndexNode(rows, exclude=bag, seed=seed) for bag in beside]
             parts = [violation(scores, limit, sample, tries) for limit, sample in zip(limits, samples, strict=True)]
@@ -112,13 +151,12 @@ def check_again(context: Context) -> None:
             for stream, (limit, sample, nodes, bag) in enumerate(zip(limits, samples, parts, bags, strict=True)):
                 made, number = 0, 0
                 for made in range(1, tries + 1):
-                    number = draw((seed, stream, 0), made - 1, rows)
+                    number = draw((seed, stream, 0), made - 1, rows, None, bag if made == tries else ()) or 0
                     if values[number] > limit and number not in bag:
                         break
                 tolerance = 1e-12 if dtype == "float64" else 1e-6
                 context.compare("the number drawn", sample.value, np.array([[number]]), 0)
                 above = np.tanh(values[number]) - np.tanh(limit)
-                above = min(above, 0) if number in bag else above
                 expected = [above, max(1, (rows - 1) // made), 2 * values[number]]
                 for node, wanted in zip(nodes, expected, strict=True):
                     context.compare(f"{node!r} after {made} draws", node.value, np.array([[wanted]]), tolerance)
@@ -204,7 +242,7 @@ def check_runner(context: Context) -> None:
         for step in range(600):
             i, number = items[step % 300], 0
             for made in range(tries):
-                number = draw((8, 0, step), made, 60)
+                number = draw((8, 0, step), made, 60, None, bags[step % 300] if made == tries - 1 else ()) or 0
                 if number > i and number not in bags[step % 300]:
                     break
             expected[number] += 1

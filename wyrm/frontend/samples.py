@@ -146,9 +146,13 @@ class SampledIndexNode(Node):
     count
         How many are drawn in a step, independently of each other.
     exclude
-        What is not drawn: a bag input with, for example, the example's own positives. One bag for all numbers, or one for each.
-        An attempt that comes to an excluded number is repeated, up to 64 attempts a number; then the last one stands. Where
-        the sample is drawn again (:meth:`Node.redraw`), an excluded number is a draw that does not end the draws.
+        What is never drawn: a bag input with, for example, the example's own positives, in any order. One bag for all numbers,
+        or one for each. An attempt that comes to an excluded number is repeated; after 63 attempts, the number is drawn from
+        what is left, by the same weights. If nothing is left, because all numbers are excluded that are ever drawn, an example
+        has no loss: :func:`wyrm.fit` leaves it out, so that it changes nothing, and counts it in :attr:`Epoch.skipped`;
+        :func:`wyrm.evaluate` gives zeros for what depends on the sample. In a loop of your own, the node for which a pass is
+        run is 0, and so are all its gradients; of several bags, one that leaves nothing is enough for that. Where the sample is
+        drawn again (:meth:`Node.redraw`), an excluded number is a draw that does not end the draws, but it is never the last.
     seed
         A whole number; without, :func:`wyrm.fit` uses its own seed, and other passes one that is drawn here.
     name

@@ -27,11 +27,19 @@ class Arrangement:
         For each part, the number of its structure, and how many examples a run of it takes.
     runs
         How many runs an epoch has.
+
+    Parameters
+    ----------
+    skipped
+        For each example, whether it is left out; ``None``: none is.
     """
 
-    def __init__(self, data: Data, rows: int) -> None:
-        self.rows, self._numbers = rows, data.numbers
+    def __init__(self, data: Data, rows: int, skipped: npt.NDArray[np.bool_] | None = None) -> None:
+        self.rows, self._numbers, self._skipped = rows, data.numbers, skipped
         counts = [data.count(structure) for structure in range(len(data.structures))]
+        if skipped is not None:
+            numbers = np.zeros(data.length, np.int64) if data.numbers is None else data.numbers
+            counts = np.bincount(numbers[~skipped], minlength=len(counts)).tolist()
         self.parts: list[tuple[int, int]] = []
         #: By structure: the part of its whole runs, that of its last, shorter one, and the number of its first run.
         self._whole, self._last, self._first = (np.zeros(len(counts), np.int64) for _ in range(3))
@@ -46,6 +54,8 @@ class Arrangement:
 
     def of(self, examples: Numbers) -> tuple[Order, Numbers | None]:
         """The order of runs, and the part of each, for an order of the examples; ``None``: there is one part."""
+        if self._skipped is not None:
+            examples = examples[~self._skipped[examples]]
         if self.rows == 1 and len(self.parts) == 1:
             return examples.reshape(-1, 1), None
         numbers = np.zeros(len(examples), np.int64) if self._numbers is None else self._numbers[examples]

@@ -210,6 +210,20 @@ class BagColumn(Column):
         """What nodes for it depend on."""
         return "bags", self.shape
 
+    def covering(self, rows: int, some: Array | None = None) -> Array:
+        """For each example, whether one of its bags holds every number below ``rows``, or all those of ``some``."""
+        bags = self.bags
+        covering: Array = np.zeros(len(bags), bool)
+        known: dict[tuple[int, int], bool] = {}  # bags may be shared
+        for bag in np.flatnonzero(bags.ends - bags.begins >= (rows if some is None else len(some))).tolist():
+            key = begin, end = int(bags.begins[bag]), int(bags.ends[bag])
+            if key not in known:
+                values, held = bags.values[begin:end], np.zeros(rows, bool)
+                held[values[(values >= 0) & (values < rows)]] = True
+                known[key] = bool(held.all() if some is None else held[some].all())
+            covering[bag] = known[key]
+        return np.asarray(covering.reshape(-1, self.shape[0]).any(axis=1))
+
     def node(self, name: str, examples: int, dtype: str) -> Node:
         """A node for the bags of so many examples."""
         return BagInputNode(self.shape[0] * examples, name=name)

@@ -23,6 +23,7 @@ from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.programs import EvaluatingPrograms
 from wyrm.training.runners import Choice
 from wyrm.training.schedules import make_crew, resolve_threads
+from wyrm.training.skipping import Skipped, exclusions, skipped
 
 __all__ = ["Validation", "evaluate"]
 
@@ -165,7 +166,11 @@ class _KeptEvaluation:
         self._feed = HeldFeed(data)
         evaluation = _Evaluation(model, VALUES, self._feed.data, backend, 1)
         self._values = evaluation.values
-        self._feed.watch(evaluation.programs, model.traced(self._feed.data, 0, 1, VALUES), evaluation.parts[0])
+        traced = model.traced(self._feed.data, 0, 1, VALUES)
+        self._feed.watch(evaluation.programs, traced, evaluation.parts[0])
+        numbers = {name: number for number, name in enumerate(self._feed.data.columns)}
+        #: The samples that may have nothing left to draw, each with the number of its column.
+        self._exclusions = [(numbers[each.column], each) for each in exclusions(traced)]
         self.reads_copies = evaluation.programs.reads_copies
         self._storages = [(storage, storage._array) for storage in evaluation.programs.storages()]
 
@@ -180,7 +185,11 @@ class _KeptEvaluation:
     def run(self, data: Data) -> list[Array]:
         """The values for data, which are checked."""
         self._feed.replace(data)
-        return [array.copy() for array in self._values.compute()]
+        found: Skipped = [None] * len(self._values.arrays)
+        columns = list(data.columns.values())
+        for number, exclusion in self._exclusions:
+            exclusion.note(found, columns[number])
+        return [array.copy() for array in self._values.compute(found)]
 
 
 @dataclass
@@ -193,9 +202,12 @@ class _Values:
     arrays: Sequence[Array]
     shapes: Sequence[tuple[int, int]]
 
-    def compute(self) -> list[Array]:
-        """The values, in memory that the next call overwrites."""
+    def compute(self, skipped: Skipped) -> list[Array]:
+        """The values, in memory that the next call overwrites; zeros for examples that are skipped."""
         self.crew.run_epoch(self.order, self.choice, lambda runs: None)
+        for array, examples in zip(self.arrays, skipped, strict=True):
+            if examples is not None:
+                array[examples] = 0
         return [array.reshape(-1, *shape) for array, shape in zip(self.arrays, self.shapes, strict=True)]
 
 
@@ -208,6 +220,7 @@ class _Evaluation:
         self._shapes, dtype = _shapes(model, roots, data, self._arrangement)
         self._arrays = [aligned((data.length, rows * cols), dtype, fill=None) for rows, cols in self._shapes]
         self.programs = EvaluatingPrograms(model, roots, backend)
+        self.skipped = skipped(model, roots, data, self._arrangement)
         self._bind()
 
     def _bind(self) -> None:
@@ -222,7 +235,7 @@ class _Evaluation:
         """The values, in memory that the next call overwrites."""
         if self.programs.refresh():
             self._bind()
-        return self.values.compute()
+        return self.values.compute(self.skipped)
 
 
 def _shapes(model: Model, roots: str, data: Data, arrangement: Arrangement) -> tuple[list[tuple[int, int]], str]:
@@ -256,4 +269,6 @@ class Validation:
     def loss(self) -> float:
         """The mean loss of its examples, without what is random in training."""
         (losses,) = self._evaluation.run()
-        return float(losses.mean(dtype=np.float64))
+        (skipped,) = self._evaluation.skipped
+        counted = len(losses) if skipped is None else int((~skipped).sum())
+        return float(losses.sum(dtype=np.float64)) / max(1, counted)

@@ -236,7 +236,7 @@ def fit(
     with run, bar:
         for number in run.epochs():
             start = time.perf_counter()
-            losses, examples = 0.0, 0
+            losses, examples, skipped = 0.0, 0, 0
             for chunk, plan in enumerate(_traced(itertools.chain([first], begun) if first else plans(), bar)):
                 try:
                     losses += plan.run(number, chunk, bar.update)
@@ -245,10 +245,12 @@ def fit(
                     history.schedule, history.reason = crew.schedule, crew.reason
                     history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
                 examples += plan.length
+                skipped += plan.skipped
             first = None
             assignment.settle()
             seconds = time.perf_counter() - start
-            epoch = Epoch(number, losses / examples, examples, seconds, optimizers[0].learning_rate)
+            mean_loss = losses / max(1, examples - skipped)
+            epoch = Epoch(number, mean_loss, examples, seconds, optimizers[0].learning_rate, skipped=skipped)
             if held_out is not None:
                 epoch.metrics["validation_loss"] = held_out.loss()
             run.end_epoch(epoch)

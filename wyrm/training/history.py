@@ -39,6 +39,9 @@ class Epoch:
         That of the epoch's last step, of the first group of the first optimizer.
     metrics
         Further numbers by name: ``"validation_loss"`` of a held-out feed, and what callbacks add.
+    skipped
+        How many of the examples had nothing left to draw: every number is excluded (:class:`wyrm.SampledIndexNode`). They have
+        no loss, are not part of its mean, and changed nothing.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Epoch:
     seconds: float
     learning_rate: float = math.nan
     metrics: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0
 
     @property
     def examples_per_second(self) -> float:
@@ -79,6 +83,7 @@ class Epoch:
             **self.metrics,
             "learning_rate": self.learning_rate,
             "examples": self.examples,
+            "skipped": self.skipped,
             "seconds": self.seconds,
             "examples_per_second": self.examples_per_second,
         }
@@ -250,7 +255,15 @@ def _plain(value: Any) -> Any:
     return number if math.isfinite(number) else str(number)
 
 
-def _epoch(number: int, loss: float, examples: int, seconds: float, learning_rate: float, metrics: dict[str, float]) -> Epoch:
+def _epoch(
+    number: int,
+    loss: float,
+    examples: int,
+    seconds: float,
+    learning_rate: float,
+    metrics: dict[str, float],
+    skipped: int = 0,
+) -> Epoch:
     """An epoch of what was read: whole numbers, and others that may have been written as strings."""
     read = {name: float(value) for name, value in metrics.items()}
-    return Epoch(int(number), float(loss), int(examples), float(seconds), float(learning_rate), read)
+    return Epoch(int(number), float(loss), int(examples), float(seconds), float(learning_rate), read, int(skipped))

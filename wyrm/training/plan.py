@@ -26,6 +26,7 @@ from wyrm.training.order import epoch_order, in_order, key_seed
 from wyrm.training.programs import TrainingPrograms, uncollected
 from wyrm.training.runners import Part
 from wyrm.training.schedules import make_crew
+from wyrm.training.skipping import skipped
 
 __all__ = ["Plan", "Session", "is_stream"]
 
@@ -163,6 +164,8 @@ class Plan:
     ----------
     length
         The number of examples.
+    skipped
+        How many of them are left out, as their samples have nothing left to draw.
     crew
         The threads.
     """
@@ -171,6 +174,10 @@ class Plan:
         self.length = data.length
         self._session, self._data = session, data
         self._arrangement = Arrangement(data, session.model.rows)
+        (left_out,) = skipped(session.model, TRAINING, data, self._arrangement)
+        self.skipped = 0 if left_out is None else int(left_out.sum())
+        if 0 < self.skipped < self.length:  # where it is all of them, there is nothing to run, but all the same to check
+            self._arrangement = Arrangement(data, session.model.rows, left_out)
         self._bind()
 
     def _bind(self) -> None:
@@ -180,7 +187,7 @@ class Plan:
         self._parts, self.crew = session.crew(self._data, self._arrangement, self._schedules)
 
     def run(self, epoch: int, chunk: int, progress: Callable[[int], Any]) -> float:
-        """Go through all examples once; returns the sum of their losses, each before its own update.
+        """Go through all examples that are not skipped once; returns the sum of their losses, each before its own update.
 
         Parameters
         ----------
@@ -192,6 +199,9 @@ class Plan:
         session = self._session
         if self._changes != session.programs.changes:  # of what is trained
             self._bind()
+        if self.skipped == self.length:
+            progress(self.length)
+            return 0.0
         crew = self.crew
         shuffled, length = session.shuffle, self.length
         examples = epoch_order(session.seed, epoch, length, chunk) if shuffled else in_order(length)

@@ -27,11 +27,13 @@ __all__ = [
     "prefetch",
     "publish",
     "real",
+    "release",
     "row",
     "seen",
     "store",
     "word",
     "yield_core",
+    "zeroed",
 ]
 
 _WORD = ir.IntType(64)
@@ -223,6 +225,37 @@ def prefetch(typingctx: Any, address: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [line, flag, flag, flag])
         function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [builder.inttoptr(arguments[0], line), flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+def _library_function(builder: Any, name: str, kind: Any) -> Any:
+    """A function of C's library."""
+    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+
+
+@intrinsic
+def zeroed(typingctx: Any, count: Any) -> Any:
+    """The address of so many int64 of 0, to be released; 0 if there is no memory for them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(8).as_pointer(), [_WORD, _WORD])
+        memory = builder.call(_library_function(builder, "calloc", kind), [arguments[0], _WORD(8)])
+        return builder.ptrtoint(memory, _WORD)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def release(typingctx: Any, address: Any) -> Any:
+    """Give back memory that :func:`zeroed` has given."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line = ir.IntType(8).as_pointer()
+        builder.call(
+            _library_function(builder, "free", ir.FunctionType(ir.VoidType(), [line])), [builder.inttoptr(arguments[0], line)]
+        )
         return context.get_dummy_value()
 
     return types.void(types.int64), generate

@@ -134,8 +134,8 @@ patch_fault("examples are arranged otherwise each time", "parallel/conflict_free
 # -- numbers that are drawn
 
 
-def _drawing(name: str, draw: Callable[..., int]) -> None:
-    patch_fault(name, "draws/numbers", target=kernel_steps, draw=draw)
+def _drawing(name: str, draw: Callable[..., int | None], check: str = "draws/numbers") -> None:
+    patch_fault(name, check, target=kernel_steps, draw=draw)
 
 
 _draw = philox.draw
@@ -149,6 +149,27 @@ patch_fault(
 )
 _drawing("every step draws the same", lambda key, *others: _draw((key[0], key[1], 0), *others))
 _drawing("every sample draws the same", lambda key, *others: _draw((key[0], 0, key[2]), *others))
+
+
+def _without_luck(then: Callable[[Any, Any, int | None], int | None]) -> Callable[..., int | None]:
+    """What becomes of draws for which attempts come to nothing."""
+
+    def wrong(key: Any, number: int, rows: int, table: Any = None, excluded: Any = ()) -> int | None:
+        blocks = range(philox.ATTEMPTS * number, philox.ATTEMPTS * (number + 1))
+        tried = [philox.attempt(key, block, rows, table) for block in blocks]
+        found = _draw(key, number, rows, table, excluded)
+        return found if not excluded or not set(tried[:-1]) <= set(excluded) else then(tried[-1], rows, found)
+
+    return wrong
+
+
+_drawing("exclusion is given up after 64 attempts", _without_luck(lambda last, rows, found: last), "draws/what is left")
+_drawing(
+    "a draw from what is left is off by one",
+    _without_luck(lambda last, rows, found: None if found is None else (found + 1) % rows),
+    "draws/what is left",
+)
+_drawing("something is drawn of nothing", lambda *arguments: _draw(*arguments) or 0, "draws/what is left")
 _step = Steps._draw
 
 

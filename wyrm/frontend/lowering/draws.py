@@ -72,7 +72,7 @@ def _find_bodies(k: Emitter, values: Sequence[Value], draws: Sequence[Value]) ->
         until = k.draws[draw]
         body = set() if until is None else _between(_dependent(readers, draw), until.viewed or until)
         draw.body = tuple(sorted(body, key=position.__getitem__))
-        home |= dict.fromkeys((draw, k.rank(draw), *draw.body), draw)
+        home |= dict.fromkeys((draw, k.outcome(draw), *draw.body), draw)
     try:
         TopologicalSorter(_needed_draws(k, values, draws)).prepare()
     except CycleError:
@@ -89,7 +89,7 @@ def _find_bodies(k: Emitter, values: Sequence[Value], draws: Sequence[Value]) ->
 def _needed_draws(k: Emitter, values: Sequence[Value], draws: Iterable[Value]) -> dict[Value, list[Value]]:
     """For each draw the others that what ends it depends on."""
     own = {draw: 1 << n for n, draw in enumerate(draws)}  # sets of draws, as bits
-    needed = {value: bit for draw, bit in own.items() for value in (draw, k.rank(draw))}
+    needed = {value: bit for draw, bit in own.items() for value in (draw, k.outcome(draw))}
     for value in values:
         bits = needed.get(value, 0)
         for operand in value.read:

@@ -60,7 +60,7 @@ class Emitter:
         self._once: dict[tuple[str, tuple[Value, ...]], Value] = {}
         self._stacks: dict[tuple[Value, ...], Value] = {}
         self._splits: dict[tuple[Value, int], list[Value]] = {}
-        self._ranks: dict[Value, Value] = {}
+        self._outcomes: dict[Value, Value] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
         """The call of a kernel, as a method, which is made when it is first asked for."""
@@ -263,7 +263,7 @@ class Emitter:
     def draw(self, key: Value, *beside: Value, count: int, **options: Any) -> Value:
         """Numbers that are drawn; ``beside`` are an alias table and a bag of excluded numbers, where there are any."""
         value = Value("draw", (), {"tries": 1, **options}, (count, 1), place=("drawn",))
-        value.operands = (key, self.rank(value), *beside)
+        value.operands = (key, self.outcome(value), *beside)
         self.draws[value] = None
         if options["excluding"]:
             self._limit(beside[-1], options["rows"])
@@ -276,11 +276,24 @@ class Emitter:
         self.draws[drawn], drawn.attributes["tries"] = until, tries
         return self.reshape(until, until.shape)
 
+    def outcome(self, drawn: Value) -> Value:
+        """What is known of a draw beside the numbers: a rank, and whether there was anything to draw."""
+        if drawn not in self._outcomes:
+            self._outcomes[drawn] = Value("", shape=(1, 2), place=("outcome", len(self._outcomes)))
+        return self._outcomes[drawn]
+
     def rank(self, drawn: Value) -> Value:
         """The rank that the number of draws made stands for."""
-        if drawn not in self._ranks:
-            self._ranks[drawn] = Value("", shape=(1, 1), place=("rank", len(self._ranks)))
-        return self._ranks[drawn]
+        return self.slice(self.outcome(drawn), (0, 1), (0, 1))
+
+    def where_drawn(self, a: Value) -> Value:
+        """The value ``a``, but zeros if a draw that excludes numbers had none left."""
+        for drawn in self.draws:
+            if drawn.attributes["excluding"]:
+                found = self.slice(self.outcome(drawn), (0, 1), (1, 2))
+                a = self.select(found, a, self.literal(0.0))
+                a.uses += 1  # nothing is accumulated onto it
+        return a
 
     # -- sums of contributions
 

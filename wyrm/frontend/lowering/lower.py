@@ -123,7 +123,7 @@ class _Lowering:
         results = list(kept.values()) if self.purpose == "interactive" else roots
         found = [*self.inputs, *(value for value, _ in self.updates.schedules), *k.literals.values()]
         found += [self.seed] if self.seed else []
-        found += [k.rank(draw) for draw in k.draws]
+        found += [k.outcome(draw) for draw in k.draws]
         needed = live(k.values, [*results, *self.effects])
         narrow(k, [v for v in k.values if v in needed], [*results, *self.effects])
         begins = [0, *ends]
@@ -175,6 +175,11 @@ class _Lowering:
                 self.inputs.append(value)
             value.uses += 1  # the node's own: nothing is accumulated onto it
             self.values.append(value)
+        if self.purpose == "interactive":  # in runs, examples for which nothing is left to draw do not occur
+            for root in self.trace.roots:
+                op = self.trace.records[root].op
+                if isinstance(op, Op) and not op.indices:
+                    self.values[root] = k.where_drawn(self.values[root])
         self.effects += [until for until in k.draws.values() if until is not None]
         if any(until is not None for until in k.draws.values()):
             self.repeats = True
@@ -196,7 +201,8 @@ class _Lowering:
         if not records[root].needs_gradient:
             return
         if self.purpose == "interactive" or self.share is None:
-            seed = self.seed = Value("", shape=(1, 1), place=("seed",))
+            self.seed = Value("", shape=(1, 1), place=("seed",))
+            seed = k.where_drawn(self.seed) if self.purpose == "interactive" else self.seed
         else:
             seed = k.literal(self.share)
         self.contributions = differentiate(k, records, self.values, root, seed)

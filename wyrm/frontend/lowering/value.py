@@ -24,7 +24,7 @@ class Value:
     place
         Where it is found: ``("input", n)``, ``("index", n)``, ``("bag", n)``, ``("value", parameter)``,
         ``("gradient", parameter)``, ``("state", parameter, name)``, ``("clock", parameter, rule)``, ``("scalars", rule)``,
-        ``("literal", number)``, ``("seed",)``, ``("rank", n)``; ``("row", index, "", place of a table)``. Of a value that is
+        ``("literal", number)``, ``("seed",)``, ``("outcome", n)``; ``("row", index, "", place of a table)``. Of a value that is
         computed: where it is stored; ``("drawn",)`` for indices that are drawn.
     viewed
         Of a view, the value whose memory it is, which is none; else ``None``.

@@ -62,8 +62,8 @@ class Draws(Operand):
 
         In passes that compute the result, whatever depends on the sample sees the number drawn last. A draw repeats only what
         lies between the sample and this node. The gradient passes as if the number had been given. A number that the sample
-        excludes counts as a draw and does not end them; where the last one is of that kind, and the node is positive, it
-        becomes 0.
+        excludes counts as a draw and does not end them; the last draw is one of what is not excluded. If nothing is left to
+        draw, the node is at most 0.
 
         Parameters
         ----------

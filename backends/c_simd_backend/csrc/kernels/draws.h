@@ -2,6 +2,8 @@
 #ifndef WYRM_DRAWS_H
 #define WYRM_DRAWS_H
 
+#include <stdlib.h>
+
 #include "random.h"
 
 enum { ATTEMPTS = 64 };
@@ -50,41 +52,102 @@ INLINE void attempt(const Instruction *instruction, const Draw *draw, uint64_t b
     }
 }
 
-// What comes of the further attempts at a draw whose first came to an excluded number.
+// The fraction of 64 bits, times a whole number below 2**63.
+INLINE uint64_t part_of(uint64_t whole, const uint32_t fraction[2]) {
+    const uint64_t half = 0xFFFFFFFFu, high = whole >> 32, low = whole & half;
+    const uint64_t a = high * fraction[1], b = low * fraction[0], c = low * fraction[1];
+    return high * fraction[0] + (a >> 32) + (b >> 32) + (((a & half) + (b & half) + (c >> 32)) >> 32);
+}
+
+// Which numbers are excluded, as bits; 0 if there is no memory for them.
+static uint64_t *excluded_bits(const Bag *bag, int64_t row, int64_t rows) {
+    uint64_t *bits = calloc((size_t)(rows + 63) / 64, sizeof *bits);
+    const int64_t which = bag->bags == 1 ? 0 : row;
+    const char *next = bag->places[which].begin, *end = bag->places[which].end;
+    for (; bits && next < end; next += bag->dtype == INT64 ? 8 : 4) {
+        const int64_t number = bag->dtype == INT64 ? *(const int64_t *)next : *(const int32_t *)next;
+        bits[number / 64] |= (uint64_t)1 << number % 64;
+    }
+    return bits;
+}
+
+// Goes through the tickets of what is left up to a ticket, whose number it returns; -1: there are none so late. Adds up those
+// that it has passed.
+static int64_t owner_of(const uint64_t *table, const uint64_t *bits, const Bag *bag, int64_t row, int64_t rows, uint64_t ticket, uint64_t *passed) {
+    for (int64_t entry = 0; entry < rows; entry++) {
+        const uint64_t own = table ? table[entry] >> 32 : 1, rest = table ? ((uint64_t)1 << 32) - own : 0;
+        for (int part = 0; part < (table ? 2 : 1); part++) {
+            const int64_t number = part ? (uint32_t)table[entry] : entry;
+            if (bits ? bits[number / 64] >> number % 64 & 1 : (uint64_t)is_excluded(bag, row, number)) continue;
+            *passed += part ? rest : own;
+            if (ticket < *passed) return number;
+        }
+    }
+    return -1;
+}
+
+// A draw from what is left; -1: that is nothing.
+static int64_t drawn_from_what_is_left(const Instruction *instruction, const Draw *draw, const Bag *bag, int64_t row) {
+    const uint64_t *table = draw->table ? instruction->operand[draw->table].data : 0;
+    uint64_t *bits = excluded_bits(bag, row, draw->rows), tickets = 0, passed = 0;
+    uint32_t words[4];
+    owner_of(table, bits, bag, row, draw->rows, UINT64_MAX, &tickets);
+    philox(instruction->operand[1].data, (uint64_t)(ATTEMPTS * row + ATTEMPTS - 1), words);
+    const int64_t drawn = owner_of(table, bits, bag, row, draw->rows, part_of(tickets, words), &passed);
+    free(bits);
+    return drawn;
+}
+
+// What comes of a draw whose first attempt came to an excluded number; -1: nothing is left.
 static __attribute__((noinline)) int64_t drawn_again(const Instruction *instruction, const Draw *draw, const Bag *bag, int64_t row) {
     int64_t numbers[WORDS];
-    for (int made = 1;; made++) {
+    for (int made = 1; made < ATTEMPTS - 1; made++) {
         const int lane = (made - 1) % WORDS;
         if (!lane) attempt(instruction, draw, (uint64_t)(ATTEMPTS * row + made), 1, numbers);
-        if (made == ATTEMPTS - 1 || !is_excluded(bag, row, numbers[lane])) return numbers[lane];
+        if (!is_excluded(bag, row, numbers[lane])) return numbers[lane];
     }
+    return drawn_from_what_is_left(instruction, draw, bag, row);
+}
+
+// Lets a draw for which nothing was left have some number, and notes it in the outcome.
+INLINE int64_t noted(int64_t number, real *outcome) {
+    if (number >= 0) return number;
+    outcome[1] = 0;
+    return 0;
 }
 
 // Numbers that stand as they are drawn.
 static void draw_once(const Instruction *instruction, const Draw *draw, const Bag *bag) {
     const Operand *out = &instruction->operand[0];
     int64_t *numbers = out->data, coming[WORDS];
+    real *outcome = instruction->operand[2].data;
+    outcome[0] = draw->rows > 2 ? (real)(draw->rows - 1) : 1;
+    outcome[1] = 1;
     for (int64_t i = 0; i < out->rows; i++) {
         if (i % WORDS == 0) attempt(instruction, draw, (uint64_t)(ATTEMPTS * i), ATTEMPTS, coming);
-        const int64_t number = coming[i % WORDS];
-        numbers[i * out->stride] = bag && is_excluded(bag, i, number) ? drawn_again(instruction, draw, bag, i) : number;
+        int64_t number = coming[i % WORDS];
+        if (bag && is_excluded(bag, i, number)) number = noted(drawn_again(instruction, draw, bag, i), outcome);
+        numbers[i * out->stride] = number;
     }
 }
 
 // One number, with what is repeated, until that is positive and the number not excluded.
 static void draw_until(const Instruction *instruction, const Draw *draw, const Bag *bag) {
     int64_t *number = instruction->operand[0].data, coming[WORDS];
-    real *rank = instruction->operand[2].data, *until = instruction->operand[draw->until].data;
+    real *outcome = instruction->operand[2].data, *until = instruction->operand[draw->until].data;
     const Instruction *body = (const Instruction *)&instruction->operand[draw->operands];
     const Instruction *end = (const Instruction *)((const int64_t *)instruction + instruction->length);
     for (int64_t made = 0; made < draw->tries; made++) {
         if (made % WORDS == 0) attempt(instruction, draw, (uint64_t)(ATTEMPTS * made), ATTEMPTS, coming);
         *number = coming[made % WORDS];
         const uint32_t estimate = (uint32_t)(draw->rows - 1) / (uint32_t)(made + 1); // twice as fast as that of 64 bits
-        *rank = estimate > 1 ? (real)estimate : 1;
+        const int last = made + 1 == draw->tries;
+        outcome[0] = estimate > 1 ? (real)estimate : 1;
+        outcome[1] = 1;
+        if (last && bag && is_excluded(bag, 0, *number)) *number = noted(drawn_again(instruction, draw, bag, made), outcome);
         for (const Instruction *next = body; next < end; next = (const Instruction *)((const int64_t *)next + next->length))
             next->kernel(next);
-        if (*until > 0 && (!bag || !is_excluded(bag, 0, *number))) return;
+        if (*until > 0 && (last ? outcome[1] > 0 : !bag || !is_excluded(bag, 0, *number))) return;
     }
     if (*until > 0) *until = 0;
 }
@@ -92,12 +155,10 @@ static void draw_until(const Instruction *instruction, const Draw *draw, const B
 static void kernel_draw(const Instruction *instruction) {
     const Draw *draw = (const Draw *)instruction->attribute;
     const Bag *bag = draw->bag ? instruction->operand[draw->bag].data : 0;
-    if (draw->until) {
+    if (draw->until)
         draw_until(instruction, draw, bag);
-    } else {
+    else
         draw_once(instruction, draw, bag);
-        *(real *)instruction->operand[2].data = draw->rows > 2 ? (real)(draw->rows - 1) : 1;
-    }
 }
 
 #endif
