@@ -1,2 +1,2 @@
 // The layout of tables and headers that this code is written for; see wyrm/native_layout.py. Written by `make layout`.
-#define LAYOUT "cbebe5c1d6c134fe"
+#define LAYOUT "eeed17775d6823a5"

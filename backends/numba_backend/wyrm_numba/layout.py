@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "cbebe5c1d6c134fe"
+LAYOUT = "eeed17775d6823a5"
