@@ -96,3 +96,16 @@ def test_warp_learns_from_few_rows(backend, rows):
     loss = nn.losses.warp(items.index(item), items.index(sample), sample, tries=1)
     wyrm.fit(loss, {item: np.zeros(200, int), seen: [[0]] * 200}, SGD(0.1, [items]), seed=1)
     assert (items.value[0] > items.value[1:] + 0.9).all()
+
+
+def test_calls_that_find_programs_bound_look_at_their_own_bags(backend):
+    """One example after the other, by evaluate and by fit."""
+    table, item, seen = wyrm.ParameterNode(np.ones((3, 1))), wyrm.IndexInputNode(), wyrm.BagInputNode()
+    loss = (table.index(item) * table.index(wyrm.SampledIndexNode(3, exclude=seen))).square()
+    optimizer = SGD(0.0, [table])
+    for bag, value in (([0], 1.0), ([2, 1, 0], 0.0), ([1, 2], 1.0), ([0, 1, 2], 0.0)):
+        feed = {item: [1], seen: [bag]}
+        assert wyrm.evaluate(loss, feed).tolist() == [[[value]]]
+        history = wyrm.fit(loss, feed, optimizer)
+        assert (history.losses, history[0].skipped) == ([value], int(value == 0))
+    assert optimizer.steps == 2

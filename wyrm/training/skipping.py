@@ -26,7 +26,7 @@ Skipped = list[npt.NDArray[np.bool_] | None]
 
 
 class Exclusion(NamedTuple):
-    """A sample that excludes what a column says; it draws numbers below ``rows``, or only ``some``, and a root depends on it."""
+    """A sample that excludes what a column says; it draws below ``rows``, or only ``some``, and a root depends on it."""
 
     column: Any
     rows: int
