@@ -159,7 +159,11 @@ class Pass(ABC):
 
     @abstractmethod
     def forward(self, leaves: Leaves) -> int:
-        """Load the inputs from their cells and run ``forward``; for an ``update`` program, run ``update``."""
+        """Load the inputs from their cells and run ``forward``; for an ``update`` program, run ``update`` then.
+
+        Of an ``update`` program that has an output, it is looked at in between: if it is NaN or infinite, the status is
+        ``NOT_FINITE``, and nothing is updated.
+        """
 
     @abstractmethod
     def backward(self, weight: float) -> int:

@@ -60,7 +60,7 @@ class CapabilityError(BackendError):
 
 
 class NotFiniteError(WyrmError, ArithmeticError):
-    """A loss that became NaN or infinite during training.
+    """A loss or a gradient that became NaN or infinite during training.
 
     Attributes
     ----------

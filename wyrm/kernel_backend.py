@@ -190,6 +190,8 @@ class _KernelPass(Pass):
             if status:
                 return status
         _run(bound.forward)
+        if bound.program.purpose == "update" and bound.outputs and not np.isfinite(bound.outputs[0][0, 0]):
+            return bound.memory.report.set(Report.NOT_FINITE)
         _run(bound.update)
         return 0
 

@@ -225,6 +225,11 @@ class GradientBuffer:
         self.header[2] = 0
         return dense
 
+    def is_finite(self) -> bool:
+        """Whether no element is NaN or infinite."""
+        matrix = self.dense is None or not self.touched or bool(np.isfinite(self.dense).all())
+        return matrix and bool(np.isfinite(self.row_values[: self.count]).all())
+
     def clear(self) -> None:
         """Set the gradient to zero."""
         if self.dense is not None and self.touched:

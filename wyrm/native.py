@@ -225,6 +225,8 @@ class _NativePass(Pass):
     def __init__(self, executable: _NativeExecutable, memory: Memory, cells: Sequence[int]) -> None:
         program = executable.program
         self.frame = frame = Frame(program, executable.code(often=False), memory)
+        if program.purpose == "update" and program.outputs:
+            frame.set("loss", frame.at(program.outputs[0]))
         steps = 0  # the address of the number of steps made, for the keys of random inputs
         for n, buffer in enumerate(program.buffers):
             if buffer.kind == "gradient" and not steps:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -97,6 +98,48 @@ def check_evaluate(context: Context) -> None:
         context.compare("rows", rows[:, 0], tables[0][users], 0)
         for parameter, kept in zip(model.parameters, before, strict=True):
             context.identical("a parameter", parameter.value, kept)
+
+
+@check("training/infinite gradients", "training", "a gradient that is not finite stops before its update, as a loss does")
+def check_infinite_gradients(context: Context) -> None:
+    """A square root of 0: by steps that are driven from Python, by runs that are steps, and in a batch."""
+    for dtype in context.dtypes:
+        for how in ("steps", "fit", "batches"):
+            table, weight = wyrm.ParameterNode(np.ones((4, 3)), dtype=dtype), wyrm.ParameterNode(np.ones((3, 2)), dtype=dtype)
+            index, x = wyrm.IndexInputNode(), wyrm.InputNode((1, 1), dtype=dtype)
+            loss = ((table.index(index).dot(weight) * x).square().scalar_sum().sqrt() - 1.0).square()
+            optimizer, before = SGD(0.25, [table, weight]), np.ones((4, 3))
+            with context.oracle() as reference:
+                index.set_value(0)
+                x.set_value(1.0)
+                loss.forward(backend=reference)
+                loss.backward(1.0)
+                before = before - 0.25 * table.gradient.to_dense()
+                loss.zero_gradient()
+            feed = {index: np.array([0, 1, 2]), x: np.array([1.0, 0.0, 1.0])}
+            try:
+                if how == "steps":
+                    _step_by_step(context, loss, feed, optimizer)
+                else:
+                    size = 2 if how == "batches" else 1
+                    with context.oracle():  # which explains the gradient by computing the example again
+                        wyrm.fit(loss, feed, optimizer, shuffle=False, batch_size=size, num_threads=1, backend=context.backend)
+            except wyrm.NotFiniteError as error:
+                context.require(f"the message says that it is the gradient: {error}", "gradient" in str(error))
+            else:
+                raise Failure(f"an infinite gradient was not noticed by {how} in {dtype}")
+            expected = np.ones((4, 3)) if how == "batches" else before
+            context.compare(f"the table after {how} in {dtype}", table.value, expected, 1e-5)
+            context.require("the weights are finite", bool(np.isfinite(weight.value).all()))
+
+
+def _step_by_step(context: Context, loss: wyrm.Node, feed: dict[Any, Any], optimizer: SGD) -> None:
+    for example in range(3):
+        for node, values in feed.items():
+            node.set_value(values[example])
+        loss.forward(backend=context.backend)
+        loss.backward(1.0)
+        optimizer.step()
 
 
 @check(

@@ -55,6 +55,10 @@ class Op:
         Whether row numbers, bags or keys may be among the operands.
     indices
         Whether the result is row numbers, and not real ones.
+    masks
+        Whether it chooses between operands, so that the gradient of what was not chosen is 0.
+    local
+        Whether an operand's gradient is 0 wherever that of the result is, element by element, or by rows of one element.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Op:
     variadic: bool = False
     takes_indices: bool = False
     indices: bool = False
+    masks: bool = False
+    local: bool = False
 
     def __post_init__(self) -> None:
         if self.name in OPS:

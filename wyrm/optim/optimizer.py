@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import BackendError, DTypeError, OptionError, ShapeError, ThreadError
+from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ShapeError, ThreadError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import check_missed
 from wyrm.frontend.threads import CURRENT
-from wyrm.memory import Leaves, Memory
+from wyrm.memory import Leaves, Memory, Report
 from wyrm.optim.group import Group, RunningGroup, checked_number
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
@@ -231,6 +231,9 @@ class Optimizer:
         ------
         ThreadError
             If another thread is in :func:`wyrm.fit` with this optimizer.
+        NotFiniteError
+            If a gradient is NaN or infinite, naming its parameter. Nothing has changed then, the gradients included:
+            :meth:`zero_gradient` passes over the example.
         """
         step = self._native
         if step is None:
@@ -238,9 +241,27 @@ class Optimizer:
         if self._scheduled:
             for group in self._groups:
                 group.set_step(self._steps)
-        if step():
-            raise BackendError(f"the step of {type(self).__name__} failed")
+        status = step()
+        if status:
+            self._recover(status)
         self._steps += 1
+
+    def _recover(self, status: int) -> None:
+        """Say which gradient is not finite; if all are, and only their squares overflow, make the step."""
+        owner = type(self).__name__
+        if status != Report.NOT_FINITE:
+            raise BackendError(f"the step of {owner} failed with status {status}")
+        wrong = [node._label() for node in self.parameters if node.trainable and not node._gradient_buffer().is_finite()]
+        if wrong:
+            raise NotFiniteError(
+                f"{owner}: the gradient of {' and '.join(wrong)} is NaN or infinite; no parameter was updated. Go on with "
+                f"zero_gradient(), and look for an op whose derivative is not finite where its operand is, such as sqrt at 0; "
+                f"wyrm.fit names the node",
+                node=wrong[0],
+            )
+        _, unchecked = self._bound(checked=False)
+        if unchecked():
+            raise BackendError(f"the step of {owner} failed")
 
     def zero_gradient(self) -> None:
         """Set the gradients of the parameters back to zero."""
@@ -349,6 +370,12 @@ class Optimizer:
             gradient.header[10] = latest  # random numbers of passes go on from there
 
     def _bind(self) -> Callable[[], int]:
+        """The step, which is kept until what is trained changes."""
+        self._kept, step = self._bound(checked=True)
+        self._native = None if self._runs else step
+        return step
+
+    def _bound(self, checked: bool) -> tuple[Any, Callable[[], int]]:
         """Compile the step, over the parameters that are trainable, for the backend on which their graphs have run."""
         self._refuse_other_threads("step")
         every = self.parameters
@@ -362,7 +389,8 @@ class Optimizer:
             node.storage.follow(how.rule, self._groups[how.scalars].scalars)
             if node._gradient_buffer().dense is not None:
                 node.storage.keep_up()
-        program = lower_update([node.shape for node in nodes], training, every[0].dtype, backend.capabilities.kernels)
+        shapes, kernels = [node.shape for node in nodes], backend.capabilities.kernels
+        program = lower_update(shapes, training, every[0].dtype, kernels, checked=checked)
         buffers: list[Any] = Memory.own(program)
         for buffer in program.buffers[2:]:
             if buffer.kind == "scalars":
@@ -373,10 +401,7 @@ class Optimizer:
                 buffers.append(nodes[buffer.number].storage.buffer(buffer))
         bound = compiled(program, backend).bind(Memory(program, buffers))
         leaves = Leaves(1)
-        self._kept = bound, leaves
-        step, _ = bound.attached(leaves)
-        self._native = None if self._runs else step
-        return step
+        return (bound, leaves), bound.attached(leaves)[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__

@@ -1,7 +1,8 @@
-"""Where a loss became NaN or infinite: the example is run once more on the reference backend, keeping every node's value.
+"""Where a loss or a gradient became NaN or infinite: the example is run once more on the reference backend, keeping all values.
 
 What is looked for is the first node, in the order of computation, whose value is not finite though its operands are, among
-those that the loss owes its value to. Random numbers are the same as in the run: they depend on the example and the
+those that the loss owes its value to. If the loss is finite, it is the first node, on the way back, whose derivative makes
+of a finite gradient one that is not. Random numbers are the same as in the run: they depend on the example and the
 steps made. Nothing that belongs to the user changes.
 """
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from wyrm.errors import NotFiniteError, WyrmError
 from wyrm.frontend.compiled import compiled
-from wyrm.frontend.lowering.lower import lower
+from wyrm.frontend.lowering.lower import lower_shares
 from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INPUTS, PARAMETER, Op
@@ -50,15 +51,15 @@ def diagnosed(
     first_step
         That of the runner: random numbers are those of step ``first_step`` plus the first example.
     """
-    message, node = f"fit, epoch {epoch}: {error}", None
+    what, node, story = "loss, or a gradient,", None, ""
+    try:
+        what, node, story = _Rerun(loss, sources, examples, first_step).origin()
+    except (WyrmError, MemoryError) as failure:
+        story = f"Where it began could not be found out: {failure}"
+    message = f"fit, epoch {epoch}: the {what} of example {error.example} is NaN or infinite; its update was not applied"
     if len(examples) > 1:
         message = f"{message} (the first of {len(examples)} examples that share a run, of which the loss is the sum)"
-    try:
-        node, story = _Rerun(loss, sources, examples, first_step).origin()
-        message = f"{message}. {story}"
-    except (WyrmError, MemoryError) as failure:
-        message = f"{message}. Where it began could not be found out: {failure}"
-    return NotFiniteError(message, epoch=epoch, example=error.example, node=node)
+    return NotFiniteError(f"{message}. {story}", epoch=epoch, example=error.example, node=node)
 
 
 class _Rerun:
@@ -68,7 +69,8 @@ class _Rerun:
         self.loss = loss
         self.trace, self.structures, _ = trace([loss._structure])
         backend = get_backend("reference")
-        self.program = program = lower(self.trace, "interactive", backend.capabilities.kernels)
+        self.program, self.shares = lower_shares(self.trace)
+        program = self.program
         self.parameters = [self.structures[n].live_parameter() for n in self.trace.leaves(PARAMETER)]
         buffers: list[Any] = Memory.own(program)
         for buffer in program.buffers[2:]:
@@ -87,7 +89,12 @@ class _Rerun:
         leaves = Leaves(max(1, len(program.inputs)))
         for number, source in zip(range(len(program.inputs)), sources, strict=False):
             self._set(leaves, number, source, examples)
-        self.status = compiled(program, backend).bind(self.memory, range(len(program.inputs))).forward(leaves)
+        bags = sum(len(buffer.indices) for buffer in buffers if isinstance(buffer, BagBuffer))
+        for buffer, array in zip(program.buffers, buffers, strict=True):
+            if buffer.kind == "gradient" and program.parameters[buffer.number].gradient == "rows":
+                array.extend(program.parameters[buffer.number].rows_per_pass + bags)
+        bound = compiled(program, backend).bind(self.memory, range(len(program.inputs)))
+        self.status = bound.forward(leaves) or bound.backward(1.0)
 
     def _set(self, leaves: Leaves, number: int, source: Source, examples: Sequence[int]) -> None:
         """Let a cell hold an input's value for the examples."""
@@ -106,7 +113,9 @@ class _Rerun:
 
     def value(self, number: int) -> Array:
         """What was computed for a record of the trace; of bags, the weights."""
-        slot: Slot = self.program.values[number]
+        return self._at(self.program.values[number])
+
+    def _at(self, slot: Slot) -> Array:
         buffer = self.memory.buffers[slot.buffer]
         if isinstance(buffer, BagBuffer):
             weights: Array = buffer.weights[: buffer.count].reshape(1, -1)
@@ -126,13 +135,21 @@ class _Rerun:
         result: Array = table[rows]
         return result
 
-    def origin(self) -> tuple[str | None, str]:
-        """The label of the node where it began, and a sentence about it."""
+    def origin(self) -> tuple[str, str | None, str]:
+        """What is not finite, the label of the node where it began, and a sentence about it."""
         root = self.trace.roots[0]
+        if not self.status and np.isfinite(self.value(root)).all():
+            for record, operand, gradient, part in self.shares:
+                if np.isfinite(self._at(gradient)).all() and not np.isfinite(self._at(part)).all():
+                    return "gradient", *self._told_of_gradient(record, operand, self._at(part))
         if self.status or np.isfinite(self.value(root)).all():
-            return None, (
-                "Run again on the reference backend, with the parameters as they are now, it is finite: other threads have "
-                "changed them, or it is at the edge of what the dtype can hold"
+            return (
+                "loss, or a gradient,",
+                None,
+                (
+                    "Run again on the reference backend, with the parameters as they are now, it is finite: other threads have "
+                    "changed them, or it is at the edge of what the dtype can hold"
+                ),
             )
         begins, waiting, seen = [], [root], {root}
         while waiting:
@@ -142,15 +159,32 @@ class _Rerun:
             begins += [] if culprits else [number]
             waiting += [n for n in culprits if n not in seen]
             seen.update(culprits)
-        return self._told(min(begins))
+        return "loss", *self._told(min(begins))
 
-    def _told(self, number: int) -> tuple[str, str]:
+    def _named(self, number: int) -> tuple[int, str]:
+        """The place of a record's node in a drawing, and its label."""
         nodes = self.loss._ancestors()
         structures = [seen_from(self.loss, node) for node in nodes]
         place = structures.index(self.structures[number])
-        label, value = nodes[place]._label(), self.value(number)
-        row, column = (int(n[0]) for n in np.nonzero(~np.isfinite(value)))
-        what = f"is {value[row, column]}" if value.size == 1 else f"has {value[row, column]} at ({row}, {column})"
+        return place, nodes[place]._label()
+
+    def _told_of_gradient(self, record: int, operand: int, part: Array) -> tuple[str, str]:
+        records = self.trace.records
+        place, label = self._named(record)
+        reached = {o for _, o, _, share in self.shares if records[o].op is PARAMETER and not np.isfinite(self._at(share)).all()}
+        parameters = " and ".join(self._named(number)[1] for number in sorted(reached)) or "no parameter"
+        value = self._operand(record, operand)
+        by = self._named(operand)[1]
+        return label, (
+            f"The loss is finite. It began at {label}, node {place} in wyrm.draw(loss), whose derivative by {by} "
+            f"{_infinite(part)}; the value there is {_extremes(value)}. It reaches {parameters}. For a loss that has no "
+            f"derivative there, keep the operand away from the place, as with maximum or clip"
+        )
+
+    def _told(self, number: int) -> tuple[str, str]:
+        place, label = self._named(number)
+        value = self.value(number)
+        what = _infinite(value)
         record = self.trace.records[number]
         if record.op is PARAMETER:
             return label, f"It began before: {label} {what}; an earlier update made it so, or its first value"
@@ -160,6 +194,12 @@ class _Rerun:
         operands = [self._operand(number, n) for n in record.operands]
         extremes = " and ".join(_extremes(operand) for operand in operands if operand.size and operand.dtype.kind == "f")
         return label, f"It began at {label}, node {place} in wyrm.draw(loss), which {what}; its operands are finite: {extremes}"
+
+
+def _infinite(value: Array) -> str:
+    """Which element of a value is not finite."""
+    row, column = (int(n[0]) for n in np.nonzero(~np.isfinite(value)))
+    return f"is {value[row, column]}" if value.size == 1 else f"has {value[row, column]} at ({row}, {column})"
 
 
 def _extremes(values: Array) -> str:

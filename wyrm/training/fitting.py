@@ -45,6 +45,7 @@ def fit(
     schedule: str = "auto",
     shuffle: bool = True,
     seed: int | None = None,
+    check: Literal["all", "loss"] = "all",
     backend: str | Backend | None = None,
     callbacks: Iterable[Callback | Callable[[Epoch], Any]] = (),
     progress: bool | None = None,
@@ -116,6 +117,12 @@ def fit(
         Of these orders, and of dropout that has no seed of its own; the same seed gives the same result, unless a schedule is
         asked for that does not. Without, one is drawn, and the history has it. Epoch e, counted from 1, visits the examples in
         the order ``numpy.random.default_rng([seed, 0, e]).permutation(N)``.
+    check
+        What has to be finite before an update is made. ``"all"``: the loss and the gradients of all parameters. ``"loss"``: the
+        loss alone. Either way training ends with the parameters as they were before that update. Not seen are gradients that
+        overflow because a parameter, or a number of the feed, is larger than 1e18 (in float64, 1e144), or as contributions
+        are added up, and values that overflow by the update itself, as of a rate that is far too large: the next loss that
+        reads them is not finite, and ends training.
     backend
         Where to train, by name; without, on the default backend.
     callbacks
@@ -147,8 +154,8 @@ def fit(
     CheckpointError, OSError
         Where ``resume`` is no checkpoint of this run; before anything is changed.
     NotFiniteError
-        Where a loss is NaN or infinite, naming epoch, example and the node where it began; updates before that example have
-        been made.
+        If a loss or a gradient is NaN or infinite, naming epoch, example and the node where it began; updates before that
+        example have been made.
 
     Examples
     --------
@@ -182,6 +189,8 @@ def fit(
     rows, batch_size = check_count(rows, "fit: rows"), check_count(batch_size, "fit: batch_size")
     if reduction not in ("mean", "sum"):
         raise OptionError(f"fit: expected reduction to be 'mean' or 'sum', got {reduction!r}")
+    if check not in ("all", "loss"):
+        raise OptionError(f"fit: expected check to be 'all' or 'loss', got {check!r}")
     mean = reduction == "mean"
     if num_epochs > 1 and is_stream(feed) and iter(feed) is feed:
         raise OptionError(
@@ -203,7 +212,7 @@ def fit(
     with kept(history), bar.tracing():
         assignment = Assignment(optimizers, chosen)
         model = _model(loss, mean, rows, assignment, weights is not None)
-        how = schedule, threads, reproducible, bool(shuffle)
+        how = check == "all", schedule, threads, reproducible, bool(shuffle)
         session = Session(model, assignment, batch_size, mean, *how, seed, num_epochs == 1)
         plans = session.plans(feed, weights)
         begun = plans()

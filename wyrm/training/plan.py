@@ -13,6 +13,7 @@ import numpy as np
 
 from wyrm.errors import FeedError, NotFiniteError, OptionError, WyrmError
 from wyrm.frontend.node import Node
+from wyrm.program import Purpose
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.assignment import Assignment, Schedules
 from wyrm.training.auto import Trial
@@ -45,6 +46,8 @@ class Session:
         How threads share the work, as :func:`wyrm.training.schedules.make_crew` takes it.
     mean
         Whether a step is made by the mean of its examples' gradients; else by their sum.
+    checked
+        Whether a gradient that is not finite ends training before its update; else the loss alone is looked at.
     shuffle, seed
         Whether epochs visit the examples in a random order, and of what.
     once
@@ -57,6 +60,7 @@ class Session:
         assignment: Assignment,
         batch_size: int,
         mean: bool,
+        checked: bool,
         schedule: str,
         threads: int | None,
         reproducible: bool,
@@ -71,7 +75,8 @@ class Session:
         self._kept: tuple[tuple[Any, ...], KeptTraining] | None = None
         assignment.begin()
         self._begun = 0
-        self.programs = TrainingPrograms(model, TRAINING, assignment, "train" if batch_size == 1 else "accumulate", mean)
+        purpose: Purpose = "train" if batch_size == 1 else "accumulate"
+        self.programs = TrainingPrograms(model, TRAINING, assignment, purpose, mean, checked)
 
     def plan(self, data: Data) -> Plan:
         """A plan for data."""
@@ -83,7 +88,7 @@ class Session:
         if self._begun != self.programs.changes:
             self.assignment.begin()
             self._begun = self.programs.changes
-        how = self._schedule, self._threads, self._reproducible
+        how = self._schedule, self._threads, self._reproducible, self.programs.checked
         may_keep = self._once and self.batch_size == 1  # between epochs, data may change where they stand
         key = key_of(self.model, data, "fit", self.assignment.backend, *how) if may_keep else None
         if key is not None:

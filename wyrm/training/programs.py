@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from wyrm.backend import Backend, Executable
 from wyrm.errors import OptionError
 from wyrm.frontend.compiled import compiled
+from wyrm.frontend.lowering.bounds import LEAF
 from wyrm.frontend.lowering.lower import lower
 from wyrm.frontend.lowering.trace import Trace, trace
-from wyrm.frontend.op import INPUTS, PARAMETER
+from wyrm.frontend.op import INPUT, INPUTS, PARAMETER
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.frontend.structure import Structure
@@ -58,8 +61,11 @@ class Programs(ABC):
         return
 
     @abstractmethod
-    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
-        """The program of a trace over parameters for runs of so many examples, and the parameters' numbers."""
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> tuple[Program, list[int]]:
+        """The program of a trace over parameters for runs of so many examples, and the parameters' numbers.
+
+        ``large``: constants are larger than :mod:`wyrm.frontend.lowering.bounds` takes inputs to be.
+        """
 
     @abstractmethod
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
@@ -70,8 +76,10 @@ class Programs(ABC):
             records, structures, known = trace(traced.structures, _storage)
             self.note([structure.live_parameter() for structure in known if structure.op is PARAMETER])
             nodes = [structures[n].live_parameter() for n in records.leaves(PARAMETER)]
-            program, numbers = self._lower(records, nodes, traced.examples)
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
+            constants = [traced.kept(leaf, 0).array for leaf in leaves if leaf.op is INPUT and traced.place(leaf) is None]
+            large = any(not (np.abs(array) < 2.0 ** LEAF[records.dtype]).all() for array in constants)
+            program, numbers = self._lower(records, nodes, traced.examples, large)
             self._made[traced] = _Made(compiled(program, self.backend), leaves, nodes, numbers)
         return self._made[traced]
 
@@ -143,6 +151,8 @@ class TrainingPrograms(Programs):
     ----------
     mean
         Whether a step is made by the mean of its examples' gradients; else by their sum.
+    checked
+        Whether a gradient that is not finite ends training before its update.
 
     Attributes
     ----------
@@ -150,9 +160,9 @@ class TrainingPrograms(Programs):
         How often what is trained has changed: the programs that were made before are out of date.
     """
 
-    def __init__(self, model: Model, roots: str, assignment: Assignment, purpose: Purpose, mean: bool) -> None:
+    def __init__(self, model: Model, roots: str, assignment: Assignment, purpose: Purpose, mean: bool, checked: bool) -> None:
         super().__init__(model, roots, assignment.backend)
-        self.assignment, self._purpose, self._mean = assignment, purpose, mean
+        self.assignment, self._purpose, self._mean, self.checked = assignment, purpose, mean, checked
         self.changes = 0
         self._nodes: dict[ParameterNode, None] = {}
         #: The parameters that no optimizer has, of which a warning has been given.
@@ -164,7 +174,7 @@ class TrainingPrograms(Programs):
         #: The dtype of the model.
         self.dtype = ""
 
-    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> tuple[Program, list[int]]:
         training, numbers = self.assignment.of(nodes, self._purpose == "train")
         self.dtype = traced.dtype
         share: float | None = 1.0
@@ -175,7 +185,7 @@ class TrainingPrograms(Programs):
 
         def program() -> Program:
             lazy = tuple(storage.lazy for storage in storages)
-            return lower(traced, self._purpose, kernels, training, lazy, share=share)
+            return lower(traced, self._purpose, kernels, training, lazy, share=share, checked=self.checked, large=large)
 
         made = program()
         whole = {made.buffers[i.operands[0].buffer].number for i in made.instructions if i.kernel == "current"}
@@ -233,7 +243,7 @@ class EvaluatingPrograms(Programs):
         #: What is read: parameters themselves, or copies in which all rows are up to date.
         self._values: dict[HogwildParameter, Any] = {}
 
-    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int) -> tuple[Program, list[int]]:
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> tuple[Program, list[int]]:
         numbers = [self._nodes.setdefault(node.storage, len(self._nodes)) for node in nodes]
         return lower(traced, "evaluate", self.backend.capabilities.kernels), numbers
 

@@ -48,6 +48,10 @@ static int claim_gradients(const Frame *frame) {
 
 static int claim_for_loop(const void *frame) { return claim_gradients(frame); }
 
+static double loss_of(const Frame *frame) {
+    return frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
+}
+
 int wyrm_forward(intptr_t address) {
     const Frame *frame = (const Frame *)address;
     for (const Input *input = frame->inputs; input < frame->inputs_end; input++) {
@@ -56,6 +60,7 @@ int wyrm_forward(intptr_t address) {
     }
     point_to_rows(frame);
     walk(frame->forward, frame->forward_end);
+    if (frame->loss && !isfinite(loss_of(frame))) return report(frame, NOT_FINITE, 0, 0, 0); // a step by gradients that are not finite
     walk(frame->update, frame->update_end);
     return 0;
 }
@@ -100,7 +105,7 @@ static int run_once(Frame *frame, const Plan *plan, const int64_t *examples, int
     walk(frame->forward, frame->forward_end);
     double loss = 0;
     if (frame->loss) {
-        loss = frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
+        loss = loss_of(frame);
         if (!isfinite(loss)) return report(frame, NOT_FINITE, examples[0], 0, 0);
     }
     const int skip = may_skip(frame);

@@ -1,5 +1,7 @@
 """The interpreter: walks instructions, loads inputs for passes, and drives these, by the tables of :mod:`wyrm.native`."""
 
+import math
+
 from numba import float32, float64, int32, int64
 
 from wyrm.memory import SOURCE_DTYPES, Report
@@ -63,6 +65,7 @@ FLOAT32, FLOAT64, INT32, INT64 = range(len(SOURCE_DTYPES))
 DENSE, INDEX, BAG, RANDOM = range(len(INPUT_KINDS))
 INDEX_OUT_OF_RANGE, ROWS_FULL = Report.INDEX_OUT_OF_RANGE, Report.ROWS_FULL
 BAG_FULL, NO_MATRIX, ORDER_OUT_OF_RANGE = Report.BAG_FULL, Report.NO_MATRIX, Report.ORDER_OUT_OF_RANGE
+NOT_FINITE = Report.NOT_FINITE
 #: Bytes of the records of inputs and claims.
 INPUT_BYTES, CLAIM_BYTES = 8 * INPUT, 24
 #: Bytes of the record of a row that is read where it stands, and of a use of it.
@@ -237,6 +240,11 @@ def forward(frame):
             return status
     point_to_rows(frame)
     walk(frame, FORWARD)
+    squares = word(frame, LOSS)  # of gradients, by which a step is to be made
+    if squares != 0:
+        value = float64(load(squares, 0, float32(0))) if word(frame, REAL) == FLOAT32 else load(squares, 0, float64(0))
+        if not math.isfinite(value):
+            return report(frame, NOT_FINITE, 0, 0, 0)
     walk(frame, UPDATE)
     return 0
 

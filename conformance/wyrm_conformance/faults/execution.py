@@ -12,6 +12,7 @@ import numpy as np
 from wyrm import kernel_backend
 from wyrm.backend import Backend, Executable, Pass, Runner
 from wyrm.errors import CapabilityError
+from wyrm.frontend.lowering import lower
 from wyrm.kernel_steps import Steps
 from wyrm.memory import BagSource, Leaves, Memory, Report, Sink, Source
 from wyrm.program import Program
@@ -262,6 +263,30 @@ def _ignoring_statuses(self: Any, order: Array, start: int, stop: int) -> int:
 
 
 patch_fault("errors in runs are swallowed", "training/errors", target=_KernelRunner, run=_ignoring_statuses)
+
+
+_pass_forward = kernel_backend._KernelPass.forward
+
+
+def _stepping_anyway(self: Any, leaves: Leaves) -> int:
+    status = _pass_forward(self, leaves)
+    if status == Report.NOT_FINITE:
+        kernel_backend._run(self.bound.update)
+    return 0 if status == Report.NOT_FINITE else status
+
+
+patch_fault(
+    "a step is made by gradients that are not finite",
+    "training/infinite gradients",
+    target=kernel_backend._KernelPass,
+    forward=_stepping_anyway,
+)
+patch_fault(
+    "runs look at the loss alone",
+    "training/infinite gradients",
+    target=lower,
+    guarded=lambda k, dtype, loss, gradients, large: loss,
+)
 
 
 def _sometimes(self: Any, order: Array, start: int, stop: int) -> int:

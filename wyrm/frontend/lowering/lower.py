@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wyrm.frontend.lowering.differentiate import differentiate
+from wyrm.frontend.lowering.differentiate import Share, differentiate
 from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, part_options
 from wyrm.frontend.lowering.fuse import fused, fused_between_draws, fused_step
+from wyrm.frontend.lowering.guard import guarded
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.narrow import narrow
@@ -31,9 +32,9 @@ from wyrm.frontend.lowering.updates import Training, Updates, missed
 from wyrm.frontend.lowering.value import Value
 from wyrm.frontend.op import BAG, INPUT, INPUTS, PARAMETER, RANDOM, Op
 from wyrm.frontend.recent import Recent
-from wyrm.program import InputSlot, ParameterSlot, Program, Purpose, Rule, Shape
+from wyrm.program import InputSlot, ParameterSlot, Program, Purpose, Rule, Shape, Slot
 
-__all__ = ["lower"]
+__all__ = ["lower", "lower_shares"]
 
 #: Programs by what they follow from.
 _CACHE: Recent[object, Program] = Recent()
@@ -49,6 +50,8 @@ def lower(
     lazy: tuple[Rule | None, ...] = (),
     evaluating: bool = False,
     share: float | None = 1.0,
+    checked: bool = False,
+    large: bool = False,
 ) -> Program:
     """The program of a trace.
 
@@ -71,10 +74,30 @@ def lower(
     share
         For ``train`` and ``accumulate``, what the loss counts for in a step: its gradient is multiplied with it. ``None``: a
         number for each run, which comes as an input.
+    checked
+        For ``train`` and ``accumulate``, whether the loss is to be NaN if a gradient is not finite (:mod:`.guard`).
+    large
+        Whether inputs may be larger than :mod:`.bounds` takes them to be.
     """
-    key = (trace, purpose, optional_kernels, training, lazy, evaluating, share)
+    key = (trace, purpose, optional_kernels, training, lazy, evaluating, share, checked, large)
     evaluating = evaluating or purpose == "evaluate"
-    return _CACHE.made(key, lambda: _Lowering(trace, purpose, optional_kernels, training, lazy, evaluating, share).program())
+    options = training, lazy, evaluating, share, checked, large
+    return _CACHE.made(key, lambda: _Lowering(trace, purpose, optional_kernels, *options).program())
+
+
+def lower_shares(trace: Trace) -> tuple[Program, list[tuple[int, int, Slot, Slot]]]:
+    """A program for ``interactive`` that keeps what each operand gets of a gradient, to be looked at.
+
+    Returns
+    -------
+    tuple
+        The program, made of required kernels; and in the order in which they are computed, for each share the record of the
+        result and that of the operand, and where the gradient of the one and the share of the other are.
+    """
+    lowering = _Lowering(trace, "interactive", frozenset(), (), (), False, 1.0, False, False)
+    lowering.shares = []
+    program = lowering.program()
+    return program, lowering.share_slots
 
 
 class _Lowering:
@@ -87,6 +110,8 @@ class _Lowering:
         lazy: tuple[Rule | None, ...],
         evaluating: bool,
         share: float | None,
+        checked: bool,
+        large: bool,
     ) -> None:
         self.trace, self.purpose, self.training = trace, purpose, training
         self.values: list[Value] = []
@@ -104,23 +129,28 @@ class _Lowering:
         self.inputs: list[Value] = []
         self.outputs: dict[int, Value] = {}
         self.updates = Updates(self.k)
-        self.share = share
+        self.share, self.checked, self.large = share, checked, large
+        self.shares: list[Share] | None = None
+        self.share_slots: list[tuple[int, int, Slot, Slot]] = []
+        self.forward_end = 0  # how many calls are made before the loss is known
         self.seed: Value | None = None
         self.contributions: dict[int, list[Value]] = {}
 
     def program(self) -> Program:
         k, trace = self.k, self.trace
         self._forward()
-        ends = [len(k.values)]
+        self.forward_end = len(k.values)
         if self.purpose != "evaluate":
             self._backward()
-        ends.append(len(k.values))
+        ends = [self.forward_end, len(k.values)]
         if self.purpose == "train":
             self._apply_rules()
         ends.append(len(k.values))
         roots = [self.outputs.get(root, self.values[root]) for root in trace.roots]
         kept = {n: value for n, value in enumerate(self.values) if value.kernel != "current" or n in trace.roots}
+        shares = self._shares()
         results = list(kept.values()) if self.purpose == "interactive" else roots
+        results = [*results, *(value for share in shares for value in share[2:])]
         found = [*self.inputs, *(value for value, _ in self.updates.schedules), *k.literals.values()]
         found += [self.seed] if self.seed else []
         found += [k.outcome(draw) for draw in k.draws]
@@ -156,6 +186,7 @@ class _Lowering:
             {n: layout[v] for n, v in kept.items()} if self.purpose == "interactive" else {},
             layout[skip] if skip else None,
         )
+        self.share_slots = [(record, operand, layout[gradient], layout[part]) for record, operand, gradient, part in shares]
         for draw in k.draws:  # it depends on its end, which depends on it: without a cycle, values are gone with the emitter
             draw.operands = draw.body = ()
         return program
@@ -205,7 +236,9 @@ class _Lowering:
             seed = k.where_drawn(self.seed) if self.purpose == "interactive" else self.seed
         else:
             seed = k.literal(self.share)
-        self.contributions = differentiate(k, records, self.values, root, seed)
+        self.contributions = differentiate(k, records, self.values, root, seed, self.trace.dtype, self.shares)
+        if self.checked:
+            self._guard(root)
         for number, parts in self.contributions.items():
             p = self.parameters[number]
             if self.training and self.training[p] is None:
@@ -221,6 +254,26 @@ class _Lowering:
                 self.uses[p] = ParameterSlot(target.shape, "dense")
             elif not row_sparse:
                 self.contributions[number] = [k.total(parts)]
+
+    def _shares(self) -> list[tuple[int, int, Value, Value]]:
+        """What is kept of each share: of those of some rows, these."""
+        parts = [share.part.operands[1] if share.part.kernel == "rows" else share.part for share in self.shares or ()]
+        return [(s.record, s.operand, s.gradient, part) for s, part in zip(self.shares or (), parts, strict=True)]
+
+    def _guard(self, root: int) -> None:
+        """Let the loss be NaN if a gradient is not finite, before anything is done with the gradients."""
+        gradients = []
+        for number, parts in self.contributions.items():
+            if self.training[self.parameters[number]] is not None:
+                if not all(part.kernel == "rows" for part in parts):
+                    parts = self.contributions[number] = self.k.products_over_time(parts)
+                gradients += parts
+        loss = self.values[root]
+        known = guarded(self.k, self.trace.dtype, loss, gradients, self.large)
+        if known is not loss:
+            known.uses += 1
+            self.outputs[root] = known
+            self.forward_end = len(self.k.values)
 
     def _fused(self, sections: list[list[Value]], roots: list[Value], results: list[Value]) -> list[list[Value]]:
         """The sections with elementwise calls fused; those of a training step as one, unless it repeats draws."""

@@ -72,6 +72,7 @@ class Updates:
         self._updates: list[_Update] = []
         self._ticks: list[tuple[int, Shape, Training]] = []
         self._scalars: dict[int, Value] = {}
+        self._squares: dict[tuple[object, ...], Value] = {}
 
     @property
     def schedules(self) -> list[tuple[Value, int]]:
@@ -150,21 +151,32 @@ class Updates:
             self._scalars[number] = Value("", shape=(1, training.given), place=place)
         return self._scalars[number]
 
+    def total_of_squares(self) -> Value:
+        """The sum of the squares of all gradients in buffers: not finite if one of them is not."""
+        total: Value | None = None
+        for update in self._updates:
+            squares = self._squares_of(update)
+            total = squares if total is None else self.k.add(total, squares)
+        return self.k.literal(0.0) if total is None else total
+
+    def _squares_of(self, update: _Update) -> Value:
+        """The sum of the squares of a gradient in a buffer, without rows that are frozen."""
+        gradient = update.operands[-1]
+        if gradient.place not in self._squares:
+            squares = self._squares[gradient.place] = self.k.square_sum(gradient, *_frozen(update))
+            squares.uses += 1
+        return self._squares[gradient.place]
+
     def _scale(self, updates: Sequence[_Update]) -> Value:
         """What the gradients of an optimizer's parameters are multiplied with: clip_norm / norm, or 1 where that is more."""
         k = self.k
         total = k.literal(0.0)
         for update in updates:
             last = update.operands[-1]
-            frozen = [
-                state
-                for state in _states(update.parameter, update.value.shape, update.training.rule)
-                if state.place[2] == FROZEN
-            ]
             if update.name == "update_gradient":
-                total = k.add(total, k.square_sum(last, *frozen))
+                total = k.add(total, self._squares_of(update))
                 continue
-            for column in frozen:
+            for column in _frozen(update):
                 of_rows = k.gather(column, update.operands[0]) if update.name == "update_rows" else column
                 last = k.select(of_rows, k.literal(0.0), last)
             total = k.add(total, k.sum(k.multiply(last, last)))
@@ -182,6 +194,12 @@ def missed(p: int, shape: Shape, rule: Rule) -> tuple[Value, Value, Value]:
     velocity = rule.catch_up.state
     place = ("value", p) if velocity is None else ("state", p, rule.key(rule.states[velocity]))
     return table, Value("", shape=shape, place=place), Value("", shape=(1, 1), place=("clock", p, rule.name))
+
+
+def _frozen(update: _Update) -> list[Value]:
+    """Which rows of a parameter are frozen, if any may be."""
+    states = _states(update.parameter, update.value.shape, update.training.rule)
+    return [state for state in states if state.place[2] == FROZEN]
 
 
 def _states(p: int, shape: Shape, rule: Rule) -> list[Value]:
@@ -202,19 +220,25 @@ def _beside(p: int, shape: Shape, training: Training, scalars: Value) -> list[Va
 
 
 def lower_update(
-    shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str], shards: int = 1
+    shapes: Sequence[Shape],
+    training: Sequence[Training],
+    dtype: str,
+    kernels: frozenset[str],
+    shards: int = 1,
+    checked: bool = False,
 ) -> Program:
     """The program of an optimizer's step over the gradient buffers of parameters of these shapes.
 
-    Where there are several ``shards``, each has gathered gradients in buffers of its own, which are merged first, in order. The
-    buffers of shard s are numbered from ``s * len(shapes)``.
+    If it is ``checked``, its forward section computes the sum of the squares of all gradients: if that is not finite, there is
+    no step. Where there are several ``shards``, each has gathered gradients in buffers of its own, which are merged first, in
+    order. The buffers of shard s are numbered from ``s * len(shapes)``.
     """
-    key = tuple(shapes), tuple(training), dtype, kernels, shards
-    return _CACHE.made(key, lambda: _lower_update(shapes, training, dtype, kernels, shards))
+    key = tuple(shapes), tuple(training), dtype, kernels, shards, checked
+    return _CACHE.made(key, lambda: _lower_update(shapes, training, dtype, kernels, shards, checked))
 
 
 def _lower_update(
-    shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str], shards: int
+    shapes: Sequence[Shape], training: Sequence[Training], dtype: str, kernels: frozenset[str], shards: int, checked: bool
 ) -> Program:
     k = Emitter(kernels)
     updates = Updates(k)
@@ -224,14 +248,21 @@ def _lower_update(
             k.effect("merge_gradient", gradients[0], other)
         updates.add("update_gradient", p, Value("", shape=shape, place=("value", p)), how, gradients[0])
         updates.tick(p, shape, how)
+    squares = updates.total_of_squares() if checked else None
+    begin = len(k.values) if checked else 0
     updates.emit()
-    return _program(k, list(shapes) * shards, dtype, updates)
+    return _program(k, list(shapes) * shards, dtype, updates, squares, begin)
 
 
-def _program(k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates) -> Program:
+def _program(
+    k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates, squares: Value | None = None, begin: int = 0
+) -> Program:
+    """A program of updates; of the calls, those before ``begin`` compute ``squares``, which have to be finite."""
     scheduled = updates.schedules
-    layout = Layout(dtype, [k.values], [*(value for value, _ in scheduled), *k.literals.values()])
-    update = instructions(layout, k.values)
+    results = [] if squares is None else [squares]
+    sections = [k.values[:begin], k.values[begin:]]
+    layout = Layout(dtype, sections, [*(value for value, _ in scheduled), *k.literals.values(), *results])
+    forward, update = (instructions(layout, section) for section in sections)
     return Program(
         "update",
         dtype,
@@ -240,5 +271,7 @@ def _program(k: Emitter, shapes: Sequence[Shape], dtype: str, updates: Updates) 
         inputs=tuple(InputSlot("schedule", layout[value], rule=rule) for value, rule in scheduled),
         parameters=tuple(ParameterSlot(shape) for shape in shapes),
         literals=tuple((number, layout[value]) for number, value in k.literals.items()),
+        forward=forward,
         update=update,
+        outputs=tuple(layout[value] for value in results),
     )

@@ -24,18 +24,21 @@ MAXIMUM = Op(
     broadcast_shapes,
     lambda k, a, b: k.maximum(a, b),
     (lambda k, g, y, a, b: _share(k, g, a, b), lambda k, g, y, a, b: _share(k, g, b, a)),
+    masks=True,
 )
 MINIMUM = Op(
     "minimum",
     broadcast_shapes,
     lambda k, a, b: k.minimum(a, b),
     (lambda k, g, y, a, b: _share(k, g, b, a), lambda k, g, y, a, b: _share(k, g, a, b)),
+    masks=True,
 )
 RELU = Op(
     "relu",
     lambda a: a,
     lambda k, a: k.maximum(a, k.literal(0.0)),
     (lambda k, g, y, a: k.select(k.greater(a, k.literal(0.0)), g, k.literal(0.0)),),
+    masks=True,
 )
 CLIP = Op(
     "clip",
@@ -49,6 +52,7 @@ CLIP = Op(
         ),
         lambda k, g, y, a, low, high: k.select(k.maximum(k.greater(a, high), k.greater(low, high)), g, k.literal(0.0)),
     ),
+    masks=True,
 )
 WHERE = Op(
     "where",
@@ -59,6 +63,7 @@ WHERE = Op(
         lambda k, g, y, condition, a, b: k.select(condition, g, k.literal(0.0)),
         lambda k, g, y, condition, a, b: k.select(condition, k.literal(0.0), g),
     ),
+    masks=True,
 )
 
 
@@ -89,6 +94,8 @@ class Choices(Operand):
 
 def where(condition: NodeLike, a: NodeLike, b: NodeLike) -> Node:
     """Elements of ``a`` where ``condition`` is not 0, of ``b`` elsewhere; all three broadcast.
+
+    What is not chosen has a gradient of 0, also if it is outside of its domain, such as ``x.sqrt()`` where x is 0 or negative.
 
     Parameters
     ----------

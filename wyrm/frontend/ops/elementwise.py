@@ -42,18 +42,21 @@ MULTIPLY = Op(
     broadcast_shapes,
     lambda k, a, b: k.multiply(a, b),
     (lambda k, g, y, a, b: k.multiply(g, b), lambda k, g, y, a, b: k.multiply(g, a)),
+    local=True,
 )
 DIVIDE = Op(
     "divide",
     broadcast_shapes,
     lambda k, a, b: k.divide(a, b),
     (lambda k, g, y, a, b: k.divide(g, b), lambda k, g, y, a, b: k.negate(k.multiply(g, k.divide(y, b)))),
+    local=True,
 )
 POWER = Op(
     "power",
     broadcast_shapes,
     lambda k, a, p: k.power(a, p),
     (lambda k, g, y, a, p: k.multiply(g, _slope(k, a, p)), lambda k, g, y, a, p: k.multiply(g, _slope_by_exponent(k, y, a, p))),
+    local=True,
 )
 NEG = Op(
     "neg",
@@ -66,6 +69,7 @@ SQUARE = Op(
     lambda a: a,
     lambda k, a: k.multiply(a, a),
     (lambda k, g, y, a: k.multiply(k.multiply(k.literal(2.0), g), a),),
+    local=True,
 )
 
 

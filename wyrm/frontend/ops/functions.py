@@ -16,24 +16,28 @@ EXP = Op(
     lambda a: a,
     lambda k, a: k.exp(a),
     (lambda k, g, y, a: k.multiply(g, y),),
+    local=True,
 )
 LN = Op(
     "ln",
     lambda a: a,
     lambda k, a: k.log(a),
     (lambda k, g, y, a: k.divide(g, a),),
+    local=True,
 )
 SQRT = Op(
     "sqrt",
     lambda a: a,
     lambda k, a: k.sqrt(a),
     (lambda k, g, y, a: k.divide(k.multiply(k.literal(0.5), g), y),),
+    local=True,
 )
 ABS = Op(
     "abs",
     lambda a: a,
     lambda k, a: k.absolute(a),
     (lambda k, g, y, a: k.multiply(g, k.subtract(k.greater(a, k.literal(0.0)), k.greater(k.literal(0.0), a))),),
+    local=True,
 )
 TANH = Op(
     "tanh",
@@ -41,24 +45,28 @@ TANH = Op(
     lambda k, a: k.tanh(a),
     # 1 - y ** 2, in the form that keeps its digits where y is close to 1 or -1
     (lambda k, g, y, a: k.multiply(g, k.multiply(k.subtract(k.literal(1.0), y), k.add(k.literal(1.0), y))),),
+    local=True,
 )
 SIGMOID = Op(
     "sigmoid",
     lambda a: a,
     lambda k, a: k.sigmoid(a),
     (lambda k, g, y, a: k.multiply(g, k.multiply(y, k.subtract(k.literal(1.0), y))),),
+    local=True,
 )
 LOG_SIGMOID = Op(
     "log_sigmoid",
     lambda a: a,
     lambda k, a: k.negate(k.softplus(k.negate(a))),
     (lambda k, g, y, a: k.multiply(g, k.sigmoid(k.negate(a))),),
+    local=True,
 )
 SOFTPLUS = Op(
     "softplus",
     lambda a: a,
     lambda k, a: k.softplus(a),
     (lambda k, g, y, a: k.multiply(g, k.sigmoid(a)),),
+    local=True,
 )
 
 

@@ -41,6 +41,7 @@ VECTOR_DOT = Op(
     _vector_dot,
     lambda k, a, b: k.row_dot(a, b),
     (lambda k, g, y, a, b: k.multiply(g, b), lambda k, g, y, a, b: k.multiply(g, a)),
+    local=True,
 )
 
 

@@ -57,6 +57,7 @@ LOGSUMEXP = Op(
     lambda a: (_needs_columns(a)[0], 1),
     lambda k, a: k.logsumexp(a),
     (lambda k, g, y, a: k.multiply(g, _weights(k, a, y)),),
+    local=True,
 )
 SOFTMAX = Op(
     "softmax",

@@ -17,6 +17,21 @@ INLINE real dot(const real *a, const real *b, int64_t n) {
     return lane_sum(even + odd);
 }
 
+// The sum of a row, each element times a number.
+INLINE real dot_with_number(const real *row, real number, int64_t n) {
+    const vec factor = splat(number);
+    vec even = {0}, odd = {0};
+    int64_t j = 0;
+    for (; j + 2 * LANES <= n; j += 2 * LANES) {
+        even += load(row + j) * factor;
+        odd += load(row + j + LANES) * factor;
+    }
+    for (; j + LANES <= n; j += LANES) even += load(row + j) * factor;
+    real sum = lane_sum(even + odd);
+    for (; j < n; j++) sum += row[j] * number;
+    return sum;
+}
+
 static __attribute__((noinline)) void row_dots(const Instruction *instruction) {
     const Operand *out = &instruction->operand[0], *a = &instruction->operand[1], *b = &instruction->operand[2];
     for (int64_t i = 0; i < out->rows; i++) {
@@ -27,10 +42,7 @@ static __attribute__((noinline)) void row_dots(const Instruction *instruction) {
             product = dot(from_a, from_b, a->cols);
         } else { // one of them has a single column
             const Operand *wide = a->cols == 1 ? b : a;
-            const real *row = a->cols == 1 ? from_b : from_a;
-            product = 0;
-            for (int64_t j = 0; j < wide->cols; j++) product += row[j];
-            product *= a->cols == 1 ? *from_a : *from_b;
+            product = a->cols == 1 ? dot_with_number(from_b, *from_a, wide->cols) : dot_with_number(from_a, *from_b, wide->cols);
         }
         *to = instruction->accumulate ? *to + product : product;
     }

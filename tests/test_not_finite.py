@@ -1,0 +1,200 @@
+"""Gradients that are not finite behind a loss that is: nothing changes, whoever makes the step."""
+
+import numpy as np
+import pytest
+
+import wyrm
+from wyrm.optim import FTRL, SGD, Adagrad, Adam, AdamW
+
+OPTIMIZERS = [SGD, Adagrad, Adam, AdamW, FTRL, lambda rate, nodes: SGD(rate, nodes, momentum=0.9, clip_norm=1.0)]
+STEEP = 3  # the example whose gradient is not finite
+
+
+def steep(rows, dtype="float32"):
+    """A loss that is finite everywhere, and whose derivative is infinite for one example; parameters; feed."""
+    table = wyrm.ParameterNode(np.linspace(1, 2, 2 * rows).reshape(rows, 2), name="table", dtype=dtype)
+    scale = wyrm.ParameterNode(0.5, name="scale", dtype=dtype)
+    index, x = wyrm.IndexInputNode(), wyrm.InputNode((1, 1), dtype=dtype)
+    root = (table.index(index).scalar_sum() * x).abs().sqrt()
+    feed = {index: np.arange(rows), x: np.where(np.arange(rows) == STEEP, 0.0, 1.0)}
+    return (root * scale - 1.0).square(), [table, scale], feed
+
+
+def kept(parameters, optimizer):
+    return [p.value.copy() for p in parameters], {name: np.array(a) for name, a in optimizer.state_dict().items()}
+
+
+def unchanged(before, parameters, optimizer):
+    values, state = kept(parameters, optimizer)
+    for a, b in zip(before[0], values, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name, array in state.items():
+        np.testing.assert_array_equal(array, before[1][name], err_msg=name)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "adagrad", "adam", "adamw", "ftrl", "clipped"])
+def test_fit_ends_before_the_update(backend, make):
+    loss, parameters, feed = steep(6)
+    optimizer = make(0.01, parameters)
+    first = {node: values[:STEEP] for node, values in feed.items()}
+    wyrm.fit(loss, first, optimizer, shuffle=False, num_threads=1)
+    before = kept(parameters, optimizer)
+    rest = {node: values[STEEP:] for node, values in feed.items()}
+    with pytest.raises(wyrm.NotFiniteError, match="the gradient of example 0 is NaN or infinite; its update was not") as info:
+        wyrm.fit(loss, rest, optimizer, shuffle=False, num_threads=1)
+    unchanged(before, parameters, optimizer)
+    assert info.value.node.startswith("sqrt") and info.value.example == 0
+    assert "began at sqrt (1, 1)" in str(info.value) and "the value there is 0" in str(info.value)
+    assert "reaches ParameterNode 'table'" in str(info.value) and "'scale'" not in str(info.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 2}, {"batch_size": 100}, {"rows": 2}, {"rows": 2, "batch_size": 2}], ids=str
+)
+def test_batches(backend, options, dtype):
+    """The batch with the example is not applied, and its gradients do not stay behind."""
+    loss, parameters, feed = steep(6, dtype)
+    index, x = feed
+    table, scale = parameters
+    if "rows" in options:
+
+        def model(index, x):
+            return ((table.index(index).sum(axis=1) * x).abs().sqrt() * scale - 1.0).square()
+
+        loss, feed = model, {"index": feed[index], "x": wyrm.Dense(feed[x])}
+    optimizer = SGD(0.01, parameters)
+    with pytest.raises(wyrm.NotFiniteError, match="sqrt"):
+        wyrm.fit(loss, feed, optimizer, shuffle=False, num_threads=1, **options)
+    found = [p.value.copy() for p in parameters]
+    assert all(np.isfinite(value).all() for value in found)
+    np.testing.assert_array_equal(found[0][2:], np.linspace(1, 2, 12).reshape(6, 2).astype(dtype)[2:])
+    assert all(not p.gradient.to_dense().any() for p in parameters)
+
+
+@pytest.mark.parametrize(("schedule", "options"), [("hogwild", {}), ("synchronized", {"batch_size": 4}), ("conflict_free", {})])
+def test_schedules_on_two_threads(backend, schedule, options):
+    if wyrm.get_backend().name == "reference":
+        pytest.skip("one thread")
+    rows = 40
+    table = wyrm.ParameterNode(np.ones((rows, 2)), name="table")
+    index, x = wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
+    loss = ((table.index(index).scalar_sum() * x).abs().sqrt() - 1.0).square()
+    feed = {index: np.arange(rows), x: (np.arange(rows) != STEEP).astype(float)}
+    options = {"schedule": schedule, "num_threads": 2, "shuffle": schedule == "conflict_free", **options}
+    with pytest.raises(wyrm.NotFiniteError, match=f"example {STEEP} is NaN or infinite"):
+        wyrm.fit(loss, feed, SGD(0.01, [table]), num_epochs=3, **options)
+    assert np.isfinite(table.value).all()
+    np.testing.assert_array_equal(table.value[STEEP], [1, 1])
+
+
+def test_the_loss_alone(backend):
+    loss, parameters, feed = steep(6)
+    with np.errstate(all="ignore"):
+        wyrm.fit(loss, feed, SGD(0.01, parameters), shuffle=False, num_threads=1, check="loss")
+    assert not np.isfinite(parameters[0].value).all()
+    with pytest.raises(wyrm.OptionError, match="'all' or 'loss', got 'none'"):
+        wyrm.fit(loss, feed, SGD(0.01, parameters), check="none")
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=["sgd", "adagrad", "adam", "adamw", "ftrl", "clipped"])
+def test_own_steps_are_refused(backend, make):
+    """By the row list of a table, by a matrix, and by both; the gradient stays until it is set to zero."""
+    loss, parameters, feed = steep(6)
+    optimizer = make(0.01, parameters)
+    for example in (0, STEEP, 1):
+        before = kept(parameters, optimizer)
+        for node, values in feed.items():
+            node.set_value(values[example])
+        loss.forward()
+        loss.backward(1.0)
+        if example != STEEP:
+            optimizer.step()
+            continue
+        for _ in range(2):
+            with pytest.raises(wyrm.NotFiniteError, match="the gradient of ParameterNode 'table' is NaN or infinite"):
+                optimizer.step()
+            unchanged(before, parameters, optimizer)
+        optimizer.zero_gradient()
+    assert optimizer.steps == 2 and all(np.isfinite(p.value).all() for p in parameters)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e30), ("float64", 1e200)])
+def test_gradients_whose_squares_overflow_are_applied(backend, dtype, size):
+    w = wyrm.ParameterNode([[1.0, 2.0]], dtype=dtype)
+    loss = (w * size).scalar_sum()
+    for _ in range(2):
+        loss.forward()
+        loss.backward(1.0)
+        optimizer = SGD(1 / size, [w])
+        optimizer.step()
+    np.testing.assert_allclose(w.value, [[-1.0, 0.0]], atol=1e-6)
+    assert optimizer.steps == 1
+
+
+@pytest.mark.parametrize("how", ["product", "row", "matrix", "deep"])
+def test_overflow_of_a_gradient(backend, how):
+    """The loss is 0, its derivative beyond what the dtype holds; no factor is infinite by itself."""
+    w, x, index = wyrm.ParameterNode(np.zeros((2, 2)), name="w"), wyrm.InputNode((1, 2)), wyrm.IndexInputNode()
+    loss = {
+        "product": lambda: (w * 1e30 * 1e30).scalar_sum() * x.scalar_sum(),
+        "row": lambda: (w.index(index) * 1e30 * 1e30 * x).scalar_sum(),
+        "matrix": lambda: (x.dot(w) * 1e30).dot(np.full((2, 1), 1e30)).scalar_sum(),
+        "deep": lambda: ((w * 1e20).tanh() * 1e19).scalar_sum() * x.scalar_sum(),
+    }[how]()
+    feed = {node: values for node, values in ((x, np.ones((3, 2))), (index, [0, 1, 0])) if node in set(loss._ancestors())}
+    with pytest.raises(wyrm.NotFiniteError, match="gradient"):
+        wyrm.fit(loss, feed, SGD(0.01, [w]), num_threads=1)
+    assert not w.value.any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_not_chosen_has_no_gradient(backend, dtype):
+    """Behind where, and what chooses like it: roots, logarithms, quotients, powers and products outside of their domain."""
+    x = wyrm.ParameterNode([[0.0, 4.0, -1.0]], dtype=dtype)
+    chosen = np.array([[0.0, 1.0, 0.0]])
+    zero = wyrm.InputNode((1, 3), [[0.0, 1.0, 0.0]], dtype=dtype)
+    for make, slope in (
+        (lambda: x.sqrt(), 0.25),
+        (lambda: x.ln(), 0.25),
+        (lambda: 1.0 / x, -1 / 16),
+        (lambda: x / zero, 1.0),
+        (lambda: x**0.5, 0.25),
+        (lambda: (x * (1.0 / zero)).sqrt().tanh(), (1 - np.tanh(2) ** 2) / 4),
+        (lambda: ((4.0 - x) * 1000.0).exp(), -1000.0),
+    ):
+        x.zero_gradient()
+        loss = wyrm.where(chosen, make(), 0.0).scalar_sum()
+        loss.forward()
+        loss.backward(1.0)
+        np.testing.assert_allclose(x.gradient.to_dense(), slope * chosen, rtol=1e-5)
+    x.zero_gradient()
+    loss = x.square().sqrt().maximum(0.5).scalar_sum()
+    loss.forward()
+    loss.backward(1.0)
+    np.testing.assert_allclose(x.gradient.to_dense(), [[0, 1, -1]], rtol=1e-5)
+
+
+def test_small_models_need_no_look():
+    """Steps of a few nanoseconds have programs as without the check."""
+    from wyrm.frontend.lowering.lower import lower
+    from wyrm.frontend.lowering.trace import trace
+    from wyrm.frontend.lowering.updates import Training
+
+    rule = SGD(0.1, [wyrm.ParameterNode(0.0)]).groups[0].rule
+    a, b, x, y = wyrm.ParameterNode(0.0), wyrm.ParameterNode(0.0), wyrm.InputNode((1, 1)), wyrm.InputNode((1, 1))
+    users, items = wyrm.ParameterNode(np.ones((5, 8))), wyrm.ParameterNode(np.ones((5, 8)))
+    i, j, bag = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.BagInputNode()
+    score = users.index(i).vector_dot(items.index(j))
+    for loss in (
+        (a * x + b - y).square(),
+        (score - y).square(),
+        wyrm.nn.losses.bpr(score, users.index(j).vector_dot(items.index(i))),
+        wyrm.nn.losses.hinge(score, y),
+        wyrm.nn.losses.binary_cross_entropy(users.index_sum(bag).scalar_sum(), y),
+    ):
+        traced, _, _ = trace([loss._structure])
+        training = (Training(rule, 0),) * len(loss.parameters())
+        kernels = frozenset({"lookup", "fused", "row_dot"})
+        programs = [lower(traced, "train", kernels, training, checked=checked) for checked in (True, False)]
+        assert repr(programs[0]) == repr(programs[1])

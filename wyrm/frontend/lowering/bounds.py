@@ -1,0 +1,207 @@
+"""How large numbers of a program can be, by what computes them: which of them cannot become NaN or infinite.
+
+A bound is the exponent of a power of two that no element exceeds. It holds if inputs and parameters are finite and no larger
+than 2 ** 60 in float32 (10 ** 18), or 2 ** 480 in float64, and if the loss is finite: a finite square has a root of at most
+half the exponent. What has no bound has to be looked at when the program runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf, log2
+
+from wyrm.frontend.lowering.value import Value
+
+__all__ = ["LEAF", "Bounds"]
+
+#: By dtype: numbers of a larger exponent overflow, and what inputs and parameters are taken to be.
+_LARGEST = {"float32": 127.0, "float64": 1023.0}
+LEAF = {"float32": 60.0, "float64": 480.0}
+#: How much the weights of a bag can come to, and what dropout multiplies with.
+_BAG, _KEPT = 20.0, 24.0
+_SAME = frozenset({"copy", "negate", "absolute", "transpose", "row_max", "pick", "view", "slice", "place"})
+_LARGER = frozenset({"maximum", "minimum", "blocks", "pad"})
+
+
+class Bounds:
+    """The bounds of calls.
+
+    Parameters
+    ----------
+    values
+        The calls, in an order in which they can be made.
+    loss
+        What is finite, if anything is.
+    large
+        Whether inputs may be larger than that, or infinite.
+
+    Attributes
+    ----------
+    largest
+        Numbers of a larger exponent overflow.
+    """
+
+    def __init__(self, dtype: str, values: Iterable[Value], loss: Value | None = None, large: bool = False) -> None:
+        self.largest, self._leaf = _LARGEST[dtype], LEAF[dtype]
+        self._input = inf if large else self._leaf
+        self._known: dict[Value, float] = {}
+        self._implied: dict[Value, float] = {}
+        if loss is not None:
+            self._imply(loss, self.largest + 1)
+        self.add(values)
+
+    def add(self, values: Iterable[Value]) -> None:
+        """Take note of further calls."""
+        for value in values:
+            self._known[value] = min(self._computed(value), self._implied.get(value, inf))
+
+    def is_finite_times(self, gradient: Value, part: Value, calls: Sequence[Value]) -> bool:
+        """Whether ``part``, which calls make of a gradient, would be finite if the gradient were not above 1."""
+        known, self._known[gradient] = self.of(gradient), 0.0
+        self.add(calls)
+        finite = self.of(part) < inf
+        self._known[gradient] = known
+        self.add(calls)
+        return finite
+
+    def of(self, value: Value) -> float:
+        """The exponent; infinity: nothing is known."""
+        if value not in self._known:
+            self._known[value] = min(self._found(value), self._implied.get(value, inf))
+        return self._known[value]
+
+    def _found(self, value: Value) -> float:
+        if value.kernel == "slice":
+            base, begin = columns(value)
+            if base.kernel == "lstm_cell" and base.onto is None and self.of(base) < inf:
+                width = base.operands[1].shape[1]
+                if (
+                    begin + value.shape[1] <= width or begin >= 2 * width
+                ):  # all but the memory are gates, and what they let through
+                    return 0.0
+        if value.kernel in ("view", "slice"):
+            return self.of(value.operands[0])
+        if value.kernel == "rows":
+            return self.of(value.operands[1]) + spread(value)
+        if value.kernel:
+            return inf
+        kind = value.place[0]
+        if kind == "literal":
+            number = abs(value.place[1])
+            return log2(number) if 0 < number < inf else -inf if number == 0 else inf
+        return {"input": self._input, "value": self._leaf, "row": self._leaf, "rank": 40.0, "seed": 0.0}.get(kind, inf)
+
+    def _computed(self, value: Value) -> float:
+        own = self._own(value)
+        return own if value.onto is None else max(own, self.of(value.onto)) + 1
+
+    def _own(self, value: Value) -> float:
+        kernel, operands = value.kernel, value.operands
+        if kernel == "dropout_mask":
+            return _KEPT
+        if kernel == "greater":
+            return 0.0
+        if kernel in ("gather", "lookup", "gather_bag"):
+            return self.of(operands[0]) + (_BAG if kernel == "gather_bag" else 0)
+        if kernel in ("current", "current_rows", "current_bag"):
+            return self._leaf + (_BAG if kernel == "current_bag" else 0)
+        if kernel in ("scatter", "scatter_bag"):
+            return self.of(operands[1]) + spread(value)
+        if kernel == "place":
+            return self.of(operands[1])
+        bounds = [self.of(operand) for operand in operands]
+        if kernel in _SAME:
+            return bounds[0]
+        if inf in bounds:  # which may be NaN
+            return inf
+        if kernel in _LARGER:
+            return max(bounds)
+        if kernel in ("add", "subtract"):
+            return max(bounds) + 1
+        if kernel == "multiply":
+            return self._limited(sum(bounds))
+        if kernel == "select":
+            return max(bounds[1:])
+        if kernel == "divide":
+            number = operands[1].place[1] if operands[1].place[:1] == ("literal",) and not operands[1].kernel else 0.0
+            return self._limited(bounds[0] - log2(abs(number))) if number else inf
+        if kernel in ("matmul", "row_dot"):
+            return self._limited(sum(bounds) + log2(terms(value)))
+        if kernel == "sum":
+            return self._limited(bounds[0] + log2(terms(value)))
+        if kernel in ("tanh", "sigmoid", "softmax"):
+            return 0.0
+        if kernel in ("softplus", "logsumexp"):
+            return max(bounds[0], log2(1 + log2(1 + operands[0].shape[1]))) + 1
+        if kernel == "exp":
+            if _is_logarithm_of_share(operands[0]):
+                return 0.0
+            return self._limited(1.5 * 2 ** bounds[0]) if bounds[0] < 10 else inf
+        if kernel == "log":
+            return 7.0 if operands[0].place[:1] == ("rank",) else inf
+        if kernel == "lstm_cell":
+            return max(bounds[1], 0.0) + 1
+        if kernel == "lstm_cell_vjp":
+            return self._limited(max(bounds[:2]) + 1 + max(bounds[3], 0.0))
+        return inf
+
+    def _limited(self, bound: float) -> float:
+        return bound if bound < self.largest else inf
+
+    def _imply(self, value: Value, bound: float) -> None:
+        """Note that a value is finite, and below a bound, with what that says of what it is made of."""
+        waiting = [(value, bound)]
+        while waiting:
+            value, bound = waiting.pop()
+            self._implied[value] = min(bound, self._implied.get(value, inf))
+            operands = value.operands
+            if value.onto is not None or not operands:
+                continue
+            if value.kernel == "multiply" and operands[0] is operands[1]:
+                waiting.append((operands[0], bound / 2))
+            elif value.kernel in ("view", "copy") or (value.kernel in ("sum", "add") and all(map(_is_positive, operands))):
+                waiting += [(operand, bound) for operand in operands]
+            elif value.kernel == "divide" and operands[1].place[:1] == ("literal",) and operands[1].place[1]:
+                waiting.append((operands[0], bound + log2(abs(operands[1].place[1]))))
+
+
+def terms(value: Value) -> int:
+    """How many numbers each element of a sum or product is the sum of."""
+    a = value.operands[0].shape
+    if value.kernel == "matmul":
+        return max(1, a[0] if value.attributes.get("transpose_a") else a[1])
+    if value.kernel == "row_dot":
+        return max(1, *(operand.shape[1] for operand in value.operands))
+    return max(1, a[0] * a[1] // max(1, value.shape[0] * value.shape[1]))
+
+
+def columns(value: Value) -> tuple[Value, int]:
+    """What a value has columns of, and the first of these."""
+    begin = 0
+    while value.kernel == "slice":
+        begin += value.attributes["col"]
+        value = value.operands[0]
+    return value, begin
+
+
+def spread(value: Value) -> float:
+    """By how much rows can add up where indices say the same row."""
+    index = value.operands[0]
+    return _BAG if index.place[:1] == ("bag",) else log2(max(1, index.shape[0]))
+
+
+def _is_logarithm_of_share(value: Value) -> bool:
+    """Whether a value is an element less the logsumexp of its row, which is not above 0."""
+    if value.kernel != "subtract" or value.onto is not None:
+        return False
+    whole = value.operands[1]
+    return whole.kernel == "logsumexp" and whole.onto is None and whole.operands[0] is value.operands[0]
+
+
+def _is_positive(value: Value) -> bool:
+    """Whether no element is below 0, at first sight."""
+    while value.kernel in ("view", "copy", "sum") and value.onto is None:
+        value = value.operands[0]
+    return value.onto is None and (
+        (value.kernel == "multiply" and value.operands[0] is value.operands[1]) or value.kernel in ("absolute", "softplus")
+    )
