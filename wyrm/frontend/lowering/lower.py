@@ -250,10 +250,19 @@ class _Lowering:
                 target = Value("", shape=records[number].shape, place=("gradient", p))
                 for part in k.products_over_time(parts):
                     target = k.accumulate(target, part)
+                    self._put_off(target)
                     self.effects.append(target)
                 self.uses[p] = ParameterSlot(target.shape, "dense")
             elif not row_sparse:
                 self.contributions[number] = [k.total(parts)]
+
+    def _put_off(self, effect: Value) -> None:
+        """Let a call that changes a gradient come after the loss is known, though what it adds was recorded before."""
+        values = self.k.values
+        if self.checked and effect in values[: self.forward_end]:
+            values.remove(effect)
+            values.append(effect)
+            self.forward_end -= 1
 
     def _shares(self) -> list[tuple[int, int, Value, Value]]:
         """What is kept of each share: of those of some rows, these."""

@@ -230,8 +230,8 @@ def lower_update(
     """The program of an optimizer's step over the gradient buffers of parameters of these shapes.
 
     If it is ``checked``, its forward section computes the sum of the squares of all gradients: if that is not finite, there is
-    no step. Where there are several ``shards``, each has gathered gradients in buffers of its own, which are merged first, in
-    order. The buffers of shard s are numbered from ``s * len(shapes)``.
+    no step; that is for one shard. If there are several ``shards``, each has gathered gradients in buffers of its own: they are
+    merged first, in order. The buffers of shard s are numbered from ``s * len(shapes)``.
     """
     key = tuple(shapes), tuple(training), dtype, kernels, shards, checked
     return _CACHE.made(key, lambda: _lower_update(shapes, training, dtype, kernels, shards, checked))
