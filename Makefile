@@ -10,9 +10,10 @@ SEED ?= 20260101
 ONLY ?=
 ROWS ?=
 PEERS ?=
+SETS ?= portable
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples quick test conformance reports bench bench-pages check format docs layout clean
+.PHONY: help install demo examples quick test conformance sanitize reports bench bench-pages check format docs layout clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
@@ -21,6 +22,7 @@ help:
 	@echo "make quick                the tests that are quick, on the default backend: for who is at work"
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
+	@echo "make sanitize             the C backend under the address sanitizer; SETS=avx512,avx2,portable chooses (minutes to build)"
 	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
 	@echo "make bench                the benchmarks and their page, docs/benchmarks.md; ONLY=\"w1 w2\" chooses"
 	@echo "make bench PEERS=1        the same with programs by others, which are installed into out/peers"
@@ -65,6 +67,11 @@ test: install
 
 conformance: install
 	@for backend in $(BACKENDS); do $(BIN)/python -m wyrm_conformance --backend $$backend --seed $(SEED) || exit 1; echo; done
+
+sanitize: install
+	@SKBUILD_CMAKE_DEFINE="WYRM_SANITIZE=ON;WYRM_SETS=$(SETS)" $(BIN)/python -m pip install --quiet --no-deps \
+		--upgrade --target out/sanitize ./backends/c_simd_backend
+	@$(BIN)/python tests/sanitize.py out/sanitize --sets $(SETS)
 
 reports: install
 	@for backend in $(BACKENDS); do variant=; test $$backend = reference || variant="--variant all"; \

@@ -9,11 +9,13 @@
 
 static int always(void) { return 1; }
 
-#ifdef WYRM_X86
+#ifdef WYRM_AVX2
 static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+#ifdef WYRM_AVX512
 static int has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw") && has_avx2();
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma");
 }
 #endif
 
@@ -22,8 +24,10 @@ static const struct {
     int (*runs_here)(void);
     const Kernel *kernels[2]; // float, double
 } sets[] = {
-#ifdef WYRM_X86
+#ifdef WYRM_AVX512
     {"avx512", has_avx512, {wyrm_avx512_float, wyrm_avx512_double}},
+#endif
+#ifdef WYRM_AVX2
     {"avx2", has_avx2, {wyrm_avx2_float, wyrm_avx2_double}},
 #endif
     {"portable", always, {wyrm_portable_float, wyrm_portable_double}},

@@ -10,9 +10,7 @@ typedef struct {
 } Kernel;
 
 extern const Kernel wyrm_portable_float[], wyrm_portable_double[];
-#ifdef WYRM_X86
 extern const Kernel wyrm_avx2_float[], wyrm_avx2_double[];
 extern const Kernel wyrm_avx512_float[], wyrm_avx512_double[];
-#endif
 
 #endif
