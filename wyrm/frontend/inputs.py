@@ -171,7 +171,8 @@ class InputNode(Leafed):
     constant
         Whether :func:`wyrm.fit` and :func:`wyrm.evaluate` take the value that it is set to, where the feed has none.
     dtype
-        ``float32`` unless given as ``float64``. A graph has one dtype.
+        ``float32`` or ``float64``; a graph has one. Without, that of the first node that it meets in an op, and ``float32``
+        if it meets none that has one.
 
     Raises
     ------
@@ -179,10 +180,12 @@ class InputNode(Leafed):
         Where shape, dtype or value are of the wrong kind.
     """
 
-    __slots__ = ("_uses", "constant")
+    __slots__ = ("_dtype_given", "_uses", "constant")
 
     #: The losses that it feeds labels to.
     _uses: list[LabelUse]
+    #: Whether the dtype is not for others to choose.
+    _dtype_given: bool
 
     def __init__(
         self,
@@ -197,6 +200,7 @@ class InputNode(Leafed):
         shape = _check_shape(shape, "InputNode")
         self.name = name
         self.constant = constant
+        self._dtype_given = dtype is not None
         number = self._enter(current_graph())
         self._structure = STORE.get((INPUT, number, shape, kind)) or input_structure(INPUT, number, shape, kind)
         if value is not None:
@@ -239,6 +243,25 @@ class InputNode(Leafed):
         if reals.shape != shape and not (reals.size == 1 and shape == (1, 1)):
             raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {reals.shape}")
         self._store(reals, self._structure.dtype)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still take another dtype: none was given, and nothing of its graph has been run."""
+        return not (getattr(self, "_dtype_given", True) or self._graph.closed)  # type: ignore[union-attr]
+
+    def take_dtype(self, dtype: str) -> None:
+        """Become an input of another dtype: another leaf of the graph. What was made of the one before has no value."""
+        graph = self._graph
+        assert graph is not None
+        value: Array | None = None
+        if self.is_set:
+            value = np.array(graph.reals[self._number]) if self._array is None else self._array
+        graph.leaves.arrays.pop(self._number, None)
+        graph.unset.add(self._number)
+        self._dtype_given = True
+        self._structure = input_structure(INPUT, self._enter(graph), self.shape, dtype)
+        if value is not None:
+            self._store(value, dtype)
 
     def _kind(self) -> str:
         return "InputNode"

@@ -318,11 +318,14 @@ class Node(
 
     def _check_inputs(self, binding: Binding, graph: Graph) -> None:
         """Raise where an input of the program has no value."""
+        from wyrm.frontend.agreement import has_changed
+
         if graph.unset.isdisjoint(binding.cells):
             return
         for node in self._ancestors():
             if isinstance(node._structure.op, Leaf) and getattr(node, "is_set", True) is False:
                 raise MissingValueError(f"{node._label()} has no value yet; call its set_value before running {self._label()}")
+        raise MissingValueError(has_changed(self._label()))
 
     # -- making nodes
 
@@ -365,6 +368,11 @@ class Node(
         structures = tuple([operand._structure for operand in operands])
         graphs = {operand._graph for operand in operands if operand._graph is not None}
         if len(graphs) > 1:
+            if len({structure.dtype for structure in structures} - {"int64"}) > 1:
+                from wyrm.frontend.agreement import agree
+
+                agree(operands)
+                structures = tuple([operand._structure for operand in operands])
             # Leaves can be added to a graph that has not been run, without disturbing those who rebuild it.
             graph = next((o._graph for o in operands if o._graph is not None and not o._graph.closed), None) or Graph()
             structures = tuple(
@@ -408,5 +416,9 @@ def _interned(op: Op, operands: tuple[Node, ...], structures: tuple[Structure, .
     try:
         return intern_op(op, structures, attributes)
     except (ShapeError, DTypeError) as error:
+        from wyrm.frontend.agreement import agree
+
+        if isinstance(error, DTypeError) and agree(operands):
+            return _interned(op, operands, tuple([operand._structure for operand in operands]), attributes)
         labels = ", ".join(operand._label() for operand in operands)
         raise type(error)(f"{error} (operands: {labels})") from None

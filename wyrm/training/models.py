@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import FeedError, OptionError, WyrmError
+from wyrm.frontend.agreement import has_changed
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.graph import traced_graph
 from wyrm.frontend.inputs import ConstantNode, IndexInputNode, InputNode
@@ -104,7 +105,9 @@ class Traced:
         FeedError
             Where there is neither.
         """
-        owner = self._owners[leaf]
+        owner = self._owners.get(leaf)
+        if owner is None:
+            raise FeedError(has_changed("the model"))
         if leaf in self._fed:
             return self._fed[leaf]
         if isinstance(owner, (ConstantNode, RandomNode)) or getattr(owner, "constant", False):
