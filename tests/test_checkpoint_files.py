@@ -1,14 +1,16 @@
 """Files of checkpoints: whole after a kill, harmless if they are hostile, and errors that say what is wrong."""
 
+import fcntl
 import json
 import os
+import socket
 import struct
 
 import numpy as np
 import pytest
 from checkpointed_model import Model
 from kill_checkpoints import kill
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import wyrm
 from wyrm.checkpoints.files import read_file, write_file
@@ -222,11 +224,125 @@ def test_what_is_put_in_its_place_is_on_the_disk(tmp_path, monkeypatch):
 
 
 def test_links_stay_links(tmp_path):
+    """Whether there is a file behind them yet or not."""
     a = wyrm.ParameterNode(1.0, name="a")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "folder" / "m")
-    wyrm.save(tmp_path / "link", [a])
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "folder" / "m").is_file()
+    (tmp_path / "link").symlink_to(os.path.join("folder", "m"))
+    for value in (1.0, 2.0):
+        a.set_value(value)
+        wyrm.save(tmp_path / "link", [a])
+        assert (tmp_path / "link").is_symlink() and not (tmp_path / "folder" / "m").is_symlink()
+        assert wyrm.load(tmp_path / "folder" / "m").parameters["a"] == value
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o4755])
+def test_a_file_keeps_its_mode(mode, tmp_path):
+    """As it is saved to, by save or as training goes; a new one has what the process gives to new files."""
+    model = Model("sgd")
+    for mask in (0o077, 0o022):
+        before = os.umask(mask)
+        try:
+            wyrm.save(tmp_path / f"{mask}", model.loss)
+        finally:
+            os.umask(before)
+        assert (tmp_path / f"{mask}").stat().st_mode & 0o7777 == 0o666 & ~mask
+    path = tmp_path / "m"
+    wyrm.save(path, model.loss)
+    path.chmod(mode)
+    wyrm.save(path, model.loss)
+    assert path.stat().st_mode & 0o7777 == mode
+    model.fit(1, callbacks=[wyrm.Checkpoint(path)], backend="reference")
+    assert path.stat().st_mode & 0o7777 == mode and wyrm.load(path).run["epoch"] == 1
+
+
+def test_nothing_but_files_is_replaced(tmp_path):
+    """Nor read, nor waited for; through a link neither."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "socket"))
+    kinds = {"pipe": "pipe", "link": "pipe", "folder": "folder", "socket": "socket", "/dev/null": "device"}
+    for name, kind in kinds.items():
+        path = tmp_path / name
+        before = path.stat()
+        model = Model("sgd")
+        for attempt in (
+            lambda path=path, model=model: wyrm.save(path, model.loss),
+            lambda path=path, model=model: model.fit(1, callbacks=[wyrm.Checkpoint(path)], backend="reference"),
+            lambda path=path: wyrm.load(path),
+            lambda path=path, model=model: model.fit(1, resume=path, backend="reference"),
+        ):
+            with pytest.raises(wyrm.CheckpointError, match=f"this is a {kind}"):
+                attempt()
+        assert os.path.samestat(before, path.stat()) and path.stat().st_mode == before.st_mode
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link", "pipe", "socket"]
+
+
+def test_paths(tmp_path, monkeypatch):
+    """Also as bytes; of what is none, or leads nowhere, the error says so."""
+    a = wyrm.ParameterNode(1.0, name="a")
+    for path in (tmp_path / "m", str(tmp_path / "m"), os.fsencode(tmp_path / "m")):
+        wyrm.save(path, [a], metadata={"path": str(path)})
+        assert wyrm.load(path, [a]).metadata == {"path": str(path)}
+    Model("sgd").fit(1, callbacks=[wyrm.Checkpoint(os.fsencode(tmp_path / "run{epoch}"))], backend="reference")
+    assert len(Model("sgd").fit(1, resume=os.fsencode(tmp_path / "run1"), backend="reference")) == 1
+    with pytest.raises(FileNotFoundError, match=r"no such folder.*make it first.*nowhere'"):
+        wyrm.save(tmp_path / "nowhere" / "m", [a])
+    with pytest.raises(NotADirectoryError):
+        wyrm.save(tmp_path / "m" / "m", [a])
+    for path, kind, pattern in (
+        (3.5, wyrm.DTypeError, "expected a path, got 3.5"),
+        ("", wyrm.OptionError, "path of a file"),
+        ("a\0b", wyrm.OptionError, "path of a file"),
+        (f"{tmp_path}/new/", wyrm.CheckpointError, "name of a folder"),
+    ):
+        with pytest.raises(kind, match=pattern):
+            wyrm.save(path, [a])
+    before = sorted(os.listdir(tmp_path))
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("wyrm.checkpoints.files.os.open", refuse)  # whoever runs this may be allowed everything
+    with pytest.raises(PermissionError, match="Permission denied: a new file cannot be made in the folder.*/m'"):
+        wyrm.save(tmp_path / "m", [a])
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_what_killed_processes_left_over_is_removed(tmp_path):
+    """By the next save to the same place; not what somebody is still writing, nor what belongs to another file."""
+    a = wyrm.ParameterNode(1.0, name="a")
+    gone, written, others = (
+        ".m.01234567.partial",
+        ".m.89abcdef.partial",
+        [".m.n.01234567.partial", ".m.partial", ".m.tmp", "m.partial"],
+    )
+    for name in (gone, written, *others):
+        (tmp_path / name).write_bytes(b"half")
+    with open(tmp_path / written, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        wyrm.save(tmp_path / "m", [a])
+        assert sorted(os.listdir(tmp_path)) == sorted([written, *others, "m"])
+    wyrm.save(tmp_path / "m", [a])
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "m"])
+
+
+def test_files_are_safetensors(tmp_path, rng):
+    """What the package safetensors makes of a file that Wyrm wrote: every shape and dtype, aligned."""
+    arrays = {
+        "ü": rng.normal(size=(3, 5)).astype(np.float32),
+        "b": rng.normal(size=(2, 1)),
+        "none": np.zeros((0, 4), np.float32),
+    }
+    write_file(tmp_path / "m", {**arrays, "n": np.arange(3)}, {"x": "ü"})
+    found = load_file(tmp_path / "m")
+    for name, array in {**arrays, "n": np.arange(3)}.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert struct.unpack("<Q", (tmp_path / "m").read_bytes()[:8])[0] % 8 == 0
+    with pytest.raises(wyrm.OptionError, match="UTF-8"):
+        write_file(tmp_path / "m", {"\ud800": np.zeros(1)}, {})
 
 
 def test_saving_while_others_train(tmp_path, rng):

@@ -1,8 +1,12 @@
 """Checkpoint files: arrays by name and a document in JSON, in the format safetensors. Nothing in a file is ever executed.
 
 A file is written beside its place under another name, brought to the disk, and then put in its place, which the operating
-system does at once: whenever a process is killed, the old file is there, or the new one, whole. What a killed process may
-leave behind are unfinished files, ``.NAME.*.partial`` or ``.tmp*``, which nobody reads.
+system does at once: whenever a process is killed, the old file is there, or the new one, whole. What a killed process leaves
+behind are unfinished files, ``.NAME.*.partial``, which nobody reads. The writer holds a lock on its unfinished file, which ends
+with its process; so the next save to the same place can tell those that are left over, and removes them.
+
+The new file has the mode of the old one, and its owner if the system allows that. A link stays, and the file that it names is
+replaced. Nothing but files is replaced.
 
 The document stands in the header's metadata under ``wyrm``, and beside it a checksum over document and arrays: files are
 read back as they were written or not at all.
@@ -10,77 +14,205 @@ read back as they were written or not at all.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import secrets
 import stat
+import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import CheckpointError
+from wyrm.errors import CheckpointError, DTypeError, OptionError
 
-__all__ = ["read_file", "write_file"]
+try:
+    import fcntl
+except ImportError:  # not on every system; then nothing is locked, and left over files stay
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["StoredPath", "path_name", "read_file", "write_file"]
 
 Array = npt.NDArray[Any]
 Document = dict[str, Any]
+#: In which forms users give paths.
+StoredPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 #: Of the document; files of a later one are refused.
 FORMAT = 1
+#: What safetensors calls the dtypes of parameters and states.
+_DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+#: What is no file, by a function of its mode.
+_OTHERS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
 
 
-def write_file(path: str | os.PathLike[str], arrays: Mapping[str, Array], document: Document) -> None:
+def path_name(path: StoredPath) -> str:
+    """A path as text.
+
+    Raises
+    ------
+    DTypeError
+        If it is no path.
+    OptionError
+        If it is empty, or holds a NUL.
+    """
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise DTypeError(f"checkpoint: expected a path, got {path!r}") from None
+    if not name or "\0" in name:
+        raise OptionError(f"checkpoint: expected the path of a file, got {name!r}")
+    return name
+
+
+def write_file(path: StoredPath, arrays: Mapping[str, Array], document: Document) -> None:
     """Write a file, or leave what is there as it is.
 
     Parameters
     ----------
     arrays
-        C-contiguous; they must not change meanwhile.
+        Of float32, float64 or int64, C-contiguous; they must not change meanwhile.
     document
         What JSON can hold.
 
     Raises
     ------
     OSError
-        Where the folder cannot be written to.
+        If the file cannot be written: there is no such folder, it is read-only, the disk is full.
     CheckpointError
-        Where the file cannot be written, for want of room on the disk for instance.
+        If the path names something that is no file, such as a device.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    place = Path(os.path.realpath(path))
+    name = path_name(path)
     text = json.dumps({"format": FORMAT, **document}, allow_nan=False)
-    metadata = {"wyrm": text, "checksum": _checksum(text, arrays)}
-    partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
-    partial.touch(exist_ok=False)  # what the operating system has to say about it; and who may read it
-    mode = partial.stat().st_mode
-    try:
-        save_file(dict(arrays), partial, metadata)  # puts a file of its own in the place, readable by its owner alone
-        partial.chmod(mode)
-        _sync(partial)
-        os.replace(partial, place)
-    except SafetensorError as error:
-        raise CheckpointError(f"{place}: could not be written: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    header = _header(arrays, {"wyrm": text, "checksum": _checksum(text, arrays)})
+    replaced = _replaced(name)
+    place = Path(os.path.realpath(name))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write a file to; make it first", str(place.parent))
+    partial, file = _begin(place, 0o600 if replaced else 0o666)
+    with file:
+        try:
+            if replaced:
+                _make_alike(file.fileno(), replaced)
+            file.write(header)
+            for array in _stored_order(arrays):
+                file.write(array.reshape(-1).view(np.uint8).data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(partial, place)
+        finally:
+            partial.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # elsewhere folders cannot be opened
-        _sync(place.parent)
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    _remove_left_over(place)
 
 
-def _sync(place: Path) -> None:
-    """Wait until a file, or what a folder says of its files, is on the disk."""
-    descriptor = os.open(place, os.O_RDONLY)
+def _replaced(name: str) -> os.stat_result | None:
+    """What is there already; ``None``: nothing."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        there = os.stat(name)
+    except FileNotFoundError:
+        if name.endswith((os.sep, os.altsep or os.sep)):
+            raise CheckpointError(f"{name}: this is the name of a folder; name a file") from None
+        return None
+    if not stat.S_ISREG(there.st_mode):
+        raise CheckpointError(f"{name}: this is {_kind(there)}, and only files are replaced; choose another path")
+    return there
 
 
-def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Document]:
+def _kind(there: os.stat_result) -> str:
+    return next((kind for test, kind in _OTHERS.items() if test(there.st_mode)), "no file")
+
+
+def _begin(place: Path, mode: int) -> tuple[Path, IO[bytes]]:
+    """An unfinished file beside a place, locked."""
+    while True:
+        partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        except OSError as error:
+            message = f"{error.strerror}: a new file cannot be made in the folder of this one, which is how it is written"
+            raise type(error)(error.errno, message, str(place)) from None
+        file = os.fdopen(descriptor, "wb")
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # some file systems have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # else another process took it for left over before it was locked
+            return partial, file
+        file.close()
+
+
+def _make_alike(descriptor: int, replaced: os.stat_result) -> None:
+    """Give a file the owner, where that is allowed, and the mode of the one that it replaces."""
+    own = os.fstat(descriptor)
+    if hasattr(os, "fchown") and (own.st_uid, own.st_gid) != (replaced.st_uid, replaced.st_gid):
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, stat.S_IMODE(replaced.st_mode))
+
+
+def _remove_left_over(place: Path) -> None:
+    """Remove the unfinished files of processes that were killed as they wrote to the same place."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(place.parent) as entries:
+        left = [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(f".{place.name}.")
+            and entry.name.endswith(".partial")
+            and len(entry.name) == len(place.name) + len("..01234567.partial")
+            and entry.is_file(follow_symlinks=False)
+        ]
+        for path in left:
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails as long as somebody writes
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    os.unlink(path)
+
+
+def _stored_order(arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays as they follow each other in a file: the widest numbers first, so that all are aligned."""
+    return [arrays[name] for name in _stored_names(arrays)]
+
+
+def _stored_names(arrays: Mapping[str, Array]) -> list[str]:
+    return sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+
+
+def _header(arrays: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
+    """What a file begins with: the length of a table in JSON, and the table."""
+    table: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in _stored_names(arrays):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise OptionError(f"checkpoint: the name {name!r} cannot be written as UTF-8") from None
+        array = arrays[name]
+        begin, end = end, end + array.nbytes
+        table[name] = {"dtype": _DTYPES[array.dtype.name], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(table, allow_nan=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def read_file(path: StoredPath) -> tuple[dict[str, Array], Document]:
     """The arrays and the document of a file.
 
     Raises
@@ -92,9 +224,10 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Array], Document]
     """
     from safetensors import SafetensorError, safe_open
 
-    place = os.fspath(path)
-    if not stat.S_ISREG(os.stat(place).st_mode):  # to open a pipe would wait for ever
-        raise CheckpointError(f"{place}: expected a file, and this is none")
+    place = path_name(path)
+    there = os.stat(place)
+    if not stat.S_ISREG(there.st_mode):  # to open a pipe would wait for ever
+        raise CheckpointError(f"{place}: expected a file, and this is {_kind(there)}")
     with open(place, "rb"):  # what the operating system has to say about it
         pass
     try:

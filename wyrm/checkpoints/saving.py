@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.checkpoints.files import read_file, write_file
+from wyrm.checkpoints.files import StoredPath, path_name, read_file, write_file
 from wyrm.checkpoints.state import Model, ModelState, Parameters
 from wyrm.errors import CheckpointError, OptionError
 from wyrm.optim import Optimizer
@@ -43,7 +42,7 @@ class Saved:
 
 
 def save(
-    path: str | os.PathLike[str],
+    path: StoredPath,
     parameters: Parameters,
     optimizer: Optimizer | Iterable[Optimizer] | None = None,
     *,
@@ -57,7 +56,7 @@ def save(
     Parameters
     ----------
     path
-        Where to; a file that is there is replaced.
+        Where to. A file that is there is replaced, with its mode; through a link, the file that it names. Nothing but files is.
     parameters
         A node, for the parameters behind it; a layer of :mod:`wyrm.nn`; a mapping from names to parameters; or parameters.
         In the file they have the names of the mapping, the attributes of the layer (``hidden.weights``), or the nodes' own
@@ -69,8 +68,10 @@ def save(
 
     Raises
     ------
-    OSError, CheckpointError
-        Where the file cannot be written; what was there is as it was.
+    OSError
+        If the file cannot be written; what was there is as it was.
+    CheckpointError
+        If the path names what is no file: a folder, a pipe, a device.
     OptionError
         Where there are no parameters, the names of two are the same, or the metadata cannot be written as JSON.
 
@@ -95,7 +96,7 @@ def save(
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: StoredPath,
     parameters: Parameters | None = None,
     optimizer: Optimizer | Iterable[Optimizer] | None = None,
 ) -> Saved:
@@ -129,17 +130,17 @@ def load(
     if parameters is None and optimizer is not None:
         raise OptionError("load: expected the parameters, too, where there is an optimizer")
     if parameters is not None:
-        Model(parameters, _several(optimizer)).restore(state, os.fspath(path))
+        Model(parameters, _several(optimizer)).restore(state, path_name(path))
     return saved
 
 
-def write(path: str | os.PathLike[str], model: Model, **further: Any) -> None:
+def write(path: StoredPath, model: Model, **further: Any) -> None:
     """Write the state of a model, and what else goes into the document."""
     state = model.state()
     write_file(path, state.arrays, {**state.description, **further})
 
 
-def read(path: str | os.PathLike[str]) -> tuple[ModelState, Saved]:
+def read(path: StoredPath) -> tuple[ModelState, Saved]:
     """The state in a file, and what users see of it."""
     arrays, document = read_file(path)
     names = document.get("parameters")
@@ -150,7 +151,7 @@ def read(path: str | os.PathLike[str]) -> tuple[ModelState, Saved]:
         and isinstance(metadata, dict)
         and isinstance(run, (dict, type(None)))
     ):
-        raise CheckpointError(f"{os.fspath(path)}: the file's document does not say what its arrays are")
+        raise CheckpointError(f"{path_name(path)}: the file's document does not say what its arrays are")
     return ModelState(arrays, document), Saved({name: np.asarray(arrays[name]) for name in names}, metadata, run)
 
 

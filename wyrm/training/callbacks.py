@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from wyrm.checkpoints.files import StoredPath, path_name
 from wyrm.checkpoints.state import ModelState
 from wyrm.errors import DTypeError, OptionError
 from wyrm.training.feed import check_integer
@@ -197,11 +197,11 @@ class Checkpoint(Callback):
     ((1, 0.5), (3, 0.875))
     """
 
-    def __init__(self, path: str | os.PathLike[str], every: int = 1, *, best: str | None = None, mode: Mode = "min") -> None:
+    def __init__(self, path: StoredPath, every: int = 1, *, best: str | None = None, mode: Mode = "min") -> None:
         _check_mode("Checkpoint", mode)
         if check_integer(every, "Checkpoint: every") < 1:
             raise OptionError(f"Checkpoint: expected every to be at least 1, got {every}")
-        self.path, self.every, self.best, self.mode = os.fspath(path), every, best, mode
+        self.path, self.every, self.best, self.mode = path_name(path), every, best, mode
 
     def end_epoch(self, run: Run) -> None:
         """Write the file, where it is due."""

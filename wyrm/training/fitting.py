@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from wyrm.backend import Backend
+from wyrm.checkpoints.files import StoredPath
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
@@ -49,7 +49,7 @@ def fit(
     backend: str | Backend | None = None,
     callbacks: Iterable[Callback | Callable[[Epoch], Any]] = (),
     progress: bool | None = None,
-    resume: str | os.PathLike[str] | None = None,
+    resume: StoredPath | None = None,
 ) -> History:
     """Train: for each example, run the model forward and backward and update the parameters. The loop is native.
 

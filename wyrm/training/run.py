@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from wyrm.checkpoints.files import StoredPath, path_name
 from wyrm.checkpoints.saving import Saved, read, write
 from wyrm.checkpoints.state import Model, ModelState
 from wyrm.errors import CheckpointError, OptionError
@@ -83,7 +83,7 @@ class Run:
         """End training after this epoch; the history keeps the reason."""
         self.history.stopped = reason
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: StoredPath) -> None:
         """Write a checkpoint from which :func:`wyrm.fit` can go on: ``fit(..., resume=path)``."""
         frozen = [name for name, node in self.model.nodes.items() if not node.trainable]
         run = {"epoch": self.epoch, "options": self._options, "history": self.history.to_json(), "frozen": frozen}
@@ -171,8 +171,8 @@ class Resumed:
         Where the file is no checkpoint, or that of no run.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, path: StoredPath) -> None:
+        self.path = path_name(path)
         self.state: ModelState
         self.state, saved = read(path)
         self.options, self.epochs, self.frozen = self._checked(saved)
