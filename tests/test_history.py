@@ -114,6 +114,24 @@ def test_every_epoch_has_an_order_of_its_own():
     assert len({key_seed(seed) for seed in range(20)}) == 20
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_epochs": -1},
+        {"backend": "none such"},
+        {"callbacks": [3]},
+        {"schedule": "synchronized"},
+        {"resume": "/none/such"},
+        {"progress": 3, "callbacks": [lambda epoch: 1 / 0]},
+    ],
+)
+def test_every_exception_carries_the_history(options):
+    """Also of what is refused before anything begins."""
+    with pytest.raises((wyrm.WyrmError, OSError, ZeroDivisionError)) as caught:
+        fit(**options)
+    assert isinstance(caught.value.history, wyrm.History)
+
+
 # -- messages
 
 

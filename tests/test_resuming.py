@@ -1,5 +1,6 @@
 """Runs that go on from a checkpoint: to the bit, on any number of threads, in another process; and what cannot."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import textwrap
 import numpy as np
 import pytest
 from checkpointed_model import OPTIMIZERS, Model, assert_same
+from safetensors import safe_open
 
 import wyrm
+from wyrm.checkpoints.files import read_file, write_file
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -95,6 +98,116 @@ def test_early_stopping_goes_on_where_it_was(tmp_path):
     Model("adam").fit(3, seed=1, callbacks=callbacks())
     history = Model("adam").fit(9, callbacks=callbacks(), resume=tmp_path / "m")
     assert len(history) == 5 and history.stopped
+
+
+METRIC = [0.5, 0.9, 0.8, 0.7, 0.6, 0.5]
+
+
+def stopping(path, order="checkpoint last", patience=2, restore_best=True, fails=None):
+    def metric(epoch):
+        epoch.metrics["m"] = METRIC[epoch.number - 1]
+
+    class Fails(wyrm.Callback):
+        def begin_epoch(self, run):
+            if run.epoch == fails:
+                raise KeyboardInterrupt
+
+    early = wyrm.EarlyStopping("m", patience=patience, mode="max", restore_best=restore_best)
+    both = [early, wyrm.Checkpoint(path)]
+    return [metric, *(both if order == "checkpoint last" else both[::-1]), Fails()]
+
+
+@pytest.mark.parametrize("order", ["checkpoint last", "checkpoint first"])
+@pytest.mark.parametrize("optimizer", ["momentum and decay by schedule", "adam"])
+def test_a_run_that_stopped_early_stays_stopped(optimizer, order, tmp_path):
+    """Resumed as often as one likes: the same history, and the best epoch's parameters and optimizer."""
+    best, stopped = Model(optimizer), Model(optimizer)
+    best.fit(2, seed=1)
+    first = stopped.fit(6, seed=1, callbacks=stopping(tmp_path / "m", order))
+    assert len(first) == 4 and first.stopped == "m has not got better since epoch 2"
+    assert_same(best, stopped)
+    for epochs in (6, 9, 4):
+        again = Model(optimizer)
+        history = again.fit(epochs, callbacks=stopping(tmp_path / "m", order), resume=tmp_path / "m")
+        assert history.epochs == first.epochs and history.stopped == first.stopped
+        assert_same(best, again)
+    if order == "checkpoint last":  # a run that has stopped has ended, whoever asks
+        assert len(Model(optimizer).fit(6, resume=tmp_path / "m")) == 4
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3])
+def test_the_best_survives_an_interruption(fails, tmp_path):
+    """Between the best epoch and the end, in another process; checkpoints hold it once, or not at all if they are it."""
+    best, cut, on = Model("adamw"), Model("adamw"), Model("adamw")
+    best.fit(2, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(6, seed=1, callbacks=stopping(tmp_path / "m", fails=fails))
+    with safe_open(tmp_path / "m", "np") as file:
+        assert any(name.startswith("kept") for name in file.keys()) == (fails > 2)  # noqa: SIM118
+    history = on.fit(6, callbacks=stopping(tmp_path / "m"), resume=tmp_path / "m")
+    assert len(history) == 4
+    assert_same(best, on)
+
+
+def test_a_best_that_is_in_no_checkpoint_is_told(tmp_path, caplog):
+    Model("sgd").fit(3, seed=1, callbacks=stopping(tmp_path / "m", restore_best=False, patience=5))
+    on = Model("sgd")
+    on.fit(4, callbacks=stopping(tmp_path / "n", patience=5), resume=tmp_path / "m")
+    assert "the best epoch, 2, cannot be put back" in caplog.text
+    whole = Model("sgd")
+    whole.fit(4, seed=1)
+    assert_same(whole, on)
+
+
+def test_a_kept_state_of_another_model_changes_nothing(tmp_path):
+    """Nor one that is damaged: all of a checkpoint is compared before anything is put back."""
+    path = tmp_path / "m"
+    Model("adam").fit(3, seed=1, callbacks=stopping(path, patience=5))
+    arrays, document = read_file(path)
+    entry = document["run"]["kept"][0]
+    name = next(name for name in arrays if name.startswith("kept"))
+    for changed, without in (
+        ({**entry, "epoch": "2"}, None),
+        ({**entry, "description": {}}, None),
+        (3, None),
+        (entry, name),
+    ):
+        run = {**document["run"], "kept": [changed]}
+        write_file(path, {n: a for n, a in arrays.items() if n != without}, {**document, "run": run})
+        model = Model("adam")
+        before = model.values()
+        with pytest.raises(wyrm.CheckpointError):
+            model.fit(4, resume=path)
+        for a, b in zip(model.values(), before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "what", ["rate of 400 digits", "rate beyond float32", "steps", "examples", "number", "metric", "stopped"]
+)
+def test_numbers_that_no_type_holds_change_nothing(what, tmp_path):
+    path = tmp_path / "m"
+    Model("adam").fit(1, seed=1, callbacks=[wyrm.Checkpoint(path)], backend="reference")
+    arrays, document = read_file(path)
+    optimizer, history = document["optimizers"][0], json.loads(document["run"]["history"])
+    if what == "steps":
+        optimizer["steps"] = 2**63 - 1
+    elif what.startswith("rate"):
+        optimizer["groups"][0]["options"]["learning_rate"] = 10**400 if "400" in what else 1e39
+    elif what == "metric":
+        history["epochs"][0]["metrics"]["m"] = 10**400
+    elif what == "stopped":
+        history["stopped"] = 1
+    else:
+        history["epochs"][0][what] = "inf"
+    document["run"]["history"] = json.dumps(history)
+    write_file(path, arrays, document)
+    model = Model("adam")
+    before = model.values()
+    with pytest.raises(wyrm.CheckpointError, match="learning rate|number of steps|history|History"):
+        model.fit(3, resume=path, backend="reference")
+    for a, b in zip(model.values(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_best_is_kept(tmp_path):

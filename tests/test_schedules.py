@@ -9,7 +9,7 @@ from interrupt_training import BAR, interrupt, kinds
 
 import wyrm
 from wyrm.optim import SGD, Adagrad
-from wyrm.training.conflict_free import ConflictFree, deal
+from wyrm.training.conflict_free import BLOCKS, ConflictFree, deal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*get in each other's way:RuntimeWarning")
 
@@ -94,13 +94,13 @@ def test_rows_that_are_behind_may_be_read_by_several_threads(backend):
 
 
 def conflicts(crew, order, columns):
-    """Pairs of threads that touch the same row in the same stage."""
+    """Pairs of blocks that touch the same row in the same stage."""
     arranged, ends = crew.arrange(order)
     found = []
     for stage in range(crew.stages):
         blocks = []
-        for thread in range(crew.num_threads):
-            number = stage * crew.num_threads + thread
+        for block in range(BLOCKS):
+            number = stage * BLOCKS + block
             examples = arranged[ends[number] : ends[number + 1], 0]
             blocks.append([set(column[examples]) for column in columns])
         for a in range(len(blocks)):
@@ -131,7 +131,7 @@ def crew_of(threads, feed):
     return captured["crew"]
 
 
-@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize("threads", [2, 9])
 def test_threads_at_work_at_the_same_time_share_no_row(backend, threads):
     if not several(backend):
         pytest.skip("one thread")
@@ -141,8 +141,8 @@ def test_threads_at_work_at_the_same_time_share_no_row(backend, threads):
     arranged, found = conflicts(crew, order, feed[:2])
     assert not found
     assert sorted(arranged[:, 0]) == list(range(2000))
-    sizes = np.bincount(crew.keys, minlength=threads**2)
-    assert sizes.max() < 2 * 2000 / threads**2  # balanced
+    sizes = np.bincount(crew.keys, minlength=BLOCKS**2)
+    assert sizes.max() < 3 * 2000 / BLOCKS**2  # balanced
     crew.keys = crew.keys[::-1].copy()  # the fault that this is here for
     assert conflicts(crew, order, feed[:2])[1]
 
@@ -154,26 +154,26 @@ def test_deal_is_balanced():
         assert sizes.max() - sizes.min() <= 50**2
 
 
-def test_conflict_free_gives_the_same_bits_again(backend):
-    """And what one thread computes that takes the same order."""
-    if not several(backend):
-        pytest.skip("one thread")
+def test_conflict_free_gives_the_same_bits_on_any_number_of_threads(backend):
+    """With rates by schedule, and dropout; also the losses, and on more threads than there are blocks."""
     ends = []
-    for threads in (3, 3, 2):
+    for threads in (1, 2, 3, 9) if several(backend) else (1, None):
         inputs, parameters, loss = factorization()
         history = wyrm.fit(
-            loss,
-            dict(zip(inputs, data(5000), strict=True)),
-            Adagrad(0.05, parameters),
+            (loss * 0.5).dropout(0.1),
+            dict(zip(inputs, data(5000 if several(backend) else 500), strict=True)),
+            Adagrad(lambda step: 0.1 / (1 + 0.001 * step), parameters),
             schedule="conflict_free",
             num_threads=threads,
             seed=7,
-            num_epochs=3,
+            num_epochs=2,
         )
-        assert history.schedule == "conflict_free" and sum(history.examples_per_thread) == 15000
-        assert min(history.examples_per_thread) > 15000 / threads / 2
+        assert history.schedule == "conflict_free" and history.repeatable
+        assert sum(history.examples_per_thread) == 2 * history[0].examples
+        assert min(history.examples_per_thread) > history[0].examples / min(threads or 1, BLOCKS)
+        assert len(history.examples_per_thread) == min(threads or 1, BLOCKS)
         ends.append((history.losses, [p.value.tobytes() for p in parameters]))
-    assert ends[0] == ends[1] != ends[2]
+    assert all(end == ends[0] for end in ends)
 
 
 def test_one_input_needs_no_stages(backend):
@@ -220,20 +220,53 @@ def test_conflict_free_is_refused_with_the_reason(backend):
 # --- auto and options ---------------------------------------------------------------------------------------------
 
 
-def test_auto_with_a_seed_goes_by_rule(backend):
-    (user, item, rating), parameters, loss = factorization()
-    feed = dict(zip((user, item, rating), data(25_000), strict=True))
-    if backend == "reference":
-        feed = {node: values[:500] for node, values in feed.items()}
-    history = wyrm.fit(loss, feed, SGD(0.01, parameters), seed=0, num_threads=2)
-    assert history.schedule == ("conflict_free" if len(feed[user]) > 20_000 else "sequential") and history.reason
-    small = {node: values[:500] for node, values in feed.items()}
-    history = wyrm.fit(loss, small, SGD(0.01, parameters), seed=0, num_threads=2)
-    assert history.schedule == "sequential" and "few examples" in history.reason
-    history = wyrm.fit(loss, small, SGD(0.01, parameters), seed=0, num_threads=2, batch_size=50)
-    assert history.schedule == "synchronized"
-    history = wyrm.fit(loss, small, SGD(0.01, parameters), seed=0, num_threads=1)
-    assert history.schedule == "sequential" and "asked for" in history.reason
+@pytest.mark.parametrize("batch_size", [1, 50])
+def test_with_a_seed_neither_cores_nor_threads_make_a_difference(backend, batch_size, monkeypatch):
+    """To the bits; by how many there are, and by how many are asked for."""
+    ends = []
+    for cores, threads in ((1, None), (2, None), (5, None), (2, 1), (2, 2)):
+        monkeypatch.setattr("wyrm.training.schedules.available_cores", lambda cores=cores: cores)
+        if threads == 2 and not several(backend):
+            continue
+        inputs, parameters, loss = factorization()
+        feed = dict(zip(inputs, data(25_000 if several(backend) else 300), strict=True))
+        options = {"seed": 0, "num_threads": threads, "batch_size": batch_size}
+        history = wyrm.fit(loss, feed, Adagrad(0.01, parameters), **options)
+        assert history.schedule == ("sequential" if batch_size == 1 else "synchronized")
+        assert history.reason and history.repeatable
+        ends.append((history.losses, [p.value.tobytes() for p in parameters]))
+    assert all(end == ends[0] for end in ends)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_size": 8}, {"schedule": "conflict_free"}, {"schedule": "hogwild", "num_threads": 2}]
+)
+def test_a_run_is_repeated_by_its_seed_and_its_schedule(backend, options, monkeypatch):
+    """Whatever the cores then, unless the history says that it cannot be."""
+    if options.get("num_threads") and not several(backend):
+        pytest.skip("one thread")
+    ends, histories = [], []
+    for cores in (2, 1, 5):
+        monkeypatch.setattr("wyrm.training.schedules.available_cores", lambda cores=cores: cores)
+        inputs, parameters, loss = factorization()
+        again = {"seed": histories[0].seed, "schedule": histories[0].schedule} if histories else {}
+        feed = dict(zip(inputs, data(100), strict=True))
+        histories.append(wyrm.fit(loss, feed, Adagrad(0.1, parameters), num_epochs=2, **{**options, **again}))
+        ends.append([p.value.tobytes() for p in parameters])
+    if histories[0].schedule == "hogwild":
+        assert not histories[0].repeatable and not wyrm.History.from_json(histories[0].to_json()).repeatable
+    else:
+        assert histories[0].repeatable and all(end == ends[0] for end in ends)
+    assert {history.schedule for history in histories} == {histories[0].schedule}
+
+
+def test_one_thread_by_its_name(backend):
+    """It is the schedule of runs on one thread, and of no others."""
+    inputs, parameters, loss = factorization()
+    feed = dict(zip(inputs, data(50), strict=True))
+    assert wyrm.fit(loss, feed, SGD(0.1, parameters), schedule="sequential").num_threads == 1
+    with pytest.raises(wyrm.OptionError, match="'sequential' is one thread; got num_threads=2"):
+        wyrm.fit(loss, feed, SGD(0.1, parameters), schedule="sequential", num_threads=2)
 
 
 def test_auto_without_a_seed_measures(backend):
@@ -273,7 +306,11 @@ def test_auto_with_a_seed_and_batches_measures_what_changes_no_bit(backend):
 def test_options(backend):
     x, w = wyrm.InputNode((1, 1)), wyrm.ParameterNode(1.0)
     for options, kind, pattern in (
-        ({"schedule": "fastest"}, wyrm.OptionError, "one of auto, hogwild, synchronized, conflict_free, got 'fastest'"),
+        (
+            {"schedule": "fastest"},
+            wyrm.OptionError,
+            "one of auto, sequential, hogwild, synchronized, conflict_free, got 'fastest'",
+        ),
         ({"schedule": 3}, wyrm.DTypeError, "string"),
         ({"batch_size": 0}, wyrm.OptionError, "batch_size of at least 1"),
         ({"batch_size": 1.5}, wyrm.DTypeError, "batch_size"),

@@ -9,6 +9,7 @@ class _Timed:
     def __init__(self, schedule: str, threads: int, rates: list[float], clock: list[float]) -> None:
         self.schedule, self.num_threads, self.rates, self.clock = schedule, threads, rates, clock
         self.batch_size, self.runs, self.slices = 1, [], 0
+        self.repeatable = True
 
     def run(self, order, choice, start, stop, progress):
         rate = self.rates[min(self.slices, len(self.rates) - 1)]
@@ -50,7 +51,10 @@ def test_where_slices_contradict_each_other_there_are_more(monkeypatch):
 
 def test_what_was_chosen_is_compared_again(monkeypatch):
     crew = _auto(monkeypatch, [1e5], [2e5])
+    _run(crew, 100)
+    assert crew.repeatable  # up to here it was one thread
     _run(crew, 100_000)
+    assert not crew.repeatable
     assert crew.schedule == "b" and len(crew.candidates[0].runs) < 20
     crew.candidates[1].rates = [0.5e5]  # from now on
     for _ in range(10):

@@ -92,7 +92,7 @@ def save(
         plain = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise OptionError(f"save: expected metadata that JSON can hold; {error}") from None
-    write(path, Model(parameters, _several(optimizer)), metadata=plain)
+    write(path, Model(parameters, _several(optimizer)).state(), metadata=plain)
 
 
 def load(
@@ -134,9 +134,8 @@ def load(
     return saved
 
 
-def write(path: StoredPath, model: Model, **further: Any) -> None:
+def write(path: StoredPath, state: ModelState, **further: Any) -> None:
     """Write the state of a model, and what else goes into the document."""
-    state = model.state()
     write_file(path, state.arrays, {**state.description, **further})
 
 

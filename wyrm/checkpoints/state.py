@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 #: In which forms parameters are given.
 Parameters = Node | Module | Mapping[str, ParameterNode] | Iterable[ParameterNode]
 #: How many steps fit where they are counted.
-_MOST_STEPS = 2**63 - 1
+_MOST_STEPS = 2**62
 
 
 class ModelState:
@@ -46,6 +46,26 @@ class ModelState:
 
     def __init__(self, arrays: dict[str, Array], description: dict[str, Any]) -> None:
         self.arrays, self.description = arrays, description
+
+    def equals(self, other: ModelState) -> bool:
+        """Whether another one is the same, and no element is NaN."""
+        return (
+            self.description == other.description
+            and self.arrays.keys() == other.arrays.keys()
+            and all(np.array_equal(array, other.arrays[name]) for name, array in self.arrays.items())
+        )
+
+    def add(self, prefix: str, arrays: Mapping[str, Array]) -> None:
+        """Take further arrays, with a prefix to their names."""
+        for name, array in arrays.items():
+            if prefix + name in self.arrays:
+                raise OptionError(f"checkpoint: a parameter is named {prefix + name!r}, which is where something else goes")
+            self.arrays[prefix + name] = array
+
+    def take(self, prefix: str) -> dict[str, Array]:
+        """Give away the arrays whose names have a prefix, by what follows it."""
+        names = [name for name in self.arrays if name.startswith(prefix)]
+        return {name[len(prefix) :]: self.arrays.pop(name) for name in names}
 
 
 class Model:
@@ -126,7 +146,7 @@ class Model:
         CheckpointError
             Where it is that of another model or optimizer, naming ``source`` and what differs; nothing has changed then.
         """
-        self._compare(state, source)
+        self.compare(state, source)
         for name, node in self.nodes.items():
             node.storage.set_value(state.arrays[name])
         for optimizer, found in zip(self.optimizers, state.description["optimizers"] if self.optimizers else (), strict=True):
@@ -145,8 +165,8 @@ class Model:
                     number += 1
             optimizer.load_state_dict(kept)
 
-    def _compare(self, state: ModelState, source: str) -> None:
-        """Raise where a state does not fit this model."""
+    def compare(self, state: ModelState, source: str) -> None:
+        """Raise a :class:`CheckpointError` if a state does not fit this model."""
         found, own = state.description, self._description()
         if not isinstance(found.get("parameters"), list) or not isinstance(found.get("optimizers"), list):
             raise CheckpointError(f"{source}: there are no parameters or optimizers in its document")
@@ -172,6 +192,12 @@ class Model:
                 raise CheckpointError(f"{source}: {label}: expected a number of steps, found {steps!r}")
             schedules = [group.given_schedule is not None for group in self.optimizers[number].groups]
             _compare_groups(f"{source}: {label}", here["groups"], there.get("groups"), schedules)
+            for entry, group in zip(there["groups"], self.optimizers[number].groups, strict=True):
+                rate, most = entry["options"]["learning_rate"], float(np.finfo(group.scalars.dtype).max)
+                if rate > most:
+                    raise CheckpointError(
+                        f"{source}: {label}: the learning rate {str(rate)[:20]} is beyond {group.scalars.dtype}"
+                    )
         for name, array in self._states().items():
             if name not in state.arrays:
                 raise CheckpointError(f"{source}: has no array {name!r}, which the optimizer keeps")

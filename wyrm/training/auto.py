@@ -132,6 +132,7 @@ class Auto(Crew):
         self.batch_size = self.candidates[0].batch_size
         trial.begin(self.candidates)
         self.num_threads = 1  # until several have been tried
+        self._schedules: set[str] = set()
         self._tell()
 
     def _tell(self) -> None:
@@ -166,6 +167,7 @@ class Auto(Crew):
             nonlocal start
             began, start = start, min(stop, start + batches * self.batch_size)
             self.num_threads = max(self.num_threads, crew.num_threads)
+            self._ran(crew)
             crew.run(order, choice, began, start, progress)
             return -(-(start - began) // self.batch_size)
 
@@ -173,4 +175,11 @@ class Auto(Crew):
             self.trial.measure(self.candidates, slice_of)
             self._tell()
         if start < stop:
-            self.candidates[self.trial.chosen or 0].run(order, choice, start, stop, progress)
+            chosen = self.candidates[self.trial.chosen or 0]
+            self._ran(chosen)
+            chosen.run(order, choice, start, stop, progress)
+
+    def _ran(self, crew: Crew) -> None:
+        """Take note of a candidate that works: once two schedules have, neither alone computes the same again."""
+        self._schedules.add(crew.schedule)
+        self.repeatable = self.repeatable and crew.repeatable and len(self._schedules) == 1

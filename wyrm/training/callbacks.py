@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from wyrm.checkpoints.files import StoredPath, path_name
-from wyrm.checkpoints.state import ModelState
 from wyrm.errors import DTypeError, OptionError
 from wyrm.training.feed import check_integer
 from wyrm.training.history import Epoch, History
@@ -29,6 +28,9 @@ class Callback:
     Callbacks are called in the order in which they are given to ``fit``, so one that adds to an epoch's ``metrics`` stands
     before those that read it. Where one raises, training ends with that exception; parameters and optimizers are then as the
     last step left them, and the exception has the run's history as its attribute ``history``.
+
+    A run that is resumed has new callbacks, and a history with all earlier epochs: a callback takes from there what it has to
+    know of them. States of the model that it may want to put back, it has the run :meth:`~wyrm.Run.keep`.
 
     Examples
     --------
@@ -104,8 +106,13 @@ class EarlyStopping(Callback):
     mode
         ``"min"`` where less is better, or ``"max"``.
     restore_best
-        Whether to put parameters and optimizers back, in the end, to what they were after the best epoch; keeps a copy of
-        them. After a run was resumed, epochs before it cannot be put back.
+        Whether to put parameters and optimizers back, in the end, to what they were after the best epoch. Keeps a copy of
+        them, which checkpoints have, too.
+
+    Notes
+    -----
+    A run that has stopped has ended: ``fit(..., resume=path)``, with a checkpoint of it, makes no further epoch, returns the
+    same history, and puts the best back. To train on nevertheless, begin a new run with its parameters, by :func:`wyrm.load`.
 
     Raises
     ------
@@ -129,31 +136,37 @@ class EarlyStopping(Callback):
             raise OptionError(f"EarlyStopping: expected min_delta to be finite and at least 0, got {min_delta!r}")
         self.metric, self.patience, self.min_delta, self.mode = metric, patience, min_delta, mode
         self.restore_best = restore_best
-        self._best: tuple[int, ModelState] | None = None
+        #: Under which the run keeps the best state.
+        self._name = f"best {metric}, {mode}, {min_delta!r}"
 
     def begin(self, run: Run) -> None:
-        """Keep what is there, where a run goes on from its best epoch."""
-        self._best = None
-        self._keep(run)
+        """Of a run that is resumed, go on from its history: keep what is there if it is the best, or stop."""
+        best = self._end_epoch(run)
+        number, _ = run.kept.get(self._name, (0, None))
+        if self.restore_best and number == best:
+            return
+        run.kept.pop(self._name, None)
+        if self.restore_best:
+            _logger.warning("the best epoch, %d, cannot be put back: its state is not in the checkpoint", best)
 
     def end_epoch(self, run: Run) -> None:
-        """Keep a new best; stop where there was none for too long."""
-        best = self._keep(run)
-        if run.epoch - best >= self.patience:
-            since = f"since epoch {best}" if best else "at all"
-            run.stop(f"{self.metric} has not got better {since}")
+        """Keep a new best; stop if there was none for too long."""
+        self._end_epoch(run)
 
     def end(self, run: Run) -> None:
         """Put the best back."""
-        if self._best is not None:
-            number, state = self._best
+        if self.restore_best and self._name in run.kept:
+            number, state = run.kept[self._name]
             run.model.restore(state, f"epoch {number}")
             _logger.info("parameters are those of epoch %d", number)
 
-    def _keep(self, run: Run) -> int:
+    def _end_epoch(self, run: Run) -> int:
         best = best_epoch(run.history, self.metric, self.mode, self.min_delta)
         if self.restore_best and best and best == run.epoch:
-            self._best = best, run.model.state()
+            run.keep(self._name)
+        if run.epoch - best >= self.patience and not run.history.stopped:
+            since = f"since epoch {best}" if best else "at all"
+            run.stop(f"{self.metric} has not got better {since}")
         return best
 
 

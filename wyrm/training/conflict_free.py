@@ -1,9 +1,10 @@
 """The schedule ``conflict_free``: threads at work at the same time touch different rows.
 
-Where every parameter is looked up by one of at most two index inputs, the rows of each of the two are dealt into as many blocks
-as there are threads. An example belongs to a pair of blocks; an epoch goes through stages, in which thread t takes the pair
-(t, t + stage), so that no two threads share a block (Gemulla, Nijkamp, Haas and Sismanis, KDD 2011). Each thread's runs,
-and their order, follow from the order of the epoch alone: the same bits in every run with the same number of threads.
+If every parameter is looked up by one of at most two index inputs, the rows of each of the two are dealt into blocks. An
+example belongs to a pair of blocks; an epoch goes through stages, in which block b of one input meets block b + stage of the
+other, so that the pairs of a stage share no row, and threads share them out (Gemulla, Nijkamp, Haas and Sismanis, KDD 2011).
+There are as many blocks on every machine, and what is computed for a pair, and in which order, follows from the order of the
+epoch alone: the same bits in every run, on any number of threads.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from wyrm.program import Buffer, Program, Slot
 from wyrm.training.crews import Progress, Work, WorkersCrew, run_threads
 from wyrm.training.runners import Choice, Worker
 
-__all__ = ["ConflictFree", "deal", "refuse_conflict_free"]
+__all__ = ["BLOCKS", "ConflictFree", "deal", "refuse_conflict_free"]
 
 Array = npt.NDArray[Any]
+#: Into how many blocks the rows of an input are dealt, whatever the number of threads; more threads have nothing to do.
+BLOCKS = 8
 #: Buffers that a step changes and other steps read.
 _SHARED = ("value", "state", "clock")
 
@@ -96,30 +99,47 @@ class ConflictFree(WorkersCrew):
     schedule = "conflict_free"
 
     def __init__(self, work: Work, workers: Sequence[Worker]) -> None:
-        super().__init__(workers)
+        super().__init__(workers[:BLOCKS])
         part = work.parts[0]
         found = _inputs(part.executable.program)
         assert not isinstance(found, str)
         columns = [part.sources[number].rows(slice(None))[:, 0] for number in found]
-        blocks = [deal(column, self.num_threads)[column] for column in columns]
-        self.stages = self.num_threads if len(blocks) == 2 else 1
-        stage = (blocks[-1] - blocks[0]) % self.num_threads
-        keys = stage * self.num_threads + blocks[0]
-        #: For each example, its stage and thread as one number: stage * num_threads + thread.
-        self.keys = keys.astype(np.uint8 if self.num_threads <= 16 else np.uint16 if self.num_threads <= 256 else np.int64)
+        blocks = [deal(column, BLOCKS)[column] for column in columns]
+        self.stages = BLOCKS if len(blocks) == 2 else 1
+        #: For each example, its stage and block as one number: stage * BLOCKS + block.
+        self.keys = ((blocks[-1] - blocks[0]) % BLOCKS * BLOCKS + blocks[0]).astype(np.uint8)
+        self._losses = [0.0] * (self.stages * BLOCKS)
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses of the epoch's runs so far: pair by pair, so threads make no difference to it."""
+        return sum(self._losses)
+
+    def begin_epoch(self, first_step: int) -> None:
+        """Begin the sums of losses, and set the number of example 0 in the keys of random numbers."""
+        super().begin_epoch(first_step)
+        self._losses = [0.0] * len(self._losses)
 
     def arrange(self, order: Order) -> tuple[Order, Array]:
-        """The order by stage and thread, and where the runs of each begin and end: those of number ``stage * threads + t``."""
+        """The order by stage and block, and where the runs of each begin and end; its number is ``stage * BLOCKS + block``."""
         keys = self.keys[order[:, 0]]
-        ends = np.bincount(keys, minlength=self.stages * self.num_threads).cumsum()
+        ends = np.bincount(keys, minlength=self.stages * BLOCKS).cumsum()
         return order[np.argsort(keys, kind="stable")], np.concatenate([[0], ends])
 
     def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
         """Make the runs from ``start`` to before ``stop``, arranged in stages."""
         arranged, ends = self.arrange(order[start:stop])
         order = np.concatenate([order[:start], arranged, order[stop:]]) if stop - start < len(order) else arranged
-        stages = _Stages(self, order, ends + start)
-        stages.run(progress)
+        _Stages(self, order, ends + start).run(progress)
+
+    def run_pair(self, number: int, worker: Worker, order: Order, start: int, stop: int) -> None:
+        """Make runs of the pair of a number; its losses are summed apart from the others'."""
+        before, worker.runner.loss = worker.runner.loss, 0.0
+        try:
+            worker.run(order, None, start, stop)
+        finally:
+            self._losses[number] += worker.runner.loss
+            worker.runner.loss += before
 
 
 class _Stages:
@@ -132,20 +152,23 @@ class _Stages:
         self.shown = 0
 
     def work(self, thread: int) -> None:
-        worker = self.crew.workers[thread]
         for stage in range(self.crew.stages):
             if stage:
                 try:
                     self.barrier.wait()
                 except threading.BrokenBarrierError:
                     return
-            number = stage * self.crew.num_threads + thread
-            start, end = self.ends[number], self.ends[number + 1]
-            while start < end and not self.barrier.broken:
-                stop = min(end, start + worker.slice_length(end - start))
-                worker.run(self.order, None, start, stop)
-                self.done[thread] += stop - start
-                start = stop
+            for block in range(thread, BLOCKS, self.crew.num_threads):
+                self._pair(thread, stage * BLOCKS + block)
+
+    def _pair(self, thread: int, number: int) -> None:
+        worker = self.crew.workers[thread]
+        start, end = self.ends[number], self.ends[number + 1]
+        while start < end and not self.barrier.broken:
+            stop = min(end, start + worker.slice_length(end - start))
+            self.crew.run_pair(number, worker, self.order, start, stop)
+            self.done[thread] += stop - start
+            start = stop
 
     def run(self, progress: Progress) -> None:
         def tick() -> None:

@@ -71,6 +71,8 @@ class Crew(ABC):
         How they share the parameters, by the name of the option; ``sequential`` for one thread that needs no schedule.
     reason
         Why it is this one; empty where it was asked for.
+    repeatable
+        Whether the same schedule computes the same bits again.
     num_threads
         How many there are.
     batch_size
@@ -79,6 +81,7 @@ class Crew(ABC):
 
     schedule: str
     reason: str = ""
+    repeatable: bool = True
     num_threads: int
     batch_size: int
 
@@ -149,7 +152,8 @@ class Hogwild(WorkersCrew):
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         super().__init__(workers)
-        self.schedule = "hogwild" if self.num_threads > 1 else "sequential"
+        self.repeatable = self.num_threads == 1
+        self.schedule = "sequential" if self.repeatable else "hogwild"
 
     def run(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
         """Make the runs from ``start`` to before ``stop``."""

@@ -227,7 +227,7 @@ class _Evaluation:
         """Bind the programs to the values of the parameters."""
         self.parts = self.programs.parts(self._data, self._arrangement, sinks=[Sink(array) for array in self._arrays])
         work, length = Work(self._backend, self.parts), self._data.length
-        crew = make_crew(work, "hogwild", self._threads, length, False, "evaluate")
+        crew = make_crew(work, "hogwild", self._threads, False, "evaluate")
         order = self._arrangement.of(np.arange(length, dtype=np.int64))
         self.values = _Values(crew, *order, self._arrays, self._shapes)
 

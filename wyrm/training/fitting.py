@@ -24,7 +24,7 @@ from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.order import run_seed
 from wyrm.training.plan import Plan, Session, is_stream
 from wyrm.training.progress import ProgressBar, progress_bar
-from wyrm.training.run import Resumed, Run, kept
+from wyrm.training.run import Carried, Resumed, Run
 from wyrm.training.schedules import resolve_threads
 
 __all__ = ["fit"]
@@ -102,21 +102,22 @@ def fit(
     validation
         A held-out feed. The mean loss of its examples, without dropout and weights, is computed after each epoch.
     num_threads
-        How many threads share the work; ``None``: as many as this process may use cores, where the schedule can use them.
+        How many threads share the work; ``None``: as many as this process may use cores, if the schedule can use them.
     schedule
-        How they do. ``"hogwild"``: they share the parameters without locks (Niu, Recht, Ré and Wright, NIPS 2011); the result
-        depends on how they meet. ``"synchronized"``: they share out the examples of each batch; the result is the same for
-        any number of threads. ``"conflict_free"``: where every parameter is looked up by one of at most two index inputs,
-        examples are arranged so that threads at work at the same time touch different rows; the result depends on the number
-        of threads. ``"auto"``: without ``seed``, one thread, hogwild or conflict_free, whichever the first moments of training
-        show to be fastest; with ``seed``, conflict_free where that is possible and there are many examples, else synchronized
-        where there are batches, else one thread. The history says which it was.
+        How they do. ``"sequential"``: there is one. ``"hogwild"``: they share the parameters without locks (Niu, Recht, Ré and
+        Wright, NIPS 2011); the result depends on how they meet. ``"synchronized"``: they share out the examples of each
+        batch; the result is the same for any number of threads. ``"conflict_free"``: if every parameter is looked up by one of
+        at most two index inputs, examples are arranged so that threads at work at the same time touch different rows; the
+        result is the same for any number of threads. ``"auto"``: without ``seed``, one thread, hogwild or conflict_free,
+        whichever the first moments of training show to be fastest; with ``seed``, synchronized if there are batches, else one
+        thread. The history says which it was.
     shuffle
         Whether each epoch visits the examples in a new random order.
     seed
-        Of these orders, and of dropout that has no seed of its own; the same seed gives the same result, unless a schedule is
-        asked for that does not. Without, one is drawn, and the history has it. Epoch e, counted from 1, visits the examples in
-        the order ``numpy.random.default_rng([seed, 0, e]).permutation(N)``.
+        Of these orders, and of dropout that has no seed of its own; the same seed gives the same bits on any number of
+        cores and threads, unless the schedule ``"hogwild"`` is asked for. Without, one is drawn, and the history has it: unless
+        ``history.repeatable`` says otherwise, ``fit(..., seed=history.seed, schedule=history.schedule)`` is the same run.
+        Epoch e, counted from 1, visits the examples in the order ``numpy.random.default_rng([seed, 0, e]).permutation(N)``.
     check
         What has to be finite before an update is made. ``"all"``: the loss and the gradients of all parameters. ``"loss"``: the
         loss alone. Either way training ends with the parameters as they were before that update. Not seen are gradients that
@@ -182,6 +183,35 @@ def fit(
     >>> table.value[:, 0].round(2)
     array([1., 2., 4.], dtype=float32)
     """
+    options = dict(locals())
+    history = History("", 1, 0.0)
+    with Carried(history):
+        return _fit(history, **options)
+
+
+def _fit(
+    history: History,
+    loss: Node | Callable[..., Node],
+    feed: Mapping[Any, Any] | Table | Iterable[Mapping[Any, Any] | Table],
+    optimizer: Optimizer | Sequence[Optimizer],
+    *,
+    num_epochs: int,
+    rows: int,
+    batch_size: int,
+    reduction: Literal["mean", "sum"],
+    weights: Any,
+    validation: Mapping[Any, Any] | Table | None,
+    num_threads: int | None,
+    schedule: str,
+    shuffle: bool,
+    seed: int | None,
+    check: Literal["all", "loss"],
+    backend: str | Backend | None,
+    callbacks: Iterable[Callback | Callable[[Epoch], Any]],
+    progress: bool | None,
+    resume: StoredPath | None,
+) -> History:
+    """What :func:`fit` does, with a history to fill."""
     began = time.perf_counter()
     num_epochs = check_integer(num_epochs, "fit: num_epochs")
     if num_epochs < 0:
@@ -205,11 +235,11 @@ def fit(
     reproducible = seed is not None if resumed is None else resumed.reproducible
     seed = run_seed(resumed.seed if resumed is not None and seed is None else seed)
 
-    history = History(
-        chosen.name, threads or 1, 0.0, schedule, seed=seed, epochs=[] if resumed is None else list(resumed.epochs)
-    )
+    history.backend, history.num_threads, history.schedule, history.seed = chosen.name, threads or 1, schedule, seed
+    if resumed is not None:
+        history.epochs += resumed.history.epochs
     bar = progress_bar(progress)
-    with kept(history), bar.tracing():
+    with bar.tracing():
         assignment = Assignment(optimizers, chosen)
         model = _model(loss, mean, rows, assignment, weights is not None)
         how = check == "all", schedule, threads, reproducible, bool(shuffle)
@@ -253,6 +283,7 @@ def fit(
                     crew = plan.crew
                     history.schedule, history.reason = crew.schedule, crew.reason
                     history.num_threads, history.examples_per_thread = crew.num_threads, crew.examples
+                    history.repeatable &= crew.repeatable
                 examples += plan.length
                 skipped += plan.skipped
             first = None

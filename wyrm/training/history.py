@@ -112,8 +112,12 @@ class History:
         Of the order of the examples and of what is random: the one that was given, or else was drawn.
     examples_per_thread
         How many examples each thread has run, since it was resumed.
+    repeatable
+        Whether a run of the same model, data and options, with the ``seed`` and ``schedule`` that stand here, ends with the
+        same bits, on any number of threads. It does not if threads shared the parameters without locks (``hogwild``), or if
+        ``auto`` tried several schedules as it ran, which it does without a seed alone.
     stopped
-        Why a callback ended training early; empty where none did.
+        Why a callback ended training early; empty if none did. A run that is resumed from a checkpoint has stopped if that had.
     epochs
         One entry for each pass over the data; of a run that was resumed, from its beginning on.
 
@@ -136,6 +140,7 @@ class History:
     reason: str = ""
     seed: int | None = None
     examples_per_thread: list[int] = field(default_factory=list)
+    repeatable: bool = True
     stopped: str = ""
     epochs: list[Epoch] = field(default_factory=list)
 
@@ -164,8 +169,12 @@ class History:
         try:
             fields = json.loads(text)
             epochs = [_epoch(**entry) for entry in fields.pop("epochs")]
-            return cls(**{**fields, "startup_seconds": float(fields["startup_seconds"])}, epochs=epochs)
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            history = cls(**{**fields, "startup_seconds": float(fields["startup_seconds"])}, epochs=epochs)
+            for name, kind in {"schedule": str, "reason": str, "stopped": str, "repeatable": bool}.items():
+                if type(getattr(history, name)) is not kind:
+                    raise TypeError(f"{name} is {getattr(history, name)!r}")
+            return history
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise OptionError(f"History.from_json: expected what to_json wrote; {type(error).__name__}: {error}") from None
 
     def __repr__(self) -> str:
@@ -265,5 +274,8 @@ def _epoch(
     skipped: int = 0,
 ) -> Epoch:
     """An epoch of what was read: whole numbers, and others that may have been written as strings."""
+    for name, count in (("number", number), ("examples", examples), ("skipped", skipped)):
+        if type(count) is not int or count < 0:
+            raise ValueError(f"expected a count as {name}, got {count!r}")
     read = {name: float(value) for name, value in metrics.items()}
-    return Epoch(int(number), float(loss), int(examples), float(seconds), float(learning_rate), read, int(skipped))
+    return Epoch(number, float(loss), examples, float(seconds), float(learning_rate), read, skipped)

@@ -110,7 +110,7 @@ class Session:
         work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
         single = self._schedule == "auto" and self.batch_size == arrangement.runs == 1
         threads = 1 if single else self._threads
-        crew = make_crew(work, self._schedule, threads, data.length, self._reproducible, "fit", self._trial)
+        crew = make_crew(work, self._schedule, threads, self._reproducible, "fit", self._trial)
         crew.reason = "an epoch is a single run" if single else self._reason or crew.reason
         self._kept = None
         if key is not None and isinstance(crew, Hogwild) and KeptTraining.may_be(self.programs, parts[0], crew):

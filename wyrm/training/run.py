@@ -20,9 +20,11 @@ from wyrm.training.history import Epoch, History
 if TYPE_CHECKING:
     from wyrm.training.callbacks import Callback
 
-__all__ = ["Resumed", "Run", "kept"]
+__all__ = ["Carried", "Resumed", "Run"]
 
 _logger = logging.getLogger("wyrm.fit")
+#: What the names of the arrays begin with in which a checkpoint has the states that the run has kept.
+_KEPT = "kept"
 
 
 class Run:
@@ -38,6 +40,8 @@ class Run:
         How many epochs there are to be, with those before it was resumed.
     error
         The exception that ended training; ``None`` where none did.
+    kept
+        States of earlier epochs that callbacks keep, each by a name, with the number of its epoch: see :meth:`keep`.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Run:
         self._given = parameters
         self.num_epochs = num_epochs
         self.error: BaseException | None = None
+        self.kept: dict[str, tuple[int, ModelState]] = {}
         #: What has to be the same where the run is resumed, by the names of the options.
         self._options = dict(options)
         self._callbacks = list(callbacks)
@@ -83,11 +88,22 @@ class Run:
         """End training after this epoch; the history keeps the reason."""
         self.history.stopped = reason
 
+    def keep(self, name: str) -> None:
+        """Keep parameters and optimizers as they are now, to be put back later; checkpoints of the run have them, too."""
+        self.kept[name] = self.epoch, self.model.state()
+
     def save(self, path: StoredPath) -> None:
         """Write a checkpoint from which :func:`wyrm.fit` can go on: ``fit(..., resume=path)``."""
         frozen = [name for name, node in self.model.nodes.items() if not node.trainable]
         run = {"epoch": self.epoch, "options": self._options, "history": self.history.to_json(), "frozen": frozen}
-        write(path, self.model, metadata={}, run=run)
+        state = self.model.state()
+        kept = []
+        for number, (name, (epoch, earlier)) in enumerate(self.kept.items()):
+            same = earlier.equals(state)
+            kept.append({"name": name, "epoch": epoch, "description": None if same else earlier.description})
+            if not same:
+                state.add(f"{_KEPT}.{number}/", earlier.arrays)
+        write(path, state, metadata={}, run={**run, "kept": kept})
 
     # -- for fit
 
@@ -105,13 +121,18 @@ class Run:
                     f"{resumed.path}: the run had {name}={resumed.options.get(name)!r}, and here {name}={value!r}, so it "
                     f"cannot be resumed; to begin a new run with its parameters, use wyrm.load"
                 )
+        for epoch, state in resumed.kept.values():
+            self.model.compare(state, f"{resumed.path}, the state of epoch {epoch}")
         self.model.restore(resumed.state, resumed.path)
         for name, node in self.model.nodes.items():
             if node.trainable is (name in resumed.frozen):
                 node.trainable = not node.trainable
                 how = "trainable" if node.trainable else "not trainable"
                 _logger.warning("%s: %s is %s from here on, as in the run that is resumed", resumed.path, node._label(), how)
-        self.history.epochs[:] = resumed.epochs
+        self.kept = dict(resumed.kept)
+        self.history.epochs[:] = resumed.history.epochs
+        self.history.stopped = resumed.history.stopped
+        self.history.repeatable &= resumed.history.repeatable
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs to make; callbacks are told before each."""
@@ -148,18 +169,13 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Tell the callbacks that training has ended; an exception takes the history along."""
+        """Tell the callbacks that training has ended."""
         self.error = error
         try:
             for callback in self._begun:
                 callback.end(self)
-        except BaseException as further:
-            _take_along(further, self.history)
-            raise
         finally:
             self._ends.close()
-            if error is not None:
-                _take_along(error, self.history)
 
 
 class Resumed:
@@ -175,28 +191,40 @@ class Resumed:
         self.path = path_name(path)
         self.state: ModelState
         self.state, saved = read(path)
-        self.options, self.epochs, self.frozen = self._checked(saved)
+        self.options, self.history, self.frozen, self.kept = self._checked(saved)
 
-    def _checked(self, saved: Saved) -> tuple[dict[str, Any], list[Epoch], list[str]]:
+    def _checked(self, saved: Saved) -> tuple[dict[str, Any], History, list[str], dict[str, tuple[int, ModelState]]]:
         if saved.run is None:
             raise CheckpointError(
                 f"{self.path}: no run of fit made this checkpoint, so none can be resumed from it; put it back by wyrm.load"
             )
-        options, text, epoch, frozen = (saved.run.get(name) for name in ("options", "history", "epoch", "frozen"))
+        options, text, epoch, frozen, kept = (saved.run.get(name) for name in ("options", "history", "epoch", "frozen", "kept"))
         try:
-            epochs = History.from_json(text).epochs if isinstance(text, str) else []
+            history = History.from_json(text if isinstance(text, str) else "")
         except OptionError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
-        numbers = [entry.number for entry in epochs]
+        numbers = [entry.number for entry in history]
         if (
             not isinstance(options, dict)
+            or not isinstance(kept, list)
+            or not isinstance(frozen, list)
             or not numbers
             or numbers != list(range(1, len(numbers) + 1))
             or epoch != numbers[-1]
-            or not isinstance(frozen, list)
         ):
             raise CheckpointError(f"{self.path}: what the file says of its run is incomplete")
-        return options, epochs, frozen
+        return options, history, frozen, dict(self._kept(number, entry) for number, entry in enumerate(kept))
+
+    def _kept(self, number: int, entry: Any) -> tuple[str, tuple[int, ModelState]]:
+        """A state of an earlier epoch, by its name."""
+        name, epoch, description = (
+            (entry.get(key) for key in ("name", "epoch", "description")) if isinstance(entry, dict) else (None,) * 3
+        )
+        if type(name) is not str or type(epoch) is not int or not isinstance(description, (dict, type(None))):
+            raise CheckpointError(f"{self.path}: expected a state that the run has kept, found {entry!r}")
+        if description is None:
+            return name, (epoch, self.state)
+        return name, (epoch, ModelState(self.state.take(f"{_KEPT}.{number}/"), description))
 
     @property
     def seed(self) -> int | None:
@@ -210,16 +238,16 @@ class Resumed:
         return self.options.get("reproducible") is True
 
 
-@contextlib.contextmanager
-def kept(history: History) -> Iterator[None]:
-    """Let Ctrl-C take the history along while training is got ready, too: compilers may need a while."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        _take_along(error, history)
-        raise
+class Carried:
+    """Lets an exception that ends a block carry the history, as its attribute ``history``."""
 
+    def __init__(self, history: History) -> None:
+        self.history = history
 
-def _take_along(error: BaseException, history: History) -> None:
-    with contextlib.suppress(AttributeError):  # a class may forbid it
-        error.history = history  # type: ignore[attr-defined]
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is not None:
+            with contextlib.suppress(AttributeError):  # a class may forbid it
+                error.history = self.history  # type: ignore[attr-defined]

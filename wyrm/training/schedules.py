@@ -7,16 +7,14 @@ import warnings
 from wyrm.backend import Backend
 from wyrm.errors import CapabilityError, DTypeError, OptionError
 from wyrm.training.auto import Auto, Trial
-from wyrm.training.conflict_free import ConflictFree, refuse_conflict_free
+from wyrm.training.conflict_free import BLOCKS, ConflictFree, refuse_conflict_free
 from wyrm.training.crews import Crew, Hogwild, Work, available_cores
 from wyrm.training.feed import check_integer
 from wyrm.training.synchronized import Synchronized, refuse_synchronized
 
 __all__ = ["SCHEDULES", "make_crew", "resolve_threads"]
 
-SCHEDULES = ("auto", "hogwild", "synchronized", "conflict_free")
-#: Examples in an epoch below which a second thread is not worth its start, where nothing is measured.
-_WORTH_THREADS = 20_000
+SCHEDULES = ("auto", "sequential", "hogwild", "synchronized", "conflict_free")
 #: What a backend has to declare for a schedule on several threads.
 _NEEDS = {"hogwild": "hogwild", "synchronized": "synchronized", "conflict_free": "hogwild"}
 
@@ -44,7 +42,6 @@ def make_crew(
     work: Work,
     schedule: str,
     num_threads: int | None,
-    length: int,
     reproducible: bool,
     caller: str,
     trial: Trial | None = None,
@@ -57,10 +54,8 @@ def make_crew(
         One of :data:`SCHEDULES`.
     num_threads
         How many threads; ``None``: as many as there are cores, or one where there is a reason.
-    length
-        How many examples there are in an epoch.
     reproducible
-        Whether ``auto`` may only choose what gives the same bits again.
+        Whether ``auto`` may only choose what gives the same bits again, on any machine.
     trial
         What ``auto`` has found out over other data.
 
@@ -76,7 +71,11 @@ def make_crew(
     if schedule not in SCHEDULES:
         raise OptionError(f"{caller}: expected schedule to be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     if schedule == "auto":
-        return _auto(work, num_threads, length, reproducible, caller, trial or Trial())
+        return _auto(work, num_threads, reproducible, caller, trial or Trial())
+    if schedule == "sequential":
+        if num_threads not in (None, 1):
+            raise OptionError(f"{caller}: schedule='sequential' is one thread; got num_threads={num_threads}")
+        return _build(work, "hogwild", 1)
     threads = num_threads or available_cores()
     if num_threads is None and _NEEDS[schedule] not in work.backend.capabilities.schedules:
         threads = 1
@@ -105,11 +104,12 @@ def _require(backend: Backend, schedule: str, threads: int, caller: str) -> None
 def _build(work: Work, schedule: str, threads: int) -> Crew:
     if schedule == "synchronized":
         return Synchronized(work, threads)
-    workers = [work.worker() for _ in range(threads)]
-    return ConflictFree(work, workers) if schedule == "conflict_free" else Hogwild(workers)
+    if schedule == "conflict_free":
+        return ConflictFree(work, [work.worker() for _ in range(min(threads, BLOCKS))])
+    return Hogwild([work.worker() for _ in range(threads)])
 
 
-def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, caller: str, trial: Trial) -> Crew:
+def _auto(work: Work, num_threads: int | None, reproducible: bool, caller: str, trial: Trial) -> Crew:
     """One thread, or what promises to be faster and changes no update."""
     backend = work.backend
     if num_threads is not None:
@@ -122,27 +122,30 @@ def _auto(work: Work, num_threads: int | None, length: int, reproducible: bool, 
         alone = f"backend {backend.name!r} does not declare several threads"
     elif num_threads is None and not backend.capabilities.releases_gil:
         alone = f"backend {backend.name!r} holds the interpreter's lock"
-    if alone or (length < _WORTH_THREADS and reproducible and work.batch_size == 1):
+    if alone:
         threads = 1
-    refused = refusal(work, "conflict_free", threads)
-    if not reproducible:
-        if not alone and backend.capabilities.releases_gil:
-            workers = [work.worker() for _ in range(threads)]
-            several = [ConflictFree(work, workers)] if not refused else []
-            return Auto([Hogwild(workers[:1]), *several, Hogwild(workers)], trial)
-        schedule, reason = "hogwild", alone or f"backend {backend.name!r} holds the interpreter's lock: nothing to measure"
-    elif threads > 1 and not refused:
-        schedule, reason = "conflict_free", "with seed=, where every parameter is looked up by one of two inputs"
-    elif work.batch_size > 1:
-        schedule, reason = "synchronized", "with seed= and batch_size > 1"
-        if alone or "synchronized" not in backend.capabilities.schedules or refusal(work, schedule, threads):
-            threads = 1
-        if threads > 1 and backend.capabilities.releases_gil:
-            team = Synchronized(work, threads)
-            return Auto([Synchronized(team, 1), team], trial)
-    else:
-        why = alone or ("there are too few examples for more" if threads == 1 else f"conflict_free is not possible: {refused}")
-        schedule, threads, reason = "hogwild", 1, f"with seed=, one thread: {why}"
-    crew = _build(work, schedule, threads)
-    crew.reason = reason
+    if reproducible:
+        return _by_rule(work, threads, trial)
+    if not alone and backend.capabilities.releases_gil:
+        workers = [work.worker() for _ in range(threads)]
+        several = [] if refusal(work, "conflict_free", threads) else [ConflictFree(work, workers)]
+        return Auto([Hogwild(workers[:1]), *several, Hogwild(workers)], trial)
+    crew = _build(work, "hogwild", threads)
+    crew.reason = alone or f"backend {backend.name!r} holds the interpreter's lock: nothing to measure"
     return crew
+
+
+def _by_rule(work: Work, threads: int, trial: Trial) -> Crew:
+    """What gives the same bits on any number of threads; so it is the model that decides on the schedule, not the machine."""
+    if work.batch_size == 1:
+        crew = _build(work, "hogwild", 1)
+        crew.reason = "with seed= and batch_size=1, one thread"
+        return crew
+    backend = work.backend
+    if "synchronized" not in backend.capabilities.schedules or refusal(work, "synchronized", threads):
+        threads = 1
+    team = Synchronized(work, threads)
+    if threads > 1 and backend.capabilities.releases_gil:
+        return Auto([Synchronized(team, 1), team], trial)
+    team.reason = "with seed= and batch_size > 1"
+    return team
