@@ -7,7 +7,7 @@ from wyrm import nn
 from wyrm.optim import FTRL, SGD, Adagrad, Adam, AdamW, Group, RowwiseAdagrad, schedules
 
 OPTIMIZERS = {
-    "sgd": lambda p: SGD(0.1, p, l2=0.01),
+    "sgd": lambda p: SGD(0.02, p, l2=0.01),
     "momentum": lambda p: SGD(0.01, p, momentum=0.9),
     "momentum and decay by schedule": lambda p: SGD(schedules.cosine(0.01, 300), p, momentum=0.9, weight_decay=0.1),
     "adagrad": lambda p: Adagrad(0.1, p, l1=0.001, clip_norm=1.0),

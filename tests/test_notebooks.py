@@ -68,9 +68,9 @@ def test_histories_as_tables():
     history.stopped = "<script>"
     page = ElementTree.fromstring(f"<div>{history._repr_html_()}</div>")  # nothing of a name is read as a tag
     rows = [["".join(cell.itertext()) for cell in row] for row in page.iter("tr")]
-    assert rows[0] == ["epoch", "loss", "learning_rate", "examples", "seconds", "examples_per_second", "<b>&"]
+    assert rows[0] == ["epoch", "loss", "learning_rate", "examples", "skipped", "seconds", "examples_per_second", "<b>&"]
     assert len(rows) == 22 and rows[11] == ["… 80 epochs …"]
-    assert rows[1][:3] == ["1", "1", "0.1"] and rows[-1] == ["100", "0.01", "0.1", "10", "0.1", "100", "0.5"]
+    assert rows[1][:3] == ["1", "1", "0.1"] and rows[-1] == ["100", "0.01", "0.1", "10", "0", "0.1", "100", "0.5"]
     assert "<script>" in "".join(page.find("p").itertext())
     assert ElementTree.fromstring(f"<div>{wyrm.History('reference', 1, 0.0)._repr_html_()}</div>") is not None
 
