@@ -297,9 +297,13 @@ MASKED = np.ma.masked_array([1.0, 1e3], [False, True])
         lambda masked: Dense(masked),
         lambda masked: Ragged(masked, [0, 2]),
         lambda masked: Ragged.of([[1.0], masked]),
+        lambda masked: Ragged.of(masked[None]),
+        lambda masked: wyrm.Bags.of(masked[None].astype(int)),
+        lambda masked: wyrm.BagInputNode(1).set_value(masked[None].astype(int)),
         lambda masked: wyrm.evaluate(lambda x: x, {"x": masked}),
         lambda masked: wyrm.evaluate(lambda x: x, {"x": np.ma.masked_array([[1, 2]], [[0, 1]])}),
         lambda masked: fitted({"x": [1.0, 2.0]}, weights=masked),
+        lambda masked: wyrm.evaluate(lambda x: sum(x), {"x": Ragged.of(masked[None])}),
         lambda masked: fitted({"x": [1.0, 2.0]}, validation={"x": masked}),
     ],
 )

@@ -328,6 +328,7 @@ class TestBadFeeds:
         self.check(wyrm.OptionError, "num_threads of at least 1, got 0", good, num_threads=0)
         self.check(wyrm.DTypeError, "num_threads", good, num_threads=1.5)
         self.check(wyrm.OptionError, "num_epochs", good, num_epochs=-1)
+        self.check(wyrm.OptionError, "shuffle to be True or False, got 'no'", good, shuffle="no")
         self.check(wyrm.UnknownBackendError, "no backend 'nope'", good, backend="nope")
         w = wyrm.ParameterNode(np.ones((1, 2)))
         x = wyrm.InputNode((1, 2))

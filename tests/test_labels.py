@@ -112,7 +112,7 @@ def test_labels_outside_are_refused_in_feeds(backend, name, dtype):
             wyrm.fit(model, {key: wrong}, SGD(0.1, [w]))
         with pytest.raises(wyrm.LabelError, match=f"example {len(good)}"):
             wyrm.evaluate(model, {key: wrong}, **({"dtype": dtype} if model is function else {}))
-        with pytest.raises(wyrm.LabelError, match=f"example {len(good)}"):
+        with pytest.raises(wyrm.LabelError, match=f"validation: .*example {len(good)}"):
             wyrm.fit(model, {key: right}, SGD(0.1, [w]), validation={key: wrong})
         assert (w.value == start).all()
         with pytest.raises(wyrm.LabelError, match=f"chunk 1 .*example {len(good)}"):
@@ -139,6 +139,60 @@ def test_labels_of_positions_and_of_several_examples():
             SGD(0.1, layer.parameters()),
             rows=2,
             backend="reference",
+        )
+
+
+#: How labels are made from an input of shape (2, 3), the places of those that are labels, and one that is none.
+PARTS = {
+    "a column": (lambda y: y[:, 1:2], [1, 4]),
+    "a row": (lambda y: 2 * y[1] - 1, [3, 4, 5]),
+    "a part of a part": (lambda y: y[:, 1:][1:, :1], [4]),
+    "a column of the transpose": (lambda y: y.t()[:, :1], [0, 1, 2]),
+    "a row of the transpose": (lambda y: y.t()[2], [2, 5]),
+    "a part in another shape": (lambda y: -y[:, :2].reshape(1, 4)[:, 1:3], [1, 3]),
+    "beside numbers": (lambda y: wyrm.stack([np.ones((2, 1)), y[:, 2:]], axis=1), [2, 5]),
+    "columns in another order": (lambda y: wyrm.stack([y[:, 2:], y[:, :1]], axis=1), [0, 2, 3, 5]),
+    "a part of what is put together": (lambda y: wyrm.stack([y[:, 2:], y[:, :2]], axis=1)[:, 1:2], [0, 3]),
+    "rows below": (lambda y: wyrm.stack([y[1], y[0]])[:, :1], [0, 3]),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_labels_that_are_a_part_of_an_input(name):
+    """What stands beside the labels, such as targets of another loss, may be any number."""
+    made, places = PARTS[name]
+    y = wyrm.InputNode((2, 3), name="y")
+    target = made(y)
+    node = losses.hinge(wyrm.ParameterNode(np.zeros(target.shape)), target, reduction="sum")
+    for place in range(6):
+        value = np.ones((2, 3))
+        value.flat[place] = 7.0
+        if place in places:
+            with pytest.raises(wyrm.LabelError, match=r"'y': set_value: got 7.*hinge takes labels"):
+                y.set_value(value)
+            with pytest.raises(wyrm.LabelError, match="'y': example 1, .* holds 7"):
+                wyrm.evaluate(node, {y: np.stack([np.ones((2, 3)), value])}, backend="reference")
+        else:
+            y.set_value(value)
+            wyrm.evaluate(node, {y: np.stack([np.ones((2, 3)), value])}, backend="reference")
+
+
+def test_labels_that_are_columns_of_several_examples():
+    """Two tasks whose targets are fed as one matrix; each run has three examples."""
+    w = wyrm.ParameterNode(np.zeros((1, 1)))
+
+    def loss(y):
+        return losses.binary_cross_entropy(y[:, 1:] * w, y[:, :1]) + losses.squared(y[:, :1] * w, y[:, 1:])
+
+    targets = np.array([[0.0, 9.0], [1.0, 8.0], [0.5, 7.0], [1.0, 6.0]])
+    wyrm.fit(loss, {"y": targets}, SGD(0.01, [w]), rows=3, backend="reference")
+    targets[3, 0] = 5.0
+    with pytest.raises(wyrm.LabelError, match="'y': example 3, column 0 holds 5"):
+        wyrm.fit(loss, {"y": targets}, SGD(0.01, [w]), rows=3, backend="reference")
+    sequences = wyrm.Ragged.of([[1.0, 0.0], [0.0, 1.0, 2.0]])
+    with pytest.raises(wyrm.LabelError, match="'y': example 1, position 2 holds 2"):
+        wyrm.evaluate(
+            lambda y: losses.binary_cross_entropy(wyrm.stack([w] * len(y)), wyrm.stack(y), reduction="sum"), {"y": sequences}
         )
 
 

@@ -124,7 +124,7 @@ class Bags:
                 f"{label}: expected row numbers, got a matrix of zeros and ones, of shape {shape}; if it says which rows "
                 f"are meant, make bags of it by scipy.sparse.csr_matrix(matrix)"
             )
-        lists = as_lists(data)
+        lists = as_lists(data, label)
         wrong = [n for n, bag in enumerate(lists or ()) if not hasattr(bag, "__len__") or isinstance(bag, (str, bytes))]
         if lists is None or wrong:
             got = repr(data)[:200] if lists is None else f"{type(data).__name__} whose entry {wrong[0]} is {lists[wrong[0]]!r}"

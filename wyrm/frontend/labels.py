@@ -2,15 +2,17 @@
 
 A loss names its :class:`Labels`. Constants are looked at when the loss is made. An input that holds labels remembers the loss
 as long as the loss exists: ``set_value`` and the feeds of :func:`wyrm.fit` and :func:`wyrm.evaluate` refuse other numbers.
-Labels may also be an input times a number plus a number, such as ``2 * y - 1``. What is computed in any other way is not
-checked.
+Labels may also be a part of an input, several put together, or an input times a number plus a number, such as ``2 * y - 1``.
+What is computed in any other way is not checked.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import LabelError
@@ -40,6 +42,8 @@ class Labels(NamedTuple):
         How others become labels.
     scale, shift
         The label is ``scale`` times the number that is given, plus ``shift``.
+    places
+        Which elements of the input are labels, row after row; ``None``: all.
     """
 
     loss: str
@@ -49,13 +53,18 @@ class Labels(NamedTuple):
     remedy: str
     scale: float = 1.0
     shift: float = 0.0
+    places: tuple[int, ...] | None = None
 
     def outside(self, values: Array) -> Array:
-        """Which of several numbers give no labels."""
+        """Which numbers should be labels and are none. A row has all that one input holds, or what one example gives to it."""
         labels = values if (self.scale, self.shift) == (1, 0) else self.scale * values + self.shift
         if self.between:
-            return ~((labels >= self.low - _TOLERANCE) & (labels <= self.high + _TOLERANCE))
-        return ~((abs(labels - self.low) <= _TOLERANCE) | (abs(labels - self.high) <= _TOLERANCE))
+            wrong = ~((labels >= self.low - _TOLERANCE) & (labels <= self.high + _TOLERANCE))
+        else:
+            wrong = ~((abs(labels - self.low) <= _TOLERANCE) | (abs(labels - self.high) <= _TOLERANCE))
+        if self.places is not None:
+            wrong &= np.isin(np.arange(wrong.shape[1]), np.array(self.places) % max(1, wrong.shape[1]))
+        return wrong
 
     def has(self, number: float) -> bool:
         """Whether one number gives a label."""
@@ -66,9 +75,10 @@ class Labels(NamedTuple):
 
     def check(self, values: Array, who: str) -> None:
         """Raise :class:`LabelError` if one of several numbers gives no label."""
+        values = values.reshape(1, -1)
         wrong = self.outside(values)
         if wrong.any():
-            raise LabelError(f"{who}: got {self.told(values[wrong].flat[0])}")
+            raise LabelError(f"{who}: got {self.told(values[wrong][0])}")
 
     def told(self, number: Any) -> str:
         """A number that gives no label, and what is expected."""
@@ -124,37 +134,48 @@ def expect_labels(target: Any, labels: Labels, use: Node) -> None:
     """
     if not isinstance(target, Node):
         return labels.check(as_reals(target, labels.loss), labels.loss)
-    source = _source(target, labels)
-    if source is None:
+    for node, expected in _sources(target, labels):
+        if isinstance(node, ConstantNode):
+            expected.check(node.value, labels.loss)
+            continue
+        if node.is_set:
+            expected.check(node.value, node._label())
+        if not isinstance(node, LabelInputNode):
+            node.__class__ = LabelInputNode
+            node._uses = []
+        low, high = ((end - expected.shift) / (expected.scale or 1.0) for end in (labels.low, labels.high))
+        node._uses = [made for made in node._uses if made[-1]() is not None] + [(low, high, expected, weakref.ref(use))]
+
+
+def _sources(node: Node, labels: Labels, places: Array | None = None) -> Iterator[tuple[InputNode | ConstantNode, Labels]]:
+    """The inputs and constants that labels come from, and what each is to hold; none for what is computed in any other way.
+
+    Of the node, the elements at ``places`` are labels, row after row; ``None``: all.
+    """
+    if isinstance(node, (InputNode, ConstantNode)):
+        yield node, labels if places is None else labels._replace(places=tuple(places.tolist()))
         return
-    node, labels = source
-    if isinstance(node, ConstantNode):
-        return labels.check(node.value, labels.loss)
-    if node.is_set:
-        labels.check(node.value, node._label())
-    if not isinstance(node, LabelInputNode):
-        node.__class__ = LabelInputNode
-        node._uses = []
-    low, high = ((end - labels.shift) / (labels.scale or 1.0) for end in (labels.low, labels.high))
-    node._uses = [made for made in node._uses if made[-1]() is not None] + [(low, high, labels, weakref.ref(use))]
+    op, parents, attributes = node._structure.op.name, node._parents, dict(node._structure.attributes)
+    if op in ("t", "slice"):
+        (operand,) = parents
+        numbers = np.arange(operand.shape[0] * operand.shape[1]).reshape(operand.shape)
+        numbers = numbers.T if op == "t" else numbers[slice(*attributes["rows"]), slice(*attributes["cols"])]
+        yield from _sources(operand, labels, numbers.ravel()[slice(None) if places is None else places])
+    elif op == "stack":
+        owners = np.concatenate([np.full(part.shape, n) for n, part in enumerate(parents)], attributes["axis"]).ravel()
+        for n, part in enumerate(parents):
+            own = None if places is None else np.flatnonzero(np.isin(np.flatnonzero(owners == n), places))
+            if own is None or len(own):
+                yield from _sources(part, labels, own)
+    elif op in ("reshape", "neg"):
+        yield from _sources(parents[0], labels.of(-1.0, 0.0) if op == "neg" else labels, places)
+    elif (scaled := _scaled(op, parents)) is not None:
+        operand, scale, shift = scaled
+        yield from _sources(operand, labels.of(scale, shift), places)
 
 
-def _source(node: Node, labels: Labels) -> tuple[InputNode | ConstantNode, Labels] | None:
-    """The input that labels come from, and what it is to hold; ``None`` if they are computed in any other way."""
-    while not isinstance(node, (InputNode, ConstantNode)):
-        operand = _operand(node)
-        if operand is None:
-            return None
-        node, scale, shift = operand
-        labels = labels.of(scale, shift)
-    return node, labels
-
-
-def _operand(node: Node) -> tuple[Node, float, float] | None:
-    """The node of which another one holds the same elements, times a number, plus a number; ``None`` if there is none."""
-    op, parents = node._structure.op.name, node._parents
-    if op in ("t", "reshape", "neg"):
-        return parents[0], -1.0 if op == "neg" else 1.0, 0.0
+def _scaled(op: str, parents: tuple[Node, ...]) -> tuple[Node, float, float] | None:
+    """The operand that an op multiplies with a number, and adds a number to; ``None`` if it does something else."""
     if op not in ("add", "subtract", "multiply", "divide"):
         return None
     (a, b), (first, second) = parents, map(_number, parents)

@@ -115,12 +115,19 @@ def _remedy(value: Any, array: Array) -> str:
     return ""
 
 
-def as_lists(data: Any) -> list[Any] | None:
-    """The entries of a list, an array or a column of a table (pandas, Polars); ``None`` if ``data`` is none of these."""
+def as_lists(data: Any, label: str) -> list[Any] | None:
+    """The entries of a list, an array or a column of a table (pandas, Polars); ``None`` if ``data`` is none of these.
+
+    Raises
+    ------
+    DTypeError
+        For an array with masked elements, naming ``label``.
+    """
     if isinstance(data, (list, tuple)):
         return list(data)
     if not hasattr(data, "__array__") or len(getattr(data, "shape", ())) == 0:
         return None
+    _refuse_masked(data, label)
     return data.to_list() if hasattr(data, "to_list") else list(np.asarray(data))
 
 

@@ -10,8 +10,9 @@ In a loop of your own, ``loss.backward(1.0)`` sums the gradients of all rows; fo
 
 Targets have the shape of the predictions, or are a plain number: nothing is broadcast. A loss that takes certain labels only,
 :func:`binary_cross_entropy` and :func:`hinge`, refuses others by a :class:`wyrm.LabelError` where they enter: as it is made, in
-``set_value``, and in the feeds of :func:`wyrm.fit` and :func:`wyrm.evaluate`. This holds for labels that are an input, or an
-input times a number plus a number, such as ``2 * y - 1``; what is computed in any other way is not checked.
+``set_value``, and in the feeds of :func:`wyrm.fit` and :func:`wyrm.evaluate`. This holds for labels that are an input, a part
+of one, several put together, or any of these times a number plus a number, such as ``2 * y[:, :1] - 1``; what is computed in
+any other way is not checked.
 """
 
 from __future__ import annotations

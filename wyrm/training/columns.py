@@ -362,7 +362,7 @@ def _array(data: Any, label: str) -> Array:
     try:
         return as_reals(data, label)
     except DTypeError as error:
-        if all(isinstance(entry, (list, tuple, np.ndarray)) for entry in as_lists(data) or [None]):
+        if all(isinstance(entry, (list, tuple, np.ndarray)) for entry in as_lists(data, label) or [None]):
             raise DTypeError(f"{error}. Sequences of any length are wrapped in wyrm.Ragged.of, bags in wyrm.Bags") from None
         raise
 

@@ -113,7 +113,7 @@ class Ragged:
         """
         if isinstance(data, Ragged):
             return data
-        sequences = as_lists(data)
+        sequences = as_lists(data, "ragged")
         if sequences is None:
             raise DTypeError(f"Ragged.of: expected a sequence of sequences, got {type(data).__name__}")
         return cls(*_together([_entries(n, sequence) for n, sequence in enumerate(sequences)]))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import Backend, Order
-from wyrm.errors import DTypeError, OptionError, ShapeError
+from wyrm.errors import DTypeError, OptionError, ShapeError, WyrmError
 from wyrm.frontend.node import Node
 from wyrm.memory import Sink, aligned
 from wyrm.selection import get_backend
@@ -264,7 +264,10 @@ class Validation:
     """A held-out feed."""
 
     def __init__(self, model: Model, feed: Any, backend: Backend, threads: int) -> None:
-        self._evaluation = _Evaluation(model, VALIDATION, model.read(feed), backend, threads)
+        try:
+            self._evaluation = _Evaluation(model, VALIDATION, model.read(feed), backend, threads)
+        except WyrmError as error:
+            raise type(error)(f"validation: {error}") from error
 
     def loss(self) -> float:
         """The mean loss of its examples, without what is random in training."""

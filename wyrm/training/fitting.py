@@ -221,6 +221,8 @@ def _fit(
         raise OptionError(f"fit: expected reduction to be 'mean' or 'sum', got {reduction!r}")
     if check not in ("all", "loss"):
         raise OptionError(f"fit: expected check to be 'all' or 'loss', got {check!r}")
+    if shuffle not in (True, False):
+        raise OptionError(f"fit: expected shuffle to be True or False, got {shuffle!r}")
     mean = reduction == "mean"
     if num_epochs > 1 and is_stream(feed) and iter(feed) is feed:
         raise OptionError(
