@@ -17,7 +17,7 @@ from wyrm.reference import ReferenceBackend
 
 def plugin(**options):
     """A module with a hook that declares a backend."""
-    declared = {"name": "mine", "load": ReferenceBackend, "contract": (1, 1), **options}
+    declared = {"name": "mine", "load": ReferenceBackend, "contract": (CONTRACT_VERSION,) * 2, **options}
     return module(lambda: Declaration(**declared))
 
 
@@ -127,14 +127,15 @@ def test_unknown_backends_name_those_that_there_are():
 
 
 DECLARING = """
-from wyrm.backend import Declaration
+from wyrm.backend import CONTRACT_VERSION, Declaration
 from wyrm.hookspecs import hookimpl
 from wyrm.reference import ReferenceBackend
 {before}
 
 @hookimpl
 def wyrm_backend():
-    return Declaration(**{{"name": "{name}", "load": ReferenceBackend, "contract": (1, 1), "priority": -1, {options}}})
+    contract = (CONTRACT_VERSION, CONTRACT_VERSION)
+    return Declaration(**{{"name": "{name}", "load": ReferenceBackend, "contract": contract, "priority": -1, {options}}})
 """
 
 
@@ -149,7 +150,10 @@ BROKEN_PACKAGES = {
     "exits": ("import sys; sys.exit()", "importing exits failed: it called sys.exit()"),
     "interrupts": ("raise KeyboardInterrupt", "importing interrupts failed: it raised KeyboardInterrupt"),
     "exiting": (declaring("exiting", "'load': __import__('sys').exit(7)"), "hook failed: it called sys.exit(7)"),
-    "too_new": (declaring("too_new", "'contract': (7, 9)"), "built for backend contract 7 to 9; this Wyrm has 1"),
+    "too_new": (
+        declaring("too_new", "'contract': (7, 9)"),
+        f"built for backend contract 7 to 9; this Wyrm has {CONTRACT_VERSION}",
+    ),
     "taken": (declaring("reference"), "the name 'reference' is already taken by wyrm-autodiff"),
     "raising": (
         declaring("raising", "'load': 1 / 0"),
@@ -277,7 +281,7 @@ def test_a_backend_is_refused_what_it_does_not_declare(registry):
             y.forward()
         x, v = wyrm.InputNode((1, 1)), wyrm.ParameterNode(1.0)
         with pytest.raises(wyrm.CapabilityError, match="'mine' does not declare the schedule 'hogwild'.*num_threads=2"):
-            wyrm.fit(x * v, {x: [1.0]}, wyrm.optim.SGD(0.1, [v]), num_threads=2)
+            wyrm.fit(x * v, {x: [1.0, 2.0]}, wyrm.optim.SGD(0.1, [v]), num_threads=2)
         wyrm.fit(x * v, {x: [1.0]}, wyrm.optim.SGD(0.1, [v]))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import wyrm
 from wyrm import native_layout, plugins
-from wyrm.backend import Declaration
+from wyrm.backend import CONTRACT_VERSION, Declaration
 from wyrm.errors import BackendError
 from wyrm.hookspecs import hookimpl
 from wyrm.reference import ReferenceBackend
@@ -26,7 +26,8 @@ from wyrm.reference import ReferenceBackend
 @hookimpl
 def wyrm_backend():
     {within}
-    return wyrm.backend.Declaration(name="{name}", load=ReferenceBackend, contract=(2, 2), priority=-1)
+    contract = (wyrm.backend.CONTRACT_VERSION, wyrm.backend.CONTRACT_VERSION)
+    return wyrm.backend.Declaration(name="{name}", load=ReferenceBackend, contract=contract, priority=-1)
 """
 
 
@@ -114,7 +115,9 @@ def test_of_two_installations_the_one_that_is_imported_counts(tmp_path):
 
 def declared(load, **options):
     module = ModuleType("mine")
-    module.wyrm_backend = hookimpl(lambda: Declaration(name="mine", load=load, contract=(2, 2), priority=-1, **options))
+    module.wyrm_backend = hookimpl(
+        lambda: Declaration(name="mine", load=load, contract=(CONTRACT_VERSION,) * 2, priority=-1, **options)
+    )
     return plugins.register(module)
 
 
@@ -171,7 +174,7 @@ def test_the_fingerprint_sees_every_table(monkeypatch):
     before = native_layout.fingerprint()
     changes = [
         (native_layout, "KERNELS", dict(list(native_layout.KERNELS.items())[:-1])),
-        (native_layout.memory.Clock, "HEADER", ("last", "now")),
+        (native_layout.clocks.Clock, "HEADER", ("last", "now")),
         (native_layout.native_frames, "FRAME", native_layout.native_frames.FRAME[1:]),
         (native_layout.native_frames, "INPUT", 10),
         (native_layout.native_runs, "TEAM", ("shards",)),
