@@ -191,6 +191,9 @@ def test_a_graph_is_free_after_errors_and_interruptions():
     with pytest.raises(KeyboardInterrupt):
         loss.forward()
     workspace.forward = forward
+    with pytest.raises(wyrm.StaleError, match="failed"):  # half of it may have been computed
+        loss.backward(1.0)
+    loss.forward()
     with pytest.raises(wyrm.DTypeError):
         loss.backward("one")
     loss._graph.use = threads.CURRENT.thread  # as if interrupted between two lines
@@ -232,10 +235,10 @@ def test_many_threads_at_once(backend):
 
 def test_threads_are_told_apart():
     """Also from those that have ended, whose numbers others may have."""
-    mine, owned = threads.CURRENT.thread, threads.CURRENT.is_owner
+    mine, owned = threads.CURRENT.thread, threads.CURRENT.lock._is_owned
     assert owned() and not elsewhere(owned) and mine() is not None
     found = []
-    thread = threading.Thread(target=lambda: found.extend([threads.CURRENT.thread, threads.CURRENT.is_owner]))
+    thread = threading.Thread(target=lambda: found.extend([threads.CURRENT.thread, threads.CURRENT.lock._is_owned]))
     thread.start()
     thread.join()
     assert (

@@ -14,7 +14,6 @@ from wyrm.frontend.graph import Graph, current_graph
 from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
 from wyrm.frontend.op import BAG
 from wyrm.frontend.structure import input_structure
-from wyrm.frontend.threads import BUSY
 
 __all__ = ["BagInputNode"]
 
@@ -85,14 +84,13 @@ class BagInputNode(Looker):
             Where one lies outside a table.
         """
         graph: Any = self._graph
-        if not graph.owned() or graph.use is not None:
+        if not graph.lock._is_owned() or graph.ready is None:
             return self._set_alone(value)
-        graph.use = BUSY
+        ready, graph.ready = graph.ready, None
         try:
             self._set(value)
         finally:
-            if graph.use is BUSY:
-                graph.use = None
+            graph.ready = ready
 
     def _set(self, value: Any) -> None:
         rows = self._structure.shape[0]

@@ -139,10 +139,8 @@ class Workspace:
     ----------
     forward, backward
         The passes, as functions of nothing and of the weight; they return a status.
-    era
-        The number of the last pass in its graph (:mod:`wyrm.frontend.current`); below 0 if there was none, or it failed.
-    changes
-        How many changes of parameters had been counted then.
+    date
+        Of the last pass (:mod:`wyrm.frontend.current`); below 0 if there was none, or it failed.
     """
 
     __slots__ = (
@@ -153,8 +151,7 @@ class Workspace:
         "_views",
         "backward",
         "binding",
-        "changes",
-        "era",
+        "date",
         "forward",
         "memory",
     )
@@ -166,7 +163,7 @@ class Workspace:
 
     def __init__(self, binding: Binding, parameters: list[ParameterNode]) -> None:
         program = binding.program
-        self.era, self.changes = -1, 0
+        self.date = -1.0
         self.binding = binding
         #: The gradient buffers that take rows, and how many a pass may add beside those of bags.
         self._gradients: list[tuple[GradientBuffer, int]] = []
@@ -209,7 +206,7 @@ class Workspace:
 
     def release(self) -> None:
         """Give the workspace back to its pool."""
-        self.era = -1
+        self.date = -1.0
         self.binding.give_back(self)
 
     def value(self, structure: Structure) -> Array:
@@ -240,7 +237,6 @@ class Workspace:
 
     def _fail(self, status: int) -> NoReturn:
         """Raise what a status stands for."""
-        self.era = -1
         report = self.memory.report.words
         if status == Report.INDEX_OUT_OF_RANGE:
             number, position, index = (int(word) for word in report[1:4])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wyrm.frontend.mode import tracing
 from wyrm.frontend.structure import Structure, renumbered
-from wyrm.frontend.threads import CURRENT
+from wyrm.frontend.threads import CURRENT, IDLE, begin, end
 from wyrm.memory import Leaves
 
 if TYPE_CHECKING:
@@ -78,18 +78,14 @@ class Graph:
     ----------
     reals, indices
         The cells of the leaves, as float64 and as int64.
-    owner, owned
-        The thread to which it belongs, and what says whether that is the current one; see :mod:`wyrm.frontend.threads`.
+    owner, lock
+        The thread to which it belongs, and a lock that this one holds.
     use
-        What goes on in it.
+        Who is at work in it, if more than a look at ``ready`` is needed; see :mod:`wyrm.frontend.threads`.
     unset
         The numbers of inputs that have been given no value yet.
     closed
         Whether a node of it has been run.
-    era
-        How many passes there have been, of this graph or of those that took its leaves over; see :mod:`wyrm.frontend.current`.
-    set_after
-        The era in which an input of it was last set.
     plain
         Whether a pass may begin at once: no leaves were taken over, and nothing in it is random.
     random
@@ -99,13 +95,15 @@ class Graph:
     imports
         For each other graph whose leaves were taken over, their numbers there and here.
     ready
-        The workspace that ran last, of this graph or of one that took its leaves over, if the graph is plain: its next pass may
-        begin without more ado.
+        The workspace that ran last, if the graph is plain: its next pass may begin without more ado. Or :data:`IDLE`; or
+        ``None``: somebody is at work, or several threads use the graph.
+    fresh
+        The workspace that ran last, if no input has been set since, and none of another graph can have been; see
+        :mod:`wyrm.frontend.current`.
     traced
         Where a function was called for its graph alone, who did so: its nodes never have values.
     """
 
-    owned: Callable[[], bool]
     use: Any
 
     __slots__ = (
@@ -113,17 +111,16 @@ class Graph:
         "_brought",
         "_passes",
         "closed",
-        "era",
+        "fresh",
         "imports",
         "indices",
         "leaves",
-        "owned",
+        "lock",
         "owner",
         "plain",
         "random",
         "ready",
         "reals",
-        "set_after",
         "traced",
         "unset",
         "use",
@@ -133,14 +130,14 @@ class Graph:
     def __init__(self) -> None:
         self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
         self.closed = False
-        self.era = self.set_after = 0
-        self.owned, self.owner, self.use = CURRENT.is_owner, CURRENT.thread, None
+        self.lock, self.owner, self.use = CURRENT.lock, CURRENT.thread, None
         self.traced = ""
         self.plain = True
         self.random = 0
         self.unset: set[int] = set()
         self.workspaces: list[Workspace] = []
-        self.ready: Workspace | None = None
+        self.ready: Any = IDLE
+        self.fresh: Workspace | None = None
         self._passes: list[_Pass] = []
         self.imports: dict[Graph, _Numbers] = {}
         self._brought: dict[Graph, dict[Structure, Structure]] = {}
@@ -213,22 +210,28 @@ class Graph:
     # -- passes
 
     def prepare_passes(self) -> None:
-        """From now on, see to what is random and to other graphs' leaves before each pass."""
-        self.plain, self.ready = False, None
+        """From now on, see to what is random and to other graphs' leaves before each pass.
+
+        Raises
+        ------
+        ThreadError
+            If another thread uses the graph.
+        """
+        begin(self, "a graph that grows")
+        self.plain, self.fresh = False, None
+        end(self, IDLE)
 
     def note_pass(self, workspace: Workspace) -> None:
         """Remember that a workspace of this graph ran last, here and in the graphs whose leaves it holds."""
         owner, ran = weakref.ref(self), weakref.ref(workspace)
         self._note(workspace, _Pass(owner, ran, None))
         if self.imports:
-            others = list(self._all_imports())
-            self.era = max(self.era, *[graph.era for graph, _ in others])
-            for graph, numbers in others:
-                graph.era = self.era + 1  # that of the pass which is about to begin
+            for graph, numbers in self._all_imports():
                 graph._note(workspace, _Pass(owner, ran, numbers))
+                if graph.ready is not None:
+                    graph.ready = IDLE  # its next pass is noted again
 
     def _note(self, workspace: Workspace, latest: _Pass) -> None:
-        self.ready = workspace if self.plain else None
         others = self._passes
         if others:
             others = [p for p in others if p.owner() is not None and p.workspace() not in (None, workspace)]

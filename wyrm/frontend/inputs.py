@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import MissingValueError, OutOfRangeError, ShapeError
+from wyrm.frontend.current import TIME
 from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import STORE, input_structure
-from wyrm.frontend.threads import BUSY, begin_setting, end, note_set
+from wyrm.frontend.threads import begin_setting, end, note_set
 from wyrm.frontend.values import as_indices, as_reals, real_dtype
 from wyrm.program import Shape
 
@@ -59,14 +60,14 @@ def _check_shape(shape: Any, kind: str) -> Shape:
 class Leafed(Node):
     """What inputs have in common: a cell in their graph, and an array of their own unless the cell holds the value."""
 
-    __slots__ = ("_array", "_cell", "_number", "_set_after")
+    __slots__ = ("_array", "_cell", "_date", "_number")
 
     _parents = ()
     _array: Array | None
     _cell: int
     _number: int
-    #: The era of its graph in which it was last set, if that was not as it was made.
-    _set_after: int
+    #: When it was last set (:mod:`wyrm.frontend.current`), if that was not as it was made.
+    _date: float
 
     def _enter(self, graph: Graph) -> int:
         """Become a leaf of a graph, without a value."""
@@ -120,11 +121,11 @@ class Leafed(Node):
         """Set the value, checked, while no other thread uses the graph."""
         graph = self._graph
         assert graph is not None
-        begin_setting(self)
+        ready = begin_setting(self)
         try:
             self._set(value)
         finally:
-            end(graph)
+            end(graph, ready)
 
     def _set(self, value: Any) -> None:
         """Check a value and keep it."""
@@ -132,10 +133,10 @@ class Leafed(Node):
 
     def _was_set(self, graph: Graph) -> None:
         """Take note that it has been set to another value."""
-        if graph.use is not None and graph.use is not BUSY:
+        if graph.use is not None:
             note_set(self, self.is_set)
         graph.unset.discard(self._number)
-        self._set_after = graph.set_after = graph.era
+        self._date, graph.fresh = TIME.now, None
 
     def forward(self, backend: str | Backend | None = None) -> None:
         """Nothing: an input has its value."""
@@ -224,9 +225,10 @@ class InputNode(Leafed):
         if type(value) is float or type(value) in _REALS:
             graph: Any = self._graph
             try:
-                if graph.owned() and graph.use is None:
+                if graph.lock._is_owned() and graph.ready is not None:
                     graph.reals[self._cell] = value
-                    self._set_after = graph.set_after = graph.era
+                    self._date = TIME.now
+                    graph.fresh = None
                     return
             except AttributeError:  # not yet set, or not of one element
                 pass
@@ -381,9 +383,10 @@ class IndexInputNode(Looker):
         if (type(value) is int or type(value) in _INTEGERS) and 0 <= value < self._limit:  # type: ignore[operator]
             graph: Any = self._graph
             try:
-                if graph.owned() and graph.use is None:
+                if graph.lock._is_owned() and graph.ready is not None:
                     graph.indices[self._cell] = value
-                    self._set_after = graph.set_after = graph.era
+                    self._date = TIME.now
+                    graph.fresh = None
                     return
             except AttributeError:  # not yet set, or not one index
                 pass

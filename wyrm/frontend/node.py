@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, MissingValueError, ShapeError, WyrmError
 from wyrm.frontend.binding import Binding, Workspace
-from wyrm.frontend.current import check_backward, is_current
+from wyrm.frontend.current import TIME, check_backward, is_current
 from wyrm.frontend.graph import Graph, current_graph, no_value
 from wyrm.frontend.mode import is_evaluating
 from wyrm.frontend.op import Leaf, Op
@@ -33,9 +33,8 @@ from wyrm.frontend.ops import (
     Shapes,
 )
 from wyrm.frontend.order import operands_first
-from wyrm.frontend.storage import CHANGES
 from wyrm.frontend.structure import STORE, Structure, intern_op
-from wyrm.frontend.threads import BUSY, begin, end
+from wyrm.frontend.threads import begin, end
 from wyrm.program import Attributes, Shape
 from wyrm.selection import get_backend
 
@@ -176,32 +175,56 @@ class Node(
             Where there is no such backend, or it cannot be loaded.
         """
         graph: Any = self._graph
-        if graph.use is None:
-            graph.use = BUSY
-        else:
-            begin(self)
         try:
-            try:
-                workspace = self._workspace
-            except AttributeError:
-                workspace = self._prepared(self._bind(backend))
-            else:
-                if graph.ready is not workspace or backend is not None:
-                    workspace = self._prepared(workspace if backend is None else self._bind(backend))
+            workspace = self._workspace
+        except AttributeError:
+            return self._forward(backend)
+        if graph.ready is not workspace or backend is not None:
+            return self._forward(backend)
+        graph.ready = None  # nobody else is to disturb it
+        try:
+            workspace.date = TIME.now = TIME.now + 1.0
             status = workspace.forward()
-            while status:
-                if workspace.binding.expired:
-                    workspace = self._prepared(self._bind(workspace.binding.backend))
-                else:
-                    workspace.recover(status)
-                status = workspace.forward()
-            graph.era = workspace.era = graph.era + 1
-            workspace.changes = CHANGES.count
+            if status:
+                workspace = self._recovered(workspace, status)
+        except BaseException:
+            workspace.date, graph.fresh = -1.0, None
+            raise
         finally:
-            if graph.use is BUSY:
-                graph.use = None
+            graph.ready = workspace
+        graph.fresh = workspace
+
+    def _forward(self, backend: str | Backend | None) -> None:
+        """A pass that may not begin at once."""
+        graph = self._graph
+        assert graph is not None
+        ready = begin(graph, self)
+        workspace = getattr(self, "_workspace", None)
+        try:
+            if workspace is None or backend is not None:
+                workspace = self._bind(backend)
+            workspace = self._prepared(workspace)
+            status = workspace.forward()
+            if status:
+                workspace = self._recovered(workspace, status)
+            ready, graph.fresh = workspace, None if graph.imports else workspace
+        except BaseException:
+            graph.fresh = None
+            if workspace is not None:
+                workspace.date = -1.0
+            raise
+        finally:
+            end(graph, ready)
+
+    def _recovered(self, workspace: Workspace, status: int) -> Workspace:
+        """Make good what stopped a pass, and run it to its end; returns where it has run."""
+        while status:
+            if workspace.binding.expired:
+                workspace = self._prepared(self._bind(workspace.binding.backend))
             else:
-                end(graph)
+                workspace.recover(status)
+            status = workspace.forward()
+        return workspace
 
     def _prepared(self, workspace: Workspace) -> Workspace:
         """The workspace in which a pass that is about to begin is to run, which is taken note of."""
@@ -210,6 +233,7 @@ class Node(
         if not graph.plain:
             workspace = self._bind(workspace.binding.backend)
         graph.note_pass(workspace)
+        workspace.date = TIME.now = TIME.now + 1.0
         return workspace
 
     def backward(self, weight: float = 1.0) -> None:
@@ -239,28 +263,42 @@ class Node(
             self.forward()
             workspace = self._workspace
         graph: Any = self._graph
+        ready = graph.ready
+        if graph.fresh is not workspace or ready is None or TIME.change > workspace.date:
+            return self._backward(weight)
+        graph.ready = None
+        try:
+            status = workspace.backward(weight)
+        except TypeError:
+            raise self._no_weight(weight) from None
+        finally:
+            graph.ready = ready
+        if status:
+            self._backward(weight)
+
+    def _backward(self, weight: float) -> None:
+        """A pass that may not begin at once, or has been stopped by something that can be made good."""
+        graph, workspace = self._graph, self._workspace
+        assert graph is not None
         if workspace.binding.expired_backward:
             check_backward(self, workspace)
             self.forward()
             workspace = self._workspace
-        if graph.use is None:
-            graph.use = BUSY
-        else:
-            begin(self)
+        ready = begin(graph, self)
         try:
-            if graph.set_after >= workspace.era or workspace.changes != CHANGES.count or graph.imports:
+            if graph.fresh is not workspace or TIME.change > workspace.date:
                 check_backward(self, workspace)
             status = workspace.backward(weight)
             while status:
                 workspace.recover(status)
                 status = workspace.backward(weight)
         except TypeError:
-            raise DTypeError(f"backward of {self._label()}: expected a number as weight, got {weight!r}") from None
+            raise self._no_weight(weight) from None
         finally:
-            if graph.use is BUSY:
-                graph.use = None
-            else:
-                end(graph)
+            end(graph, ready)
+
+    def _no_weight(self, weight: object) -> DTypeError:
+        return DTypeError(f"backward of {self._label()}: expected a number as weight, got {weight!r}")
 
     @property
     def value(self) -> Array:
@@ -278,12 +316,12 @@ class Node(
             self.forward()
             found = self._graph.last_pass(self._structure)
             assert found is not None
-        begin(self)
+        ready = begin(self._graph, self)
         try:
             workspace, structure = found
             return workspace.value(structure)
         finally:
-            end(self._graph)
+            end(self._graph, ready)
 
     def zero_gradient(self) -> None:
         """Set the gradients of all parameters behind this node back to zero."""

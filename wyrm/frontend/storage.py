@@ -14,6 +14,7 @@ import numpy.typing as npt
 from wyrm.clocks import NEVER_BEHIND, Clock
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.constraints import FROZEN, LARGEST, checked_norm, frozen_mask, scale_rows
+from wyrm.frontend.current import TIME
 from wyrm.frontend.mode import traced_by
 from wyrm.frontend.values import as_reals, real_dtype
 from wyrm.memory import aligned
@@ -22,22 +23,9 @@ from wyrm.program import Buffer, Rule, Shape
 if TYPE_CHECKING:
     from wyrm.frontend.parameters import ParameterNode
 
-__all__ = ["CHANGES", "HogwildParameter", "check_missed"]
+__all__ = ["HogwildParameter", "check_missed"]
 
 Array = npt.NDArray[Any]
-
-
-class _Changes:
-    """Counts how often values have been changed by anything but an optimizer's step, in this process."""
-
-    __slots__ = ("count", "lock")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.lock = threading.Lock()
-
-
-CHANGES = _Changes()
 
 
 class _Rows(NamedTuple):
@@ -132,8 +120,8 @@ class HogwildParameter:
         # by identity: a set would compare nodes, which makes masks
         self._nodes: weakref.WeakValueDictionary[int, ParameterNode] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
-        #: The number of the last change, of those that :data:`CHANGES` counts, and the thread that made it.
-        self.change = self.changed_by = 0
+        #: The date of the last change, by anything but an optimizer's step (:mod:`wyrm.frontend.current`), and who made it.
+        self.change, self.changed_by = 0.0, 0
 
     @property
     def shape(self) -> Shape:
@@ -194,8 +182,7 @@ class HogwildParameter:
 
     def note_change(self) -> None:
         """Take note that the value is another one now, by other means than an optimizer's step."""
-        with CHANGES.lock:
-            self.change = CHANGES.count = CHANGES.count + 1
+        self.change = TIME.note_change()
         self.changed_by = threading.get_ident()
 
     # -- what optimizers keep

@@ -1,9 +1,9 @@
 """Which thread uses a graph: two may one after the other, but not at once.
 
 A graph belongs to the thread that made it. As long as no other thread sets an input of it, all that its owner's calls cost is a
-look at :attr:`Graph.use`. It is ``None`` while nothing goes on; :data:`BUSY`, or a thread, while a pass, a value that is read
-or an input that is set may not be disturbed; and a :class:`Sharing` once a second thread has set an input, which keeps account
-of who set what.
+look at :attr:`Graph.ready`, which is ``None`` while a pass, a value that is read or an input that is set may not be disturbed;
+and for inputs, a look at who calls. Once a second thread has set an input, :attr:`Graph.use` is a :class:`Sharing`, which keeps
+account of who set what, and ``ready`` stays ``None``: every call comes here then.
 
 What a thread has set and another one has replaced is *lost* to it: until it sets that again, a pass or a value that it asks for
 would be of the other thread's numbers, and is refused. If the other thread has ended, it can only have been its predecessor.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from wyrm.errors import ThreadError
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from wyrm.frontend.inputs import Leafed
     from wyrm.frontend.node import Node
 
-__all__ = ["BUSY", "CURRENT", "begin", "begin_setting", "end", "note_set"]
+__all__ = ["CURRENT", "IDLE", "begin", "begin_setting", "end", "note_set"]
 
 _ADVICE = "Give each thread a graph of its own, over nodes made by ParameterNode.shared(storage) of the same parameters"
 #: Of all that is kept about sharing.
@@ -53,14 +52,14 @@ class _Current(threading.local):
     ----------
     thread
         What stands for it, held weakly by all others.
-    is_owner
-        What a graph keeps of the thread that made it, to see at the least cost whether that one is calling: it holds a lock.
+    lock
+        What a graph keeps of the thread that made it, to see at the least cost whether that one is calling: it holds this.
     """
 
     def __init__(self) -> None:
         self._kept = _Thread()
         self.thread = weakref.ref(self._kept)
-        self.is_owner: Callable[[], bool] = self._kept.lock._is_owned
+        self.lock: Any = self._kept.lock
 
 
 CURRENT = _Current()
@@ -94,45 +93,44 @@ class Sharing:
             assert other is not None
             self._lost.setdefault(other, {})[number] = leaf._label(), thread
 
-    def check(self, thread: weakref.ref[_Thread], node: Node) -> None:
+    def check(self, thread: weakref.ref[_Thread], node: Node | str) -> None:
         """Raise if a thread asks for something that depends on what others have set in its place."""
         me = thread()
         assert me is not None
         for label, other in self._lost.get(me, {}).values():
             if other() is not None:
                 what = f"another one has set {label} since this one did"
-                raise ThreadError(f"{node._label()}: two threads use its graph at once: {what}. {_ADVICE}")
+                who = node if isinstance(node, str) else node._label()
+                raise ThreadError(f"{who}: two threads use its graph at once: {what}. {_ADVICE}")
 
 
-#: Says that a graph may not be disturbed.
-BUSY: Any = "busy"
+#: Says that nobody is at work in a graph, and that no pass may begin at once.
+IDLE: Any = "idle"
 
 
-def _never() -> bool:
-    return False
+def begin(graph: Graph, node: Node | str) -> Any:
+    """Let nobody disturb a graph until :func:`end`, for a pass or a value of a node, which messages name.
 
-
-def begin(node: Node) -> None:
-    """Let nobody disturb the node's graph until :func:`end`, for a pass or a value that is read.
+    Returns what :attr:`Graph.ready` was.
 
     Raises
     ------
     ThreadError
         If another thread uses the graph.
     """
-    graph = node._graph
-    assert graph is not None
     thread = CURRENT.thread
     with _lock:
         _refuse_if_busy(graph, thread, node)
+        ready, graph.ready = graph.ready, None
         if isinstance(graph.use, Sharing):
             graph.use.check(thread, node)
             graph.use.running = thread
         else:
             graph.use = thread
+        return ready or IDLE
 
 
-def begin_setting(leaf: Leafed) -> None:
+def begin_setting(leaf: Leafed) -> Any:
     """The same for an input that is about to be set.
 
     Raises
@@ -145,14 +143,14 @@ def begin_setting(leaf: Leafed) -> None:
     thread = CURRENT.thread
     with _lock:
         _refuse_if_busy(graph, thread, leaf)
+        ready, graph.ready = graph.ready, None
+        if not isinstance(graph.use, Sharing) and not graph.lock._is_owned():
+            graph.use = Sharing(graph.owner)
         if isinstance(graph.use, Sharing):
             graph.use.running = thread
-        elif graph.owned():
-            graph.use = thread
         else:
-            graph.use = sharing = Sharing(graph.owner)
-            sharing.running = thread
-            graph.owned = _never
+            graph.use = thread
+        return ready or IDLE
 
 
 def note_set(leaf: Leafed, before: bool) -> None:
@@ -162,15 +160,18 @@ def note_set(leaf: Leafed, before: bool) -> None:
         graph.use.set_by(CURRENT.thread, leaf, before)
 
 
-def _refuse_if_busy(graph: Graph, thread: weakref.ref[_Thread], node: Node) -> None:
+def _refuse_if_busy(graph: Graph, thread: weakref.ref[_Thread], node: Node | str) -> None:
     use = graph.use.running if isinstance(graph.use, Sharing) else graph.use
-    if use is not None and use is not thread:  # its own is left where it was interrupted
-        raise ThreadError(f"{node._label()}: two threads use its graph at once: another one is at work in it. {_ADVICE}")
+    busy = graph.ready is None and not isinstance(graph.use, Sharing)
+    if (use is not None or busy) and use is not thread:  # its own is left where it was interrupted
+        label = node if isinstance(node, str) else node._label()
+        raise ThreadError(f"{label}: two threads use its graph at once: another one is at work in it. {_ADVICE}")
 
 
-def end(graph: Graph) -> None:
-    """Let others use a graph again."""
+def end(graph: Graph, ready: Any) -> None:
+    """Let others use a graph again; ``ready`` is the workspace whose pass may begin at once, if the graph is plain."""
     if isinstance(graph.use, Sharing):
         graph.use.running = None
     else:
         graph.use = None
+        graph.ready = ready if graph.plain else IDLE
