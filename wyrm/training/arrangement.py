@@ -79,4 +79,4 @@ class Arrangement:
     def counts(self, choice: Numbers | None) -> Numbers:
         """How many examples each run takes, by its part."""
         counts = np.array([examples for _, examples in self.parts], np.int64)
-        return np.full(self.runs, counts[0]) if choice is None else counts[choice]
+        return np.broadcast_to(counts[0], self.runs) if choice is None else counts[choice]
