@@ -10,9 +10,9 @@ from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.lowering.updates import Training, lower_update
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.memory import Source, aligned
-from wyrm.training.columns import column_for
 from wyrm.training.crews import Work
 from wyrm.training.models import seen_from
+from wyrm.training.reading import column_for
 from wyrm.training.runners import Part
 
 

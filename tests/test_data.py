@@ -9,8 +9,8 @@ import pytest
 
 import wyrm
 from wyrm.optim import SGD
-from wyrm.training.columns import column_of
 from wyrm.training.data import Dense, Ragged
+from wyrm.training.reading import column_of
 
 
 def table_model(rows=5, dtype="float32"):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from wyrm.errors import ShapeError
 from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.graph import Graph, current_graph
-from wyrm.frontend.inputs import NO_LIMIT, Looker, checked_count
+from wyrm.frontend.input_base import NO_LIMIT, BoundedIndex, checked_count
 from wyrm.frontend.op import BAG
 from wyrm.frontend.structure import input_structure
 
@@ -31,7 +31,7 @@ def _plain(numbers: list[Any]) -> array[int] | None:
     return None if numbers and type(numbers[0]) is bool else taken
 
 
-class BagInputNode(Looker):
+class BagInputNode(BoundedIndex):
     """Bags of row numbers, to look up tables with by ``index_sum`` and ``index_mean``; one bag, or several.
 
     Parameters

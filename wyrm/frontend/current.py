@@ -20,6 +20,7 @@ from wyrm.frontend.op import PARAMETER, RANDOM, Leaf
 if TYPE_CHECKING:
     from wyrm.frontend.binding import Workspace
     from wyrm.frontend.node import Node
+    from wyrm.frontend.passes import Passes
 
 __all__ = ["TIME", "check_backward", "is_current"]
 
@@ -51,7 +52,7 @@ class _Time:
 TIME = _Time()
 
 
-def is_current(node: Node, workspace: Workspace) -> bool:
+def is_current(node: Passes, workspace: Workspace) -> bool:
     """Whether the last pass of a workspace computed for a node what a pass would compute now, but for steps of optimizers."""
     graph = node._graph
     assert graph is not None
@@ -71,7 +72,7 @@ def is_current(node: Node, workspace: Workspace) -> bool:
     return workspace.date >= 0
 
 
-def check_backward(node: Node, workspace: Workspace) -> None:
+def check_backward(node: Passes, workspace: Workspace) -> None:
     """Raise if the gradient would not be that of the values that are set.
 
     Other threads may change parameters at any time; so only changes by this thread count.

@@ -9,28 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import MissingValueError, OutOfRangeError, ShapeError
+from wyrm.errors import ShapeError
 from wyrm.frontend.current import TIME
-from wyrm.frontend.graph import Graph, current_graph, no_value
+from wyrm.frontend.graph import current_graph
+from wyrm.frontend.input_base import NO_LIMIT, BoundedIndex, InputBase, checked_count
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
 from wyrm.frontend.structure import STORE, input_structure
-from wyrm.frontend.threads import begin_setting, end, note_set
 from wyrm.frontend.values import as_indices, as_reals, real_dtype
 from wyrm.program import Shape
 
 if TYPE_CHECKING:
-    from wyrm.backend import Backend
     from wyrm.frontend.labels import LabelUse
 
 __all__ = [
-    "NO_LIMIT",
     "ConstantNode",
     "IndexInputNode",
     "InputNode",
-    "Leafed",
-    "Looker",
-    "checked_count",
     "constant",
 ]
 
@@ -38,10 +33,6 @@ Array = npt.NDArray[Any]
 #: What a cell takes as it is.
 _REALS = frozenset({float, int, np.float64, np.float32})
 _INTEGERS = frozenset({int, np.int64, np.int32})
-#: Dtypes by name, which NumPy looks up at length.
-_NUMPY = {name: np.dtype(name) for name in ("float32", "float64", "int64")}
-#: What a row number lies below where no table is looked up with it.
-NO_LIMIT = 2**63 - 1
 
 
 def _check_shape(shape: Any, kind: str) -> Shape:
@@ -57,108 +48,7 @@ def _check_shape(shape: Any, kind: str) -> Shape:
     return int(rows), int(cols)
 
 
-class Leafed(Node):
-    """What inputs have in common: a cell in their graph, and an array of their own unless the cell holds the value."""
-
-    __slots__ = ("_array", "_cell", "_date", "_number")
-
-    _parents = ()
-    _array: Array | None
-    _cell: int
-    _number: int
-    #: When it was last set (:mod:`wyrm.frontend.current`), if that was not as it was made.
-    _date: float
-
-    def _enter(self, graph: Graph) -> int:
-        """Become a leaf of a graph, without a value."""
-        self._graph = graph
-        self._array = None
-        self._number = number = graph.new_leaf()
-        graph.unset.add(number)
-        return number
-
-    @property
-    def is_set(self) -> bool:
-        """Whether it has been given a value."""
-        assert self._graph is not None
-        return self._number not in self._graph.unset
-
-    def _missing(self) -> MissingValueError:
-        """The error that there is no value."""
-        graph = self._graph
-        assert graph is not None
-        if graph.traced:
-            return MissingValueError(no_value(self._label(), graph.traced))
-        return MissingValueError(f"{self._label()} has no value yet; call its set_value")
-
-    def _store(self, values: Array, dtype: str) -> None:
-        """Keep a checked value."""
-        graph = self._graph
-        assert graph is not None
-        shape = self._structure.shape
-        if values.size == 1 and shape == (1, 1):
-            self._hold(values.item())
-        else:
-            own = self._array
-            if own is None or not own.flags.writeable:  # it is shared
-                own = self._array = np.empty(shape, _NUMPY[dtype])
-                graph.leaves.set_array(self._number, own)
-            own[...] = values if values.shape == shape else values.reshape(shape)
-            self._was_set(graph)
-
-    def _hold(self, number: float) -> None:
-        """Keep a checked number in the graph's cell."""
-        graph = self._graph
-        assert graph is not None
-        if self.dtype == "int64":
-            graph.indices[self._number] = int(number)
-        else:
-            graph.reals[self._number] = number
-        self._cell = self._number
-        self._was_set(graph)
-
-    def _set_alone(self, value: Any) -> None:
-        """Set the value, checked, while no other thread uses the graph."""
-        graph = self._graph
-        assert graph is not None
-        ready = begin_setting(self)
-        try:
-            self._set(value)
-        finally:
-            end(graph, ready)
-
-    def _set(self, value: Any) -> None:
-        """Check a value and keep it."""
-        raise NotImplementedError
-
-    def _was_set(self, graph: Graph) -> None:
-        """Take note that it has been set to another value."""
-        if graph.use is not None:
-            note_set(self, self.is_set)
-        graph.unset.discard(self._number)
-        self._date, graph.fresh = TIME.now, None
-
-    def forward(self, backend: str | Backend | None = None) -> None:
-        """Nothing: an input has its value."""
-
-    def backward(self, weight: float = 1.0) -> None:
-        """Nothing: no parameter stands behind an input."""
-
-    @property
-    def value(self) -> Array:
-        """What the input is set to, as a copy; an error where it is not."""
-        graph = self._graph
-        assert graph is not None
-        if not self.is_set:
-            raise self._missing()
-        if self._array is not None:
-            copy: Array = self._array.copy()
-            return copy
-        cells = graph.indices if self.dtype == "int64" else graph.reals
-        return np.array([[cells[self._number]]], self.dtype)
-
-
-class InputNode(Leafed):
+class InputNode(InputBase):
     """Real numbers that are set before each pass, or fed by :func:`wyrm.fit`.
 
     Parameters
@@ -269,52 +159,7 @@ class InputNode(Leafed):
         return "InputNode"
 
 
-class Looker(Leafed):
-    """An input that tables are looked up with: what it holds is checked against each of them."""
-
-    __slots__ = ("_limit", "_table")
-
-    _limit: int
-    #: The smallest table, which may be gone by now; set with the limit.
-    _table: weakref.ref[Node]
-
-    def _looked_up(self) -> Array:
-        """The row numbers that it is set to, as a vector."""
-        return self.value.reshape(-1)
-
-    def _check_range(self, indices: Array, limit: int, table: Node | None) -> None:
-        if len(indices) == 1 and 0 <= indices[0] < limit:
-            return
-        wrong = np.flatnonzero((indices < 0) | (indices >= limit))
-        if len(wrong):
-            place = int(wrong[0])
-            whose = "a table" if table is None else table._label()
-            upper = "" if limit == NO_LIMIT else f" and below {limit}, the rows of {whose}"
-            raise OutOfRangeError(
-                f"{self._label()}: expected indices of at least 0{upper}; got {int(indices[place])} at position {place}"
-            )
-
-    def _restrict(self, rows: int, table: Node) -> None:
-        """Take note of a table that is looked up with this input."""
-        if rows < self._limit:
-            if self.is_set:
-                self._check_range(self._looked_up(), rows, table)
-            self._limit = rows
-            self._table = weakref.ref(table)
-
-    def _checked(self, indices: Array) -> None:
-        """Check what it is to be set to."""
-        self._check_range(indices, self._limit, None if self._limit == NO_LIMIT else self._table())
-
-
-def checked_count(kind: str, what: str, count: Any) -> int:
-    """How many of something there are in a step."""
-    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
-        raise ShapeError(f"{kind}: expected how many {what} there are, a whole number, got {count!r}")
-    return int(count)
-
-
-class IndexInputNode(Looker):
+class IndexInputNode(BoundedIndex):
     """Row numbers, to look up tables with; set before each pass, or fed by :func:`wyrm.fit`.
 
     Parameters
@@ -425,7 +270,7 @@ class IndexInputNode(Looker):
         return "IndexInputNode"
 
 
-class ConstantNode(Leafed):
+class ConstantNode(InputBase):
     """A number or array that was written into an expression. It is data: other numbers give the same program."""
 
     __slots__ = ()

@@ -8,14 +8,14 @@ import numpy as np
 
 from wyrm.errors import OptionError
 from wyrm.frontend.graph import Graph
-from wyrm.frontend.inputs import Leafed
+from wyrm.frontend.input_base import InputBase
 from wyrm.frontend.op import RANDOM
 from wyrm.frontend.structure import input_structure
 
 __all__ = ["RandomNode", "random_key"]
 
 
-class RandomNode(Leafed):
+class RandomNode(InputBase):
     """Seed and stream; with the step's number, which native code adds, a key as :mod:`wyrm.philox` has it.
 
     Attributes

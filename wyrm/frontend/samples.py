@@ -10,7 +10,7 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError, OptionError, OutOfRangeError, ShapeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.graph import current_graph
-from wyrm.frontend.inputs import checked_count
+from wyrm.frontend.input_base import checked_count
 from wyrm.frontend.node import Node, apply
 from wyrm.frontend.ops.draws import SAMPLE
 from wyrm.frontend.parameters import ParameterNode

@@ -21,8 +21,8 @@ from wyrm.errors import ThreadError
 
 if TYPE_CHECKING:
     from wyrm.frontend.graph import Graph
-    from wyrm.frontend.inputs import Leafed
-    from wyrm.frontend.node import Node
+    from wyrm.frontend.input_base import InputBase
+    from wyrm.frontend.passes import Passes
 
 __all__ = ["CURRENT", "IDLE", "begin", "begin_setting", "end", "note_set"]
 
@@ -82,7 +82,7 @@ class Sharing:
         self._lost: weakref.WeakKeyDictionary[_Thread, dict[int, tuple[str, weakref.ref[_Thread]]]]
         self._lost = weakref.WeakKeyDictionary()
 
-    def set_by(self, thread: weakref.ref[_Thread], leaf: Leafed, before: bool) -> None:
+    def set_by(self, thread: weakref.ref[_Thread], leaf: InputBase, before: bool) -> None:
         """Take note of an input that was set, and whether it had been before."""
         number, me = leaf._number, thread()
         assert me is not None
@@ -93,7 +93,7 @@ class Sharing:
             assert other is not None
             self._lost.setdefault(other, {})[number] = leaf._label(), thread
 
-    def check(self, thread: weakref.ref[_Thread], node: Node | str) -> None:
+    def check(self, thread: weakref.ref[_Thread], node: Passes | str) -> None:
         """Raise if a thread asks for something that depends on what others have set in its place."""
         me = thread()
         assert me is not None
@@ -108,7 +108,7 @@ class Sharing:
 IDLE: Any = "idle"
 
 
-def begin(graph: Graph, node: Node | str) -> Any:
+def begin(graph: Graph, node: Passes | str) -> Any:
     """Let nobody disturb a graph until :func:`end`, for a pass or a value of a node, which messages name.
 
     Returns what :attr:`Graph.ready` was.
@@ -130,7 +130,7 @@ def begin(graph: Graph, node: Node | str) -> Any:
         return ready or IDLE
 
 
-def begin_setting(leaf: Leafed) -> Any:
+def begin_setting(leaf: InputBase) -> Any:
     """The same for an input that is about to be set.
 
     Raises
@@ -153,14 +153,14 @@ def begin_setting(leaf: Leafed) -> Any:
         return ready or IDLE
 
 
-def note_set(leaf: Leafed, before: bool) -> None:
+def note_set(leaf: InputBase, before: bool) -> None:
     """Take note of an input that was set, and whether it had been before."""
     graph = leaf._graph
     if graph is not None and isinstance(graph.use, Sharing):
         graph.use.set_by(CURRENT.thread, leaf, before)
 
 
-def _refuse_if_busy(graph: Graph, thread: weakref.ref[_Thread], node: Node | str) -> None:
+def _refuse_if_busy(graph: Graph, thread: weakref.ref[_Thread], node: Passes | str) -> None:
     use = graph.use.running if isinstance(graph.use, Sharing) else graph.use
     busy = graph.ready is None and not isinstance(graph.use, Sharing)
     if (use is not None or busy) and use is not thread:  # its own is left where it was interrupted

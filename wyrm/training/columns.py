@@ -1,31 +1,27 @@
 """Columns: the data of one input or argument, a value for each example, checked and in the form that runners read.
 
-Arrays are read where they stand: float32, float64, int32 or int64, each row contiguous, from memory or from a file. Others are
-converted, unless they are in a file: nobody copies a file into memory by mistake. NaN is looked for when a column is made,
-indices out of range when it is known which tables they look up.
+NaN is looked for when a column is made, indices out of range and labels when it is known which tables and losses they go to.
+:mod:`wyrm.training.reading` makes columns of what users feed.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import DTypeError, FeedError, LabelError, OutOfRangeError
+from wyrm.errors import FeedError, LabelError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
-from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
 from wyrm.memory import BagSource, Source, aligned
 from wyrm.program import Shape
-from wyrm.training.data import Dense, Ragged
 
-__all__ = ["BagColumn", "Column", "column_for", "column_of"]
+__all__ = ["BagColumn", "Column"]
 
 Array = npt.NDArray[Any]
 #: Elements that are checked at a time, so that data on disk is never in memory as a whole.
@@ -290,60 +286,6 @@ def _count(column: Column) -> int:
     return int((column.bags._ends - column.bags._begins).sum())
 
 
-def column_for(node: Node, data: Any) -> Column:
-    """The data that a feed has for an input node.
-
-    Raises
-    ------
-    FeedError, DTypeError
-        Where they are no data for it: another shape, NaN, no real or whole numbers.
-    """
-    name = node._label()
-    label = f"feed for {name}"
-    if isinstance(data, Ragged):
-        raise FeedError(
-            f"{label}: sequences of any length need a model given as a function, which gets a node for each position"
-        )
-    if isinstance(node, BagInputNode):
-        return BagColumn(Bags.of(data, label), node.shape[0], name)
-    index = isinstance(node, IndexInputNode)
-    values = _indices(data, label) if index else _reals(data, label)
-    shape = node.shape
-    forms = {shape, tuple(length for length in shape if length != 1), *((length,) for length in shape if 1 in shape)}
-    if index:
-        forms = {(shape[0],), shape, *([()] if shape[0] == 1 else [])}
-    if values.ndim == 0 or values.shape[1:] not in forms:
-        raise FeedError(f"{label}: expected shape (N, {', '.join(map(str, shape))}), got {values.shape}")
-    return Column(_rows(values, shape, label), shape, index, name)
-
-
-def column_of(name: str, data: Any) -> Column:
-    """The data that a feed has for an argument of a function, which say themselves what they are.
-
-    Raises
-    ------
-    FeedError, DTypeError
-        Where they are no data: of more axes than a matrix for each example, NaN, no real numbers.
-    """
-    label = f"feed for {name}"
-    if isinstance(data, Bags) or hasattr(data, "tocsr") or hasattr(data, "indptr"):
-        return BagColumn(Bags.of(data, label), 1, name)
-    offsets = data.offsets if isinstance(data, Ragged) else None
-    values = data.values if isinstance(data, (Ragged, Dense)) else _array(data, label)
-    dense = data.dense if isinstance(data, Ragged) else isinstance(data, Dense)
-    index = values.dtype.kind in "iu" and not dense
-    values = _indices(values, label) if index else _reals(values, label)
-    if not 1 <= values.ndim <= (2 if index or offsets is not None else 3):
-        raise FeedError(
-            f"{label}: expected a number, a row or a matrix of real numbers for each example, (N,), (N, columns) or (N, rows, "
-            f"columns), or (N,) or (N, count) indices; got {'indices' if index else 'numbers'} of shape {values.shape}"
-        )
-    shape: Shape = (1, 1)
-    if values.ndim > 1:
-        shape = (values.shape[1], 1) if index else (1, values.shape[1]) if values.ndim == 2 else values.shape[1:]
-    return Column(_rows(values, shape, label), shape, index, name, offsets)
-
-
 def _outside(label: str, example: int, where: str, value: int, limit: int) -> str:
     return (
         f"{label}: example {example}, {where} holds {value}; "
@@ -356,50 +298,3 @@ def _parts(count: int, width: int) -> Iterator[slice]:
     step = max(1, _CHUNK // max(1, width))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
-
-
-def _array(data: Any, label: str) -> Array:
-    try:
-        return as_reals(data, label)
-    except DTypeError as error:
-        if all(isinstance(entry, (list, tuple, np.ndarray)) for entry in as_lists(data, label) or [None]):
-            raise DTypeError(f"{error}. Sequences of any length are wrapped in wyrm.Ragged.of, bags in wyrm.Bags") from None
-        raise
-
-
-def _reals(data: Any, label: str) -> Array:
-    values = as_reals(data.values if isinstance(data, Dense) else data, label)
-    if is_native(values):
-        return values
-    _refuse_copy(values, label)
-    small = values.dtype.kind == "b" or values.dtype.itemsize < 4
-    return values.astype(np.float32 if small else np.float64)
-
-
-def _indices(data: Any, label: str) -> Array:
-    values = as_reals(data, label)
-    if values.dtype.kind == "i" and is_native(values):
-        return values
-    _refuse_copy(values, label)
-    return as_indices(values, label)
-
-
-def _rows(values: Array, shape: Shape, label: str) -> Array:
-    """``values`` with one row for each example; a view wherever it can be one."""
-    if not values[:1].flags.c_contiguous:
-        _refuse_copy(values, label)
-        values = np.ascontiguousarray(values)
-    return values.reshape(len(values), shape[0] * shape[1])
-
-
-def _refuse_copy(array: Array, label: str) -> None:
-    """Raise where an array is in a file."""
-    base: Any = array
-    while base is not None:
-        if isinstance(base, (np.memmap, mmap.mmap)):
-            raise FeedError(
-                f"{label}: data in a file is read where it stands, and never copied as a whole: it must be float32, float64, "
-                f"int32 or int64, in this machine's byte order, each example contiguous; this is {array.dtype.str} of strides "
-                f"{array.strides}. Convert the file, or feed it in chunks"
-            )
-        base = getattr(base, "base", None)

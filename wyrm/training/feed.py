@@ -11,8 +11,9 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError, FeedError, OptionError
 from wyrm.frontend.bags import Bags
 from wyrm.frontend.values import as_reals
-from wyrm.training.columns import Column, column_of
+from wyrm.training.columns import Column
 from wyrm.training.data import Dense, Ragged
+from wyrm.training.reading import column_of
 
 __all__ = ["WEIGHTS", "Data", "Table", "as_mapping", "check_count", "check_integer", "is_table", "read_columns"]
 

@@ -32,8 +32,9 @@ from wyrm.frontend.op import INPUTS
 from wyrm.frontend.random import RandomNode
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Source
-from wyrm.training.columns import Column, column_for, column_of
+from wyrm.training.columns import Column
 from wyrm.training.feed import WEIGHTS, Data, as_mapping, read_columns
+from wyrm.training.reading import column_for, column_of
 
 __all__ = ["FunctionModel", "GraphModel", "Model", "Traced", "seen_from"]
 
