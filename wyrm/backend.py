@@ -157,6 +157,10 @@ class Pass(ABC):
     that fails so has changed nothing but the workspace.
     """
 
+    #: Whether what :meth:`attached` returns sees to :attr:`GradientBuffer.busy`, and returns ``wyrm.gradient_use.IN_USE``, by
+    #: itself; if not, Wyrm does so around it.
+    guards_gradients = False
+
     @abstractmethod
     def forward(self, leaves: Leaves) -> int:
         """Load the inputs from their cells and run ``forward``; for an ``update`` program, run ``update`` then.

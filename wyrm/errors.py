@@ -36,7 +36,7 @@ class StaleError(WyrmError, RuntimeError):
 
 
 class ThreadError(WyrmError, RuntimeError):
-    """A graph, or an optimizer in training, that two threads use at once."""
+    """A graph, a gradient, or an optimizer in training, that two threads use at once."""
 
 
 class FeedError(WyrmError, ValueError):

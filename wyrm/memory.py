@@ -123,6 +123,8 @@ class GradientBuffer:
         int32, to find duplicates with; 7 the length of that table less 1 (a power of two, at least twice the capacity);
         8 and 9 the parameter's shape; 10 the number of steps that have been made with this gradient, which is the step in the
         keys of random numbers.
+    busy
+        One int64 behind the header: not 0 while somebody is at work on it (:mod:`wyrm.gradient_use`).
     """
 
     #: The words of the header, in order.
@@ -131,11 +133,13 @@ class GradientBuffer:
         *("rows", "columns", "steps"),
     )
 
-    __slots__ = ("_scratch", "dense", "header", "row_numbers", "row_values", "shape")
+    __slots__ = ("_scratch", "busy", "dense", "header", "row_numbers", "row_values", "shape")
 
     def __init__(self, shape: Shape, dtype: npt.DTypeLike) -> None:
         self.shape = shape
-        self.header = aligned(len(self.HEADER), np.int64)
+        words = aligned(len(self.HEADER) + 1, np.int64)
+        self.header = words[:-1]
+        self.busy: memoryview[int] = memoryview(words.data)[-1:]
         self.header[8:10] = shape
         self.dense: Array | None = None
         self.row_numbers = aligned(0, np.int64)
@@ -352,6 +356,11 @@ class Memory:
     program: Program
     buffers: Sequence[Any]
     report: Report = field(default_factory=Report)
+
+    @property
+    def gradients(self) -> list[GradientBuffer]:
+        """The gradients among the buffers."""
+        return [buffer for buffer in self.buffers if isinstance(buffer, GradientBuffer)]
 
     @staticmethod
     def own(program: Program) -> list[Array]:

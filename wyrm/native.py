@@ -121,8 +121,14 @@ class NativeBackend(Backend):
     def backward(self) -> Callable[[int, float], int]:
         """``backward(frame, weight)``: check the claims, set the seed, run the backward section."""
 
-    def passes(self, program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
-        """``forward`` and ``backward`` over a frame, as functions of nothing and of the weight: what every step calls."""
+    #: Whether what :meth:`passes` returns sees to gradients that are in use: :attr:`wyrm.backend.Pass.guards_gradients`.
+    guards_gradients = False
+
+    def passes(self, program: Program, frame: int, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
+        """``forward`` and ``backward`` over a frame, as functions of nothing and of the weight: what every step calls.
+
+        ``busy`` are the addresses of the words that say whether the program's gradients are in use.
+        """
         return partial(self.forward, frame), partial(self.backward, frame)
 
     @property
@@ -240,7 +246,9 @@ class _NativePass(Pass):
             stride = steps if expected.kind == "random" else 0
             origins.append(Origin(dtype, 8 * cell, stride, int(not single)))
         set_inputs(program, frame, origins)
-        self._passes = executable.backend.passes(program, frame.address)
+        busy = [address(gradient.header) + 8 * len(gradient.HEADER) for gradient in memory.gradients]
+        self._passes = executable.backend.passes(program, frame.address, busy)
+        self.guards_gradients = executable.backend.guards_gradients
         self._words = memoryview(frame.words.data)
 
     def forward(self, leaves: Leaves) -> int:

@@ -22,6 +22,7 @@ from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.frontend.recent import LIMIT
 from wyrm.frontend.structure import Structure
+from wyrm.gradient_use import IN_USE, guarded, in_use, using
 from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory, Report
 from wyrm.program import ParameterSlot
 
@@ -186,7 +187,8 @@ class Workspace:
     def _gradient(self, node: ParameterNode, use: ParameterSlot) -> GradientBuffer:
         gradient = node._gradient_buffer()
         if use.gradient == "rows":
-            gradient.reserve(use.rows_per_pass)
+            with using(gradient, node._label()):
+                gradient.reserve(use.rows_per_pass)
             self._gradients.append((gradient, use.rows_per_pass))
         return gradient
 
@@ -195,6 +197,8 @@ class Workspace:
         if leaves is not self._leaves:
             self._leaves = leaves
             self.forward, self.backward = self._pass.attached(leaves)
+            if not self._pass.guards_gradients:
+                self.backward = guarded(self.backward, self.memory.gradients)
             self.stop_passes()
 
     def stop_passes(self) -> None:
@@ -224,8 +228,11 @@ class Workspace:
         """Make good what stopped a pass, so that it can be tried again, or raise."""
         needed = int(self.memory.report.words[3])
         if status == Report.ROWS_FULL:
-            full = [gradient.reserve(max(rows, needed)) for gradient, rows in self._gradients]  # each of them
-            if any(full):
+            full = False
+            for gradient, rows in self._gradients:  # each of them
+                with using(gradient, "a parameter"):
+                    full |= gradient.reserve(max(rows, needed))
+            if full:
                 return
         elif status == Report.BAG_FULL:
             slot = self.binding.program.inputs[int(self.memory.report.words[1])].slot
@@ -237,6 +244,9 @@ class Workspace:
 
     def _fail(self, status: int) -> NoReturn:
         """Raise what a status stands for."""
+        if status == IN_USE:
+            busy = [node._label() for node in self.binding.parameters() if node._gradient_buffer().busy[0]]
+            raise in_use(" or ".join(busy) or "a parameter")
         report = self.memory.report.words
         if status == Report.INDEX_OUT_OF_RANGE:
             number, position, index = (int(word) for word in report[1:4])

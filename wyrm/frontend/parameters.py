@@ -17,6 +17,7 @@ from wyrm.frontend.mode import traced_by
 from wyrm.frontend.node import Node
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.frontend.structure import forget, parameter_structure
+from wyrm.gradient_use import using
 from wyrm.memory import GradientBuffer
 
 if TYPE_CHECKING:
@@ -277,7 +278,8 @@ class ParameterNode(Node):
         if self._gradient is None:
             empty = np.zeros((0, self.shape[1]), self.dtype)
             return RowSparseGradient(np.zeros(0, np.int64), empty, self.shape)
-        return read_gradient(self._gradient, self._storage.frozen_rows)
+        with using(self._gradient, self._label()):
+            return read_gradient(self._gradient, self._storage.frozen_rows)
 
     def set_gradient(self, gradient: Gradient | npt.ArrayLike | Any) -> None:
         """Replace what has been gathered: an optimizer's next step takes this.
@@ -296,12 +298,15 @@ class ParameterNode(Node):
         """
         if not self._trainable:
             raise OptionError(f"{self._label()}: is not trainable, so it has no gradient; set its trainable to True first")
-        write_gradient(self._gradient_buffer(), as_gradient(gradient, self.shape, self._label()))
+        taken = as_gradient(gradient, self.shape, self._label())
+        with using(self._gradient_buffer(), self._label()):
+            write_gradient(self._gradient_buffer(), taken)
 
     def zero_gradient(self) -> None:
         """Set the gradient back to zero."""
         if self._gradient is not None:
-            self._gradient.clear()
+            with using(self._gradient, self._label()):
+                self._gradient.clear()
 
     def forward(self, backend: str | Backend | None = None) -> None:
         """Nothing: a parameter has its value."""
@@ -310,8 +315,9 @@ class ParameterNode(Node):
         """Add ``weight`` to each element of the gradient: the gradient of the sum of the elements."""
         if self._trainable:
             buffer = self._gradient_buffer()
-            buffer.require_dense()[...] += weight
-            buffer.header[0] = 1
+            with using(buffer, self._label()):
+                buffer.require_dense()[...] += weight
+                buffer.header[0] = 1
 
     def _kind(self) -> str:
         return "ParameterNode"

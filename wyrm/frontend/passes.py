@@ -142,6 +142,8 @@ class Passes:
         StaleError
             If an input on which the node depends was set after its last forward pass, or the value of a parameter by this
             thread. No gradient has changed then.
+        ThreadError
+            If another thread uses the graph, or is at work on the gradient of a parameter; nothing has changed then.
         DTypeError
             If ``weight`` is no number.
         """

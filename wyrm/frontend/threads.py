@@ -12,7 +12,6 @@ Threads are told apart by objects that go with them, as numbers of threads are g
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -41,8 +40,10 @@ class _Thread:
         self.lock.acquire()
 
     def __del__(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the interpreter ends
+        try:  # noqa: SIM105 - modules may be gone
             self.lock.release()
+        except RuntimeError:  # on another thread, as the interpreter ends
+            pass
 
 
 class _Current(threading.local):

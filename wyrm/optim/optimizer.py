@@ -17,6 +17,7 @@ from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_updat
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import check_missed
 from wyrm.frontend.threads import CURRENT
+from wyrm.gradient_use import IN_USE, guarded, in_use
 from wyrm.memory import Leaves, Memory, Report
 from wyrm.optim.group import Group, RunningGroup, checked_number
 from wyrm.optim.rules import Update, trace_rule
@@ -230,7 +231,7 @@ class Optimizer:
         Raises
         ------
         ThreadError
-            If another thread is in :func:`wyrm.fit` with this optimizer.
+            If another thread is in :func:`wyrm.fit` with this optimizer, or at work on a gradient.
         NotFiniteError
             If a gradient is NaN or infinite, naming its parameter. Nothing has changed then, the gradients included:
             :meth:`zero_gradient` passes over the example.
@@ -249,6 +250,8 @@ class Optimizer:
     def _recover(self, status: int) -> None:
         """Say which gradient is not finite; if all are, and only their squares overflow, make the step."""
         owner = type(self).__name__
+        if status == IN_USE:
+            raise in_use(f"the step of {owner}")
         if status != Report.NOT_FINITE:
             raise BackendError(f"the step of {owner} failed with status {status}")
         wrong = [node._label() for node in self.parameters if node.trainable and not node._gradient_buffer().is_finite()]
@@ -260,8 +263,9 @@ class Optimizer:
                 node=wrong[0],
             )
         _, unchecked = self._bound(checked=False)
-        if unchecked():
-            raise BackendError(f"the step of {owner} failed")
+        status = unchecked()
+        if status:
+            raise in_use(f"the step of {owner}") if status == IN_USE else BackendError(f"the step of {owner} failed")
 
     def zero_gradient(self) -> None:
         """Set the gradients of the parameters back to zero."""
@@ -399,9 +403,11 @@ class Optimizer:
                 buffers.append(nodes[buffer.number]._gradient_buffer())
             else:
                 buffers.append(nodes[buffer.number].storage.buffer(buffer))
-        bound = compiled(program, backend).bind(Memory(program, buffers))
+        memory = Memory(program, buffers)
+        bound = compiled(program, backend).bind(memory)
         leaves = Leaves(1)
-        return (bound, leaves), bound.attached(leaves)[0]
+        step = bound.attached(leaves)[0]
+        return (bound, leaves), step if bound.guards_gradients else guarded(step, memory.gradients)
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__

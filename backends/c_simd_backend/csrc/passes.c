@@ -1,46 +1,78 @@
 // The passes of one program as functions of Python: what is called at every step, and costs less so than by cffi.
 //
-// Each is bound to its frame's address. Those of programs that take no longer than a call keep the GIL, which costs more to leave
+// Those of programs that take no longer than a call keep the GIL, which costs more to leave
 // and to take again than it is worth.
 
 #define Py_LIMITED_API 0x030a0000
 #include <Python.h>
+#include <stdint.h>
 
 #include "layout.h"
 
 static int (*forward_pass)(intptr_t);
 static int (*backward_pass)(intptr_t, double);
 
-static intptr_t frame_of(PyObject *bound) { return (intptr_t)PyLong_AsVoidPtr(bound); }
+// What a function is bound to, as a bytes object: its frame, and the words that say whether its gradients are in use.
+typedef struct {
+    int64_t frame, count;
+    int64_t *busy[];
+} Bound;
 
-static PyObject *forward(PyObject *bound, PyObject *nothing) {
+// A status: somebody is at work on a gradient; see wyrm/gradient_use.py.
+enum { IN_USE = -2 };
+
+static const Bound *bound_to(PyObject *bytes) { return (const Bound *)PyBytes_AsString(bytes); }
+
+static int is_busy(const Bound *bound) {
+    for (int64_t n = 0; n < bound->count; n++)
+        if (*bound->busy[n]) return 1;
+    return 0;
+}
+
+static void mark(const Bound *bound, int64_t busy) {
+    for (int64_t n = 0; n < bound->count; n++) *bound->busy[n] = busy;
+}
+
+// Words are looked at and written while the GIL is held. What keeps it cannot be met by others at work.
+
+static PyObject *forward(PyObject *bytes, PyObject *nothing) {
     (void)nothing;
+    const Bound *bound = bound_to(bytes);
+    if (is_busy(bound)) return PyLong_FromLong(IN_USE);
     int status;
+    mark(bound, 1);
     Py_BEGIN_ALLOW_THREADS
-    status = forward_pass(frame_of(bound));
+    status = forward_pass(bound->frame);
     Py_END_ALLOW_THREADS
+    mark(bound, 0);
     return PyLong_FromLong(status);
 }
 
-static PyObject *short_forward(PyObject *bound, PyObject *nothing) {
+static PyObject *short_forward(PyObject *bytes, PyObject *nothing) {
     (void)nothing;
-    return PyLong_FromLong(forward_pass(frame_of(bound)));
+    const Bound *bound = bound_to(bytes);
+    return PyLong_FromLong(is_busy(bound) ? IN_USE : forward_pass(bound->frame));
 }
 
-static PyObject *backward(PyObject *bound, PyObject *number) {
+static PyObject *backward(PyObject *bytes, PyObject *number) {
     const double weight = PyFloat_AsDouble(number);
     if (weight == -1 && PyErr_Occurred()) return 0;
+    const Bound *bound = bound_to(bytes);
+    if (is_busy(bound)) return PyLong_FromLong(IN_USE);
     int status;
+    mark(bound, 1);
     Py_BEGIN_ALLOW_THREADS
-    status = backward_pass(frame_of(bound), weight);
+    status = backward_pass(bound->frame, weight);
     Py_END_ALLOW_THREADS
+    mark(bound, 0);
     return PyLong_FromLong(status);
 }
 
-static PyObject *short_backward(PyObject *bound, PyObject *number) {
+static PyObject *short_backward(PyObject *bytes, PyObject *number) {
     const double weight = PyFloat_AsDouble(number);
     if (weight == -1 && PyErr_Occurred()) return 0;
-    return PyLong_FromLong(backward_pass(frame_of(bound), weight));
+    const Bound *bound = bound_to(bytes);
+    return PyLong_FromLong(is_busy(bound) ? IN_USE : backward_pass(bound->frame, weight));
 }
 
 static PyMethodDef FORWARD = {"forward", forward, METH_NOARGS, 0};
@@ -58,14 +90,14 @@ static PyObject *use(PyObject *module, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
-// bind(frame, short): forward and backward.
+// bind(forward, backward, short): the functions for what each is bound to.
 static PyObject *bind(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *frame;
+    PyObject *of_forward, *of_backward;
     int is_short;
-    if (!PyArg_ParseTuple(arguments, "O!p", &PyLong_Type, &frame, &is_short)) return 0;
-    PyObject *first = PyCFunction_NewEx(is_short ? &SHORT_FORWARD : &FORWARD, frame, 0);
-    PyObject *second = PyCFunction_NewEx(is_short ? &SHORT_BACKWARD : &BACKWARD, frame, 0);
+    if (!PyArg_ParseTuple(arguments, "SSp", &of_forward, &of_backward, &is_short)) return 0;
+    PyObject *first = PyCFunction_NewEx(is_short ? &SHORT_FORWARD : &FORWARD, of_forward, 0);
+    PyObject *second = PyCFunction_NewEx(is_short ? &SHORT_BACKWARD : &BACKWARD, of_backward, 0);
     PyObject *both = first && second ? PyTuple_Pack(2, first, second) : 0;
     Py_XDECREF(first);
     Py_XDECREF(second);

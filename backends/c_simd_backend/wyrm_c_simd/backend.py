@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wyrm.backend import Executable, Instruction, Program
 from wyrm.errors import BackendError, CapabilityError
@@ -75,9 +75,11 @@ class CSimdBackend(NativeBackend):
             raise BackendError(f"the native library has no kernel {instruction.kernel!r}")
         return address
 
-    def passes(self, program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
+    guards_gradients = True
+
+    def passes(self, program: Program, frame: int, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
         """Functions that cost less to call than those of cffi."""
-        return bound(program, frame)
+        return bound(program, frame, busy)
 
     def step_word(self, code: int, dtype: str) -> int:
         """Where the library has what makes a step."""

@@ -6,8 +6,9 @@ into leaving the GIL and taking it again. That is worth while where a pass takes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
+from struct import pack
 
 from wyrm.backend import Instruction, Program
 from wyrm_c_simd import _passes
@@ -24,9 +25,14 @@ _PRODUCTS = 8
 _TABLES = {"gather": (1,), "accumulate_rows": (0,), "current_rows": (1, 2), "tick": (0, 1)}
 
 
-def bound(program: Program, frame: int) -> tuple[Callable[[], int], Callable[[float], int]]:
-    """``forward()`` and ``backward(weight)`` over a frame."""
-    return _passes.bind(frame, is_short(program))
+def bound(program: Program, frame: int, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
+    """``forward()`` and ``backward(weight)`` over a frame, which work on gradients alone, if they do."""
+    updates = program.purpose == "update"
+    return _passes.bind(_words(frame, busy if updates else ()), _words(frame, busy), is_short(program))
+
+
+def _words(frame: int, busy: Sequence[int]) -> bytes:
+    return pack(f"{2 + len(busy)}q", frame, len(busy), *busy)
 
 
 def is_short(program: Program) -> bool:
