@@ -204,6 +204,15 @@ def test_a_pass_that_failed_leaves_nothing_to_read(backend):
     assert y.value.item() == 12
 
 
+def test_a_pass_that_does_not_begin_changes_nothing(backend):
+    w, _, y = product()
+    y.forward(backend=backend)
+    with pytest.raises(wyrm.UnknownBackendError):
+        y.forward(backend="nowhere")
+    y.backward(1.0)
+    assert w.gradient.to_dense().item() == 2 and y.value.item() == 6
+
+
 def test_what_is_refused_changes_nothing(passes):
     w, x, y = product()
     y.forward()

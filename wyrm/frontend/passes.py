@@ -92,15 +92,14 @@ class Passes:
             if workspace is None or backend is not None:
                 workspace = self._bind(backend)
             workspace = self._prepared(workspace)
-            status = workspace.forward()
-            if status:
-                workspace = self._recovered(workspace, status)
+            try:
+                status = workspace.forward()
+                if status:
+                    workspace = self._recovered(workspace, status)
+            except BaseException:
+                workspace.date, graph.fresh = -1.0, None
+                raise
             ready, graph.fresh = workspace, None if graph.imports else workspace
-        except BaseException:
-            graph.fresh = None
-            if workspace is not None:
-                workspace.date = -1.0
-            raise
         finally:
             end(graph, ready)
 
