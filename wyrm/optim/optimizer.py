@@ -15,7 +15,7 @@ from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, S
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
 from wyrm.frontend.parameters import ParameterNode
-from wyrm.frontend.storage import check_missed
+from wyrm.frontend.stale_rows import check_missed
 from wyrm.frontend.threads import CURRENT
 from wyrm.gradient_use import IN_USE, guarded, in_use
 from wyrm.memory import Leaves, Memory, Report
