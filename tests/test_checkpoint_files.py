@@ -372,3 +372,17 @@ def test_kills():
     """Killed at any instant, training that checkpoints leaves a whole file; the full run is the script's."""
     report = kill(kills=8, seed=int(np.random.default_rng().integers(2**31)))
     assert report["kills"] == 8 and report["epochs"] > 0
+
+
+def test_a_run_whose_checkpoints_have_no_place_does_not_begin(tmp_path):
+    """The first epoch may take an hour."""
+    w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1))
+    for path, kind in ((tmp_path / "none" / "run", FileNotFoundError), (tmp_path, wyrm.CheckpointError)):
+        with pytest.raises(kind, match="folder"):
+            wyrm.fit((w * x).square(), {x: [1.0]}, wyrm.optim.SGD(0.1, [w]), callbacks=[wyrm.Checkpoint(path)])
+        assert w.value == 1
+    # a folder named by the epoch may be made by another callback
+    path = tmp_path / "{epoch}" / "run"
+    callbacks = [lambda epoch: (tmp_path / str(epoch.number)).mkdir(), wyrm.Checkpoint(path)]
+    wyrm.fit((w * x).square(), {x: [1.0]}, wyrm.optim.SGD(0.1, [w]), callbacks=callbacks, num_epochs=2)
+    assert (tmp_path / "2" / "run").exists()

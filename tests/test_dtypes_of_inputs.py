@@ -109,3 +109,20 @@ def test_what_was_made_of_it_before_is_told(backend):
     np.testing.assert_array_equal(after.value, [[0.1, 1.4]])
     with pytest.raises(wyrm.WyrmError):
         wyrm.evaluate(before, {x: np.ones((3, 1, 2))})
+
+
+def test_functions_are_evaluated_in_the_dtype_of_their_parameters(backend):
+    """Also by the dtype that is asked for, which another one of the parameters contradicts."""
+    weight, table = (wyrm.ParameterNode(np.full((3, 1), 1 / 3), dtype="float64") for _ in range(2))
+
+    def function(x, row):
+        return x @ weight * table.index(row)
+
+    feed = {"x": np.full((4, 3), 1 / 3), "row": [0, 1, 2, 0]}
+    for options in ({}, {"rows": 3}, {"dtype": "float64"}):
+        found = wyrm.evaluate(function, feed, **options)
+        assert found.dtype == "float64"
+        np.testing.assert_allclose(found, 1 / 9, rtol=1e-15)
+    with pytest.raises(wyrm.DTypeError, match="float32 and float64"):
+        wyrm.evaluate(function, feed, dtype="float32")
+    assert wyrm.evaluate(lambda x: x.square(), {"x": feed["x"]}).dtype == "float32"

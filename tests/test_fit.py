@@ -335,6 +335,15 @@ class TestBadFeeds:
         self.check(wyrm.ShapeError, r"loss of shape \(1, 1\).*scalar_sum", {x: [[1, 2]]}, loss=w * x)
         self.check(wyrm.FeedError, "no inputs", {}, loss=w.scalar_sum())
 
+    def test_what_is_no_list(self):
+        good = {"x": [1.0], "y": [1.0]}
+        for callbacks in (wyrm.EarlyStopping("loss"), print, None):
+            self.check(wyrm.DTypeError, "expected a list of callbacks", good, callbacks=callbacks)
+        x, _, _, _, loss = regression()
+        for optimizer in (SGD, None, 0.1, "sgd"):
+            with pytest.raises(wyrm.OptionError, match="expected an optimizer or several"):
+                wyrm.fit(loss, {x: [1]}, optimizer)
+
     def test_no_parameter_of_the_loss(self):
         x, y, _, _, loss = regression()
         with pytest.raises(wyrm.OptionError, match="no optimizer has a parameter"):

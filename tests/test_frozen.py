@@ -3,6 +3,8 @@
 import gc
 import itertools
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -377,3 +379,14 @@ def test_calls_of_fit_one_after_the_other():
         before = storage.value.copy()
         wyrm.fit(loss, {index: [1]}, optimizer)
         assert (storage.value != before).any() == (rows != [1])
+
+
+def test_warnings_are_printed_unless_logging_is_set_up():
+    """Who has never heard of the logger sees them."""
+    program = """
+import wyrm
+x, w, b = wyrm.InputNode((1, 1)), wyrm.ParameterNode(1.0), wyrm.ParameterNode(1.0, name="bias")
+wyrm.fit((w * x + b).square(), {x: [1.0]}, wyrm.optim.SGD(0.1, [w]), backend="reference")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "no optimizer has ParameterNode 'bias'" in done.stderr and not done.stdout

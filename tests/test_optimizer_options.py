@@ -235,9 +235,20 @@ class Misspelt(SGD):
         (lambda w: SGD(0.1, [w, Group([w])]), wyrm.OptionError, "twice"),
         (lambda w: SGD(0.1, [w, wyrm.ParameterNode.shared(w.storage)]), wyrm.OptionError, "twice"),
         (lambda w: SGD(0.1, [Group([])]), wyrm.OptionError, "got none"),
+        (lambda w: SGD([w], 0.1), wyrm.DTypeError, r"expected parameters, got 0.1; the learning rate comes first: SGD\(0.1, "),
         (lambda w: Misspelt(0.1, [w], momentun=0.5), wyrm.OptionError, "no option 'momentun'"),
     ],
 )
 def test_bad_options(make, kind, pattern):
     with pytest.raises(kind, match=pattern):
         make(wyrm.ParameterNode(1.0))
+
+
+@pytest.mark.parametrize("kind", [SGD, Adagrad, RowwiseAdagrad, Adam, AdamW, FTRL])
+def test_what_is_set_and_changes_nothing_is_an_error(kind):
+    optimizer = kind(0.1, [wyrm.ParameterNode(1.0)])
+    for name in ("lr", "l2", "weight_decay", "momentum", "clip_norm", "leaning_rate"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(optimizer, name, 0.5)
+    optimizer.learning_rate = 0.5
+    assert optimizer.learning_rate == 0.5

@@ -5,8 +5,6 @@ methods), then drive it step by step (:meth:`Node.forward`, :meth:`Node.backward
 leave the loop to native code with :func:`fit` and :func:`evaluate`.
 """
 
-import logging
-
 from wyrm import nn, optim
 from wyrm._version import __version__
 from wyrm.checkpoints import Saved, load, save
@@ -56,8 +54,6 @@ from wyrm.training import (
     evaluate,
     fit,
 )
-
-logging.getLogger("wyrm").addHandler(logging.NullHandler())  # what becomes of messages is the application's business
 
 __all__ = [
     "BackendError",

@@ -36,7 +36,7 @@ try:
 except ImportError:  # not on every system; then nothing is locked, and left over files stay
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["StoredPath", "path_name", "read_file", "write_file"]
+__all__ = ["StoredPath", "path_name", "place_of", "read_file", "write_file"]
 
 Array = npt.NDArray[Any]
 Document = dict[str, Any]
@@ -95,10 +95,7 @@ def write_file(path: StoredPath, arrays: Mapping[str, Array], document: Document
     name = path_name(path)
     text = json.dumps({"format": FORMAT, **document}, allow_nan=False)
     header = _header(arrays, {"wyrm": text, "checksum": _checksum(text, arrays)})
-    replaced = _replaced(name)
-    place = Path(os.path.realpath(name))
-    if not place.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write a file to; make it first", str(place.parent))
+    place, replaced = place_of(name)
     partial, file = _begin(place, 0o600 if replaced else 0o666)
     with file:
         try:
@@ -119,6 +116,23 @@ def write_file(path: StoredPath, arrays: Mapping[str, Array], document: Document
         finally:
             os.close(folder)
     _remove_left_over(place)
+
+
+def place_of(name: str) -> tuple[Path, os.stat_result | None]:
+    """Where a file is to stand, behind all links, and what is there already, if anything is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    CheckpointError
+        If the name is that of something that is no file, such as a device.
+    """
+    replaced = _replaced(name)
+    place = Path(os.path.realpath(name))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write a file to; make it first", str(place.parent))
+    return place, replaced
 
 
 def _replaced(name: str) -> os.stat_result | None:

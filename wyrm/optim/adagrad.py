@@ -44,6 +44,8 @@ class Adagrad(Optimizer):
     0.5
     """
 
+    __slots__ = ()
+
     name = "adagrad"
     states = (State("sum"),)
     always = frozenset({"learning_rate", "eps"})
@@ -97,6 +99,8 @@ class RowwiseAdagrad(Adagrad):
     >>> optimizer.state_dict()["0.rowwise-adagrad.sum"].shape
     (1000, 1)
     """
+
+    __slots__ = ()
 
     name = "rowwise-adagrad"
     states = (State("sum", per="row"),)

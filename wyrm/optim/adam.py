@@ -46,6 +46,8 @@ class Adam(Optimizer):
     0.75
     """
 
+    __slots__ = ()
+
     name = "adam"
     states = (State("mean"), State("square"), State("mean_weight", per="row"), State("square_weight", per="row"))
     always = frozenset({"learning_rate", "beta1", "beta2", "eps"})
@@ -105,6 +107,8 @@ class Adam(Optimizer):
 
 class AdamW(Adam):
     """:class:`Adam` with ``weight_decay`` of .01 unless it is given (Loshchilov and Hutter, ICLR 2019)."""
+
+    __slots__ = ()
 
     def __init__(
         self,

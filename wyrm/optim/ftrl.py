@@ -49,6 +49,8 @@ class FTRL(Optimizer):
     array([[ 0. , -0.5]], dtype=float32)
     """
 
+    __slots__ = ()
+
     name = "ftrl"
     states = (State("z"), State("n"))
     always = frozenset({"learning_rate", "beta", "l1", "l2"})

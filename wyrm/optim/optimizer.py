@@ -52,7 +52,8 @@ class Optimizer:
     parameters
         What to train: at least one node, none twice, all of one dtype; or :class:`Group`s of them.
     options
-        The options by name; those that are ``None`` or 0 have no effect, and no cost.
+        The options by name; those that are ``None`` or 0 have no effect, and no cost. They are part of the rule, and stay as
+        they are; the learning rate alone can be set.
 
     Raises
     ------
@@ -61,6 +62,9 @@ class Optimizer:
     DTypeError
         Where something is no parameter or no number, or dtypes differ.
     """
+
+    #: Without a ``__dict__``, it is an error to set what would change nothing, such as an option.
+    __slots__ = ("__weakref__", "_clip_norm", "_groups", "_kept", "_native", "_options", "_runs", "_scheduled", "_steps")
 
     #: Under which parameters keep the state.
     name: ClassVar[str]
@@ -97,6 +101,11 @@ class Optimizer:
         return k.subtract(k.literal(1.0), k.multiply(scalar.learning_rate, scalar.weight_decay))
 
     def __init__(self, learning_rate: float | Schedule, parameters: Iterable[ParameterNode | Group], **options: Any) -> None:
+        owner = type(self).__name__
+        if not isinstance(parameters, Iterable):
+            raise DTypeError(
+                f"{owner}: expected parameters, got {parameters!r}; the learning rate comes first: {owner}(0.1, parameters)"
+            )
         given = list(parameters)
         plain = [p for p in given if not isinstance(p, Group)]
         groups = [Group(plain)] if plain or not given else []

@@ -59,6 +59,8 @@ class SGD(Optimizer):
     0.5
     """
 
+    __slots__ = ()
+
     name = "sgd"
     optional = frozenset({"momentum", "l1"})
     fractions = frozenset({"momentum"})
@@ -108,6 +110,8 @@ class SGD(Optimizer):
 
 class _Momentum(Optimizer):
     """The rule of SGD with momentum."""
+
+    __slots__ = ()
 
     name = "momentum"
     states = (State("velocity"),)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from wyrm.checkpoints.files import StoredPath, path_name
+from wyrm.checkpoints.files import StoredPath, path_name, place_of
 from wyrm.errors import DTypeError, OptionError
 from wyrm.training.feed import check_integer
 from wyrm.training.history import Epoch, History
@@ -82,6 +83,8 @@ def as_callbacks(callbacks: Iterable[Callback | Callable[[Epoch], Any]]) -> list
     DTypeError
         Where something is neither a callback nor a function.
     """
+    if not isinstance(callbacks, Iterable):
+        raise DTypeError(f"fit: expected a list of callbacks, got {callbacks!r}")
     found = []
     for callback in callbacks:
         if not isinstance(callback, Callback):
@@ -215,6 +218,11 @@ class Checkpoint(Callback):
         if check_integer(every, "Checkpoint: every") < 1:
             raise OptionError(f"Checkpoint: expected every to be at least 1, got {every}")
         self.path, self.every, self.best, self.mode = path_name(path), every, best, mode
+
+    def begin(self, run: Run) -> None:
+        """See whether there is a folder for the file, before an epoch is made; one that is named by epochs may come later."""
+        if "{epoch}" not in os.path.dirname(self.path):
+            place_of(self.path)
 
     def end_epoch(self, run: Run) -> None:
         """Write the file, where it is due."""

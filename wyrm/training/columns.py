@@ -72,7 +72,7 @@ class Column:
         """What nodes for it depend on, beside the lengths of sequences."""
         return self.index, self.shape, self.offsets is not None
 
-    def node(self, name: str, examples: int, dtype: str) -> Node:
+    def node(self, name: str, examples: int, dtype: str | None) -> Node:
         """A node for the values of so many examples, one after the other."""
         rows, cols = self.shape
         if self.index:
@@ -220,7 +220,7 @@ class BagColumn(Column):
             covering[bag] = known[key]
         return np.asarray(covering.reshape(-1, self.shape[0]).any(axis=1))
 
-    def node(self, name: str, examples: int, dtype: str) -> Node:
+    def node(self, name: str, examples: int, dtype: str | None) -> Node:
         """A node for the bags of so many examples."""
         return BagInputNode(self.shape[0] * examples, name=name)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wyrm.backend import Backend, Order
 from wyrm.errors import DTypeError, OptionError, ShapeError, WyrmError
 from wyrm.frontend.node import Node
+from wyrm.frontend.values import real_dtype
 from wyrm.memory import Sink, aligned
 from wyrm.selection import get_backend
 from wyrm.training.arrangement import Arrangement
@@ -90,7 +91,7 @@ def evaluate(
         How many examples a function takes at a time, as rows of its nodes; faster, and the values are the same. What it returns
         has as many rows for each example, one after the other.
     dtype
-        Of a function's nodes for real numbers, ``float32`` unless given: that of the parameters.
+        Of a function's nodes for real numbers, ``float32`` or ``float64``; without, that of the first nodes that they meet.
     backend
         Where to compute, by name; without, on the default backend.
     num_threads
@@ -125,9 +126,7 @@ def evaluate(
     several = not isinstance(model, Node) and isinstance(model, Sequence)
     if not isinstance(model, Node) and callable(model):
         finish = Values(f"the function {getattr(model, '__qualname__', type(model).__name__)!r}")
-        name = np.dtype(np.float32 if dtype is None else dtype).name
-        if name not in ("float32", "float64"):
-            raise DTypeError(f"evaluate: dtype must be float32 or float64, got {name}")
+        name = None if dtype is None else real_dtype(dtype, "evaluate")
         made: Model = FunctionModel(model, "evaluate", finish, rows, name)
     else:
         nodes = [model] if isinstance(model, Node) else list(model) if several else []

@@ -231,7 +231,7 @@ def _fit(
         )
     chosen = get_backend(backend)
     threads = resolve_threads(num_threads, "fit")
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) or not isinstance(optimizer, Iterable) else list(optimizer)
     called = as_callbacks(callbacks)
     resumed = None if resume is None else Resumed(resume)
     reproducible = seed is not None if resumed is None else resumed.reproducible

@@ -159,7 +159,7 @@ class Model(ABC):
     def traced(self, data: Data, structure: int, examples: int, purpose: str) -> Traced:
         """The graph of a purpose, for a structure of the data and so many examples."""
 
-    def _roots(self, result: Any, fed: dict[Node, tuple[Any, int]], examples: int, dtype: str) -> dict[str, Traced]:
+    def _roots(self, result: Any, fed: dict[Node, tuple[Any, int]], examples: int, dtype: str | None) -> dict[str, Traced]:
         """The graphs for each purpose."""
         weight = InputNode((examples, 1), name=WEIGHTS, dtype=dtype) if self.weighted else None
         roots = self._finish(result, examples, weight)
@@ -255,11 +255,11 @@ class FunctionModel(Model):
     caller
         Who calls it, for messages: ``fit`` or ``evaluate``.
     dtype
-        Of the nodes that stand for real numbers.
+        Of the nodes that stand for real numbers; ``None``: that of the first nodes that they meet.
     """
 
     def __init__(
-        self, function: Callable[..., Any], caller: str, finish: Finish, rows: int, dtype: str, weighted: bool = False
+        self, function: Callable[..., Any], caller: str, finish: Finish, rows: int, dtype: str | None, weighted: bool = False
     ) -> None:
         super().__init__(finish, rows, weighted)
         self.function, self.dtype = function, dtype

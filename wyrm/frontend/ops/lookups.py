@@ -116,10 +116,12 @@ class Lookups(Operand):
 
 def _restrict(op: str, kinds: tuple[Any, ...], expected: str, index: Any, length: int, table: Any) -> None:
     """Check that a look-up has an input of one of the right kinds, which is to stay below a length from now on."""
-    try:
-        known = index._structure.op in kinds
-    except AttributeError:
-        known = False
-    if not known:
-        raise DTypeError(f"{op}: expected {expected}, got {index!r}")
+    kind = index._structure.op if isinstance(index, Operand) else None
+    if kind not in kinds:
+        remedy = ""
+        if kind is None:
+            remedy = "; numbers that stay as they are can be the value of an input: IndexInputNode(2, [3, 1])"
+        elif kind is BAG:
+            remedy = "; bags are looked up by index_sum and index_mean"
+        raise DTypeError(f"{op}: expected {expected}, got {index!r}{remedy}")
     index._restrict(length, table)
