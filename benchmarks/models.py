@@ -84,7 +84,7 @@ class LSTM:
     def _loss(self, inputs: list[wyrm.Node] | wyrm.Node, following: wyrm.IndexInputNode) -> wyrm.Node:
         hidden = self.parameters.build().forward(inputs)
         logits = hidden[-1].dot(self.output_weights) + self.output_biases
-        return nn.losses.sparse_categorical_cross_entropy(logits, following)
+        return nn.losses.sparse_categorical_crossentropy(logits, following)
 
 
 def lstm(length: int = 4) -> Model:

@@ -31,7 +31,7 @@ def train(backend: str | None = None, seed: int = 42) -> float:
     following = wyrm.IndexInputNode(name="the next")
     hidden = lstm.forward([embedding.forward(digit) for digit in inputs])
     logits = output.forward(hidden[-1])
-    loss = nn.losses.sparse_categorical_cross_entropy(logits, following)
+    loss = nn.losses.sparse_categorical_crossentropy(logits, following)
 
     feed = {digit: digits[starts + n] for n, digit in enumerate(inputs)}
     answers = digits[starts + LENGTH]

@@ -52,7 +52,7 @@ def test_a_transpose_that_is_used_twice(backend, rng):
 
 def test_cross_entropy_takes_batches_and_weighs_its_gradient(backend):
     logits, classes = wyrm.ParameterNode(np.zeros((2, 4)), dtype="float64"), wyrm.IndexInputNode(2, [1, 3])
-    loss = losses.sparse_categorical_cross_entropy(logits, classes)
+    loss = losses.sparse_categorical_crossentropy(logits, classes)
     loss.forward()
     loss.backward(3.0)
     np.testing.assert_allclose(logits.gradient.to_dense(), 3 * (np.full((2, 4), 0.25) - np.eye(4)[[1, 3]]))

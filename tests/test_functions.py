@@ -33,7 +33,7 @@ class Tagger:
         """A row for each example."""
         self.calls += 1
         logits = self.logits(words, tags, features)
-        return nn.losses.sparse_categorical_cross_entropy(logits, answer, reduction="none")
+        return nn.losses.sparse_categorical_crossentropy(logits, answer, reduction="none")
 
 
 def tagger_data(rng, n=40, lengths=(1, 5)):

@@ -39,7 +39,7 @@ def _called(rng):
     table = wyrm.ParameterNode(rng.standard_normal((6, 4)))
     weights = wyrm.ParameterNode(rng.standard_normal((4, 3)))
     word, label, scale = wyrm.IndexInputNode(), wyrm.IndexInputNode(), wyrm.InputNode((1, 1))
-    loss = nn.losses.sparse_categorical_cross_entropy((table.index(word) * scale).dot(weights), label)
+    loss = nn.losses.sparse_categorical_crossentropy((table.index(word) * scale).dot(weights), label)
     return loss, {word: _indices(rng, 6), label: _indices(rng, 3), scale: rng.random(COUNT)}
 
 

@@ -266,7 +266,7 @@ def test_cross_entropy_by_row(backend, rng):
     """Each row has its class; the incoming gradient counts; predictions are those of the last pass."""
     logits, classes = rng.standard_normal((4, 5)), np.array([3, 0, 4, 3])
     node, index = wyrm.ParameterNode(logits, dtype="float64"), wyrm.IndexInputNode(4, classes)
-    loss = losses.sparse_categorical_cross_entropy(node, index, reduction="sum")
+    loss = losses.sparse_categorical_crossentropy(node, index, reduction="sum")
     loss.forward()
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(loss.value, -np.log(probabilities[range(4), classes]).sum(keepdims=True)[None], rtol=1e-12)
@@ -276,7 +276,7 @@ def test_cross_entropy_by_row(backend, rng):
     node.set_value(np.zeros((4, 5)))
     loss.forward()
     np.testing.assert_allclose(loss.predictions(), np.full((4, 5), 0.2), rtol=1e-12)
-    extreme = losses.sparse_categorical_cross_entropy(node * 0.0 + np.array([[1e4, 0, 0, 0, -1e4]]), index)
+    extreme = losses.sparse_categorical_crossentropy(node * 0.0 + np.array([[1e4, 0, 0, 0, -1e4]]), index)
     np.testing.assert_allclose(extreme.value[:, 0], [1e4, 0, 2e4, 1e4], rtol=1e-12, atol=1e-8)
 
 

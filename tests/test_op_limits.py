@@ -130,7 +130,7 @@ def test_sums_of_masked_logarithms_have_gradients(backend):
     np.testing.assert_allclose(a.gradient.to_dense(), np.exp(a.value) / np.exp(a.value).sum(), rtol=1e-6)
     masked = wyrm.ParameterNode([[0.5, -np.inf, 1.0]])
     for loss, expected in (
-        (wyrm.nn.losses.sparse_categorical_cross_entropy(masked, wyrm.IndexInputNode(1, 0)), True),
+        (wyrm.nn.losses.sparse_categorical_crossentropy(masked, wyrm.IndexInputNode(1, 0)), True),
         (masked.softmax()[:, :1].scalar_sum(), True),
     ):
         masked.zero_gradient()

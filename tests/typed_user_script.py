@@ -38,7 +38,7 @@ def main() -> None:
     tower = Tower(rng)
     bag, label = wyrm.BagInputNode(1, name="words"), wyrm.IndexInputNode(name="label")
     logits: wyrm.Node = tower.forward(bag)
-    loss = losses.sparse_categorical_cross_entropy(logits, label)
+    loss = losses.sparse_categorical_crossentropy(logits, label)
     optimizer: optim.Optimizer = optim.AdamW(
         schedules.warmup(schedules.cosine(0.01, 200), 10),
         [optim.Group(tower.words.parameters(), l2=0.0), *tower.hidden.parameters(), *tower.out.parameters()],

@@ -114,7 +114,7 @@ def _apart(a: wyrm.Node) -> wyrm.Node:
 def _cross_entropy(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
     rows, cols = p[0].shape
     classes = wyrm.IndexInputNode(rows, rng.integers(0, cols, rows))
-    return losses.sparse_categorical_cross_entropy(p[0] + p[1], classes, weights=_weights(rng, p), reduction="none")
+    return losses.sparse_categorical_crossentropy(p[0] + p[1], classes, weights=_weights(rng, p), reduction="none")
 
 
 def _hinge(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
@@ -130,7 +130,7 @@ def _warp(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
 
 #: A case for each loss; both operands are differentiated.
 LOSSES: dict[str, Case] = {
-    "sparse_categorical_cross_entropy": Case(_pair, _cross_entropy),
+    "sparse_categorical_crossentropy": Case(_pair, _cross_entropy),
     "binary_cross_entropy": Case(
         _pair, lambda rng, p: losses.binary_cross_entropy(p[0], p[1].sigmoid(), weights=_weights(rng, p), reduction="none")
     ),

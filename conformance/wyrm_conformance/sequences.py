@@ -29,7 +29,7 @@ class Sequences:
         """A row for each example."""
         logits = self.linear.forward(self.layer.forward([self.table.index(word) for word in words])[-1])
         logits = logits + self.tags.index_mean(tags) + shift
-        return wyrm.nn.losses.sparse_categorical_cross_entropy(logits, answer, reduction="none")
+        return wyrm.nn.losses.sparse_categorical_crossentropy(logits, answer, reduction="none")
 
     def example(self, data: dict[str, Any], e: int, dtype: str) -> wyrm.Node:
         """The loss of an example, as a graph of its own."""

@@ -31,13 +31,13 @@ from wyrm.frontend.values import as_reals
 
 __all__ = [
     "Reduction",
-    "SparseCategoricalCrossEntropy",
+    "SparseCategoricalCrossentropy",
     "absolute",
     "binary_cross_entropy",
     "bpr",
     "hinge",
     "huber",
-    "sparse_categorical_cross_entropy",
+    "sparse_categorical_crossentropy",
     "squared",
     "warp",
 ]
@@ -87,8 +87,8 @@ def _reduced(losses: Node, weights: NodeLike | None, reduction: Reduction) -> No
     raise OptionError(f"loss: expected a reduction of 'sum', 'mean' or 'none', got {reduction!r}")
 
 
-class SparseCategoricalCrossEntropy(Node):
-    """What :func:`sparse_categorical_cross_entropy` returns: a loss that knows the predictions behind it."""
+class SparseCategoricalCrossentropy(Node):
+    """What :func:`sparse_categorical_crossentropy` returns: a loss that knows the predictions behind it."""
 
     __slots__ = ("_log_probabilities",)
 
@@ -99,9 +99,9 @@ class SparseCategoricalCrossEntropy(Node):
         return np.exp(self._log_probabilities.value)
 
 
-def sparse_categorical_cross_entropy(
+def sparse_categorical_crossentropy(
     logits: Node, classes: IndexInputNode, *, weights: NodeLike | None = None, reduction: Reduction = "none"
-) -> SparseCategoricalCrossEntropy:
+) -> SparseCategoricalCrossentropy:
     """``-ln(softmax(logits)[class])`` of each row.
 
     Parameters
@@ -117,14 +117,14 @@ def sparse_categorical_cross_entropy(
     --------
     >>> import wyrm
     >>> logits = wyrm.InputNode((2, 3), [[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
-    >>> loss = wyrm.nn.losses.sparse_categorical_cross_entropy(logits, wyrm.IndexInputNode(2, [1, 0]))
+    >>> loss = wyrm.nn.losses.sparse_categorical_crossentropy(logits, wyrm.IndexInputNode(2, [1, 0]))
     >>> loss.forward()
     >>> loss.predictions().round(3)
     array([[0.333, 0.333, 0.333],
            [1.   , 0.   , 0.   ]], dtype=float32)
     """
     log_probabilities = logits.log_softmax()
-    loss = SparseCategoricalCrossEntropy.of(_reduced(-log_probabilities.pick(classes), weights, reduction))
+    loss = SparseCategoricalCrossentropy.of(_reduced(-log_probabilities.pick(classes), weights, reduction))
     loss._log_probabilities = log_probabilities
     return loss
 

@@ -136,7 +136,7 @@ kernel_fault(
     "kernels/logsumexp",
     "gradients/logsumexp",
     "gradients/log_softmax",
-    "losses/sparse_categorical_cross_entropy",
+    "losses/sparse_categorical_crossentropy",
     logsumexp=lambda a: np.log(np.exp(a[:, :16]).sum(axis=1, keepdims=True)),
 )
 
