@@ -58,9 +58,11 @@ def save(
     path
         Where to. A file that is there is replaced, with its mode; through a link, the file that it names. Nothing but files is.
     parameters
-        A node, for the parameters behind it; a layer of :mod:`wyrm.nn`; a mapping from names to parameters; or parameters.
-        In the file they have the names of the mapping, the attributes of the layer (``hidden.weights``), or the nodes' own
-        names; to names that occur twice or are missing, numbers are added in the order of the parameters.
+        A node, for the parameters behind it; a module of :mod:`wyrm.nn`; a mapping from names to parameters; or parameters.
+        In the file they have the names of the mapping, or their paths in the module (``layers.0.weights``). Else they have
+        their paths in the module that the optimizer was given, or the nodes' own names; to names that occur twice or are
+        missing, numbers are added in the order of the parameters. If only such a number tells parameters of one shape apart,
+        the file is refused by :func:`load` where they are made or given in another order.
     optimizer
         One, or several, whose state is saved as well: steps, rules, options, and what they keep for each parameter.
     metadata
@@ -108,7 +110,7 @@ def load(
         Where it stands. Nothing in the file is executed.
     parameters
         Those to put the values back into, as they were given to :func:`save`; for the checkpoints of :func:`wyrm.fit`, the
-        loss. Without, the file is read and nothing else.
+        module that the optimizer was given; or else the loss. Without, the file is read and nothing else.
     optimizer
         One, or several, to put the state back into. Their options must be those of the ones that were saved; learning rates
         are taken over.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.checkpoints.alike import Alike
 from wyrm.errors import CheckpointError, DTypeError, OptionError
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
@@ -41,7 +42,7 @@ class ModelState:
     arrays
         Values under the parameters' names; states under ``NAME/RULE.STATE``.
     description
-        ``parameters``: their names; ``optimizers``: for each its class, steps and groups.
+        ``parameters``: their names; ``optimizers``: for each its class, steps and groups; ``alike``: see :mod:`.alike`.
     """
 
     def __init__(self, arrays: dict[str, Array], description: dict[str, Any]) -> None:
@@ -71,14 +72,16 @@ class ModelState:
 class Model:
     """Parameters by name, each storage once, and optimizers; parameters of the optimizers alone come last.
 
-    A node stands for the parameters behind it. Names are those of a mapping; of a layer, the attributes on the way to the
-    parameter (``hidden.weights``); else the nodes' own. Where a name occurs twice or is missing, a number in the order of the
-    parameters is added (``weights.0``, ``parameter.1``).
+    A node stands for the parameters behind it. Names are those of a mapping; of a module, the paths of the parameters
+    (``hidden.weights``); else the paths in modules that the optimizers were given, or the nodes' own names. If such a name
+    occurs twice or is missing, a number in the order of the parameters is added (``weights.0``, ``parameter.1``). Parameters of
+    one shape that numbers alone tell apart are *alike*: see :mod:`.alike`.
     """
 
     def __init__(self, parameters: Parameters, optimizers: Sequence[Optimizer] = ()) -> None:
         self.optimizers = list(optimizers)
         given: list[tuple[str, ParameterNode]] = []
+        paths: dict[HogwildParameter, str] = {}
         if isinstance(parameters, Module):
             given += parameters.named_parameters().items()
         elif isinstance(parameters, Mapping):
@@ -90,12 +93,17 @@ class Model:
             if not isinstance(optimizer, Optimizer):
                 raise DTypeError(f"checkpoint: expected an optimizer or several, got {optimizer!r}")
             given += [("", node) for node in optimizer.parameters]
+            paths = {**optimizer.paths, **paths}
         distinct: dict[HogwildParameter, tuple[str, ParameterNode]] = {}
         for name, node in given:
             if not isinstance(node, ParameterNode):
                 raise DTypeError(f"checkpoint: expected ParameterNodes, got {node!r}")
             distinct.setdefault(node.storage, (name, node))
-        named = _distinct_names([(name or node.name or "", bool(name)) for name, node in distinct.values()])
+        own = [(name or paths.get(node.storage) or node.name or "", bool(name)) for name, node in distinct.values()]
+        named = _distinct_names(own)
+        kinds = [(kind, *storage.shape, storage.dtype) for storage, (kind, _) in zip(distinct, own, strict=True)]
+        numbered = [kind if name != kind[0] else None for name, kind in zip(named, kinds, strict=True)]
+        self.alike = Alike(zip(named, numbered, distinct, strict=True))
         self.names = dict(zip(distinct, named, strict=True))
         self.nodes = dict(zip(named, (node for _, node in distinct.values()), strict=True))
         if not self.nodes:
@@ -134,7 +142,7 @@ class Model:
                 for group in optimizer.groups
             ]
             optimizers.append({"class": type(optimizer).__name__, "steps": optimizer.steps, "groups": groups})
-        return {"parameters": list(self.nodes), "optimizers": optimizers}
+        return {"parameters": list(self.nodes), "optimizers": optimizers, "alike": self.alike.description}
 
     # -- putting back
 
@@ -179,6 +187,7 @@ class Model:
             raise CheckpointError(
                 f"{source}: has a parameter {further[0]!r}, which the model has not; its parameters are {_listed(self.nodes)}"
             )
+        self.alike.compare(found.get("alike", {}), source)
         if not self.optimizers:
             return
         classes = [entry.get("class") if isinstance(entry, dict) else None for entry in found["optimizers"]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["HogwildParameter"]
 
 Array = npt.NDArray[Any]
+
+
+#: Numbers storage in the order in which it is made.
+_NUMBERS = itertools.count()
+#: Of how many elements, at most, a fingerprint is made.
+_FINGERPRINT = 1024
 
 
 class HogwildParameter(StaleRows):
@@ -67,7 +75,7 @@ class HogwildParameter(StaleRows):
     6.0
     """
 
-    __slots__ = ("__weakref__", "change", "changed_by")
+    __slots__ = ("__weakref__", "change", "changed_by", "fingerprint", "number")
 
     def __init__(self, value: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, copy: bool = True) -> None:
         name = real_dtype(dtype, "parameter")
@@ -103,6 +111,10 @@ class HogwildParameter(StaleRows):
         self._lock = threading.RLock()
         #: The date of the last change, by anything but an optimizer's step (:mod:`wyrm.frontend.current`), and who made it.
         self.change, self.changed_by = 0.0, 0
+        #: Which storage was made before which; and a checksum of its first elements as it was made. In checkpoints, these tell
+        #: parameters apart that have no names.
+        self.number = next(_NUMBERS)
+        self.fingerprint = zlib.crc32(np.ascontiguousarray(self._array.reshape(-1)[:_FINGERPRINT]).view(np.uint8).data)
 
     @property
     def shape(self) -> Shape:

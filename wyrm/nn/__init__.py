@@ -11,7 +11,19 @@
 from wyrm.nn import gru, losses, lstm
 from wyrm.nn.init import uniform, xavier_normal
 from wyrm.nn.linear import Embedding, EmbeddingBag, Linear
-from wyrm.nn.module import Module
+from wyrm.nn.module import Module, ModuleList
 from wyrm.nn.recurrent import EWMA
 
-__all__ = ["EWMA", "Embedding", "EmbeddingBag", "Linear", "Module", "gru", "losses", "lstm", "uniform", "xavier_normal"]
+__all__ = [
+    "EWMA",
+    "Embedding",
+    "EmbeddingBag",
+    "Linear",
+    "Module",
+    "ModuleList",
+    "gru",
+    "losses",
+    "lstm",
+    "uniform",
+    "xavier_normal",
+]

@@ -147,8 +147,8 @@ class Recurrent(Module):
                 if node is not None and (values is None or values[n].shape == node.shape):
                     node.set_value(np.zeros(node.shape) if values is None else values[n])
 
-    def _cloned(self, nodes: dict[ParameterNode, ParameterNode]) -> Any:
-        twin = super()._cloned(nodes)
+    def _cloned(self, twins: dict[int, Any]) -> Any:
+        twin = super()._cloned(twins)
         twin._initial, twin._last = [], None
         return twin
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from wyrm.frontend.parameters import ParameterNode
-from wyrm.optim.group import Group
+from wyrm.optim.group import Given
 from wyrm.optim.optimizer import Optimizer, Result, shrunk
 from wyrm.optim.schedules import Schedule
 from wyrm.program import State
@@ -56,7 +55,7 @@ class Adagrad(Optimizer):
     def __init__(
         self,
         learning_rate: float | Schedule,
-        parameters: Iterable[ParameterNode | Group],
+        parameters: Given,
         *,
         eps: float = 1e-10,
         initial_accumulator_value: float = 0.0,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from wyrm.errors import OptionError
-from wyrm.frontend.parameters import ParameterNode
-from wyrm.optim.group import Group
+from wyrm.optim.group import Given
 from wyrm.optim.optimizer import Optimizer
 from wyrm.optim.schedules import Schedule
 from wyrm.program import State
@@ -57,7 +56,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         learning_rate: float | Schedule,
-        parameters: Iterable[ParameterNode | Group],
+        parameters: Given,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -113,7 +112,7 @@ class AdamW(Adam):
     def __init__(
         self,
         learning_rate: float | Schedule,
-        parameters: Iterable[ParameterNode | Group],
+        parameters: Given,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from wyrm.frontend.parameters import ParameterNode
-from wyrm.optim.group import Group
+from wyrm.optim.group import Given
 from wyrm.optim.optimizer import Optimizer
 from wyrm.optim.schedules import Schedule
 from wyrm.program import State
@@ -58,7 +56,7 @@ class FTRL(Optimizer):
     def __init__(
         self,
         learning_rate: float | Schedule,
-        parameters: Iterable[ParameterNode | Group],
+        parameters: Given,
         *,
         beta: float = 1.0,
         l1: float = 0.0,

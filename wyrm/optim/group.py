@@ -1,8 +1,8 @@
-"""Groups: parameters with options of their own, and what an optimizer keeps for each."""
+"""Groups: parameters with options of their own, the forms in which they are given, and what an optimizer keeps for each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,22 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, OptionError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
+from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.storage import HogwildParameter
 from wyrm.memory import aligned
+from wyrm.nn.module import Module
 from wyrm.optim.constraints import constrained
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule
 
-__all__ = ["Group", "RunningGroup", "checked_number"]
+__all__ = ["Given", "Group", "RunningGroup", "as_groups", "checked_number"]
 
 Array = npt.NDArray[Any]
 #: Steps for which a schedule is asked at once.
 _BLOCK = 1024
+#: In which forms parameters are given.
+Trained = ParameterNode | Module | Mapping[str, ParameterNode | Module] | Iterable[ParameterNode | Module]
 
 
 class Group:
@@ -29,7 +34,7 @@ class Group:
     Parameters
     ----------
     parameters
-        Of the group.
+        Of the group: a module of :mod:`wyrm.nn`, a parameter, a mapping from names to these, or several of them.
     options
         Those of the optimizer's options that are different for these, such as ``l2=0.0``.
 
@@ -38,13 +43,56 @@ class Group:
     >>> import numpy as np, wyrm
     >>> from wyrm.optim import SGD, Group
     >>> table, bias = wyrm.ParameterNode(np.ones((9, 4))), wyrm.ParameterNode(0.0)
-    >>> SGD(0.1, [Group([table], l2=0.01), Group([bias], learning_rate=0.01)])
+    >>> SGD(0.1, [Group(table, l2=0.01), Group(bias, learning_rate=0.01)])
     SGD(1 parameters: learning_rate=0.1, l2=0.01; 1 parameters: learning_rate=0.01)
     """
 
-    def __init__(self, parameters: Iterable[ParameterNode], **options: Any) -> None:
-        self.parameters = list(parameters)
+    def __init__(self, parameters: Trained, **options: Any) -> None:
+        named = list(_named(parameters))
+        self.parameters = [node for _, node in named]
+        #: The parameters' paths in modules, or names in a mapping, by their storage.
+        self.paths: dict[HogwildParameter, str] = {
+            node.storage: path for path, node in named if path and isinstance(node, ParameterNode)
+        }
         self.options = options
+
+
+#: What an optimizer is given to train.
+Given = Trained | Group | Iterable[ParameterNode | Module | Group]
+
+
+def as_groups(given: Given) -> list[Group]:
+    """The groups among what an optimizer is given, after one of all the rest."""
+    if isinstance(given, Mapping):
+        return [Group(given)]
+    items: list[Any] = [given] if isinstance(given, (Node, Module, Group)) else list(given)
+    plain = [item for item in items if not isinstance(item, Group)]
+    groups = [Group(plain)] if plain or not items else []
+    return groups + [item for item in items if isinstance(item, Group)]
+
+
+def _named(given: Any) -> Iterator[tuple[str, ParameterNode]]:
+    """The parameters of a group, those of modules and mappings with their names; what modules share stands there once."""
+    if isinstance(given, Module):
+        yield from given.named_parameters().items()
+    elif isinstance(given, Mapping):
+        yield from _of_several((name, item) for name, item in given.items())
+    elif isinstance(given, Iterable) and not isinstance(given, (Node, str)):
+        yield from _of_several(("", item) for item in given)
+    else:
+        yield "", given
+
+
+def _of_several(given: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, ParameterNode]]:
+    seen: set[ParameterNode] = set()
+    for name, item in given:
+        if not isinstance(item, Module):
+            yield name, item
+            continue
+        for path, node in item.named_parameters().items():
+            if node not in seen:
+                seen.add(node)
+                yield (f"{name}.{path}" if name else path), node
 
 
 class RunningGroup:

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ShapeError, ThreadError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
+from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.stale_rows import check_missed
 from wyrm.frontend.threads import CURRENT
 from wyrm.gradient_use import IN_USE, guarded, in_use
 from wyrm.memory import Leaves, Memory, Report
-from wyrm.optim.group import Group, RunningGroup, checked_number
+from wyrm.nn.module import Module
+from wyrm.optim.group import Given, Group, RunningGroup, as_groups, checked_number
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
 from wyrm.program import CatchUp, Rule, State
@@ -50,7 +52,9 @@ class Optimizer:
     Parameters
     ----------
     parameters
-        What to train: at least one node, none twice, all of one dtype; or :class:`Group`s of them.
+        What to train: a module of :mod:`wyrm.nn`, a parameter, a :class:`Group`, a mapping from names to parameters, or several
+        of these. At least one parameter, none twice, all of one dtype. If it is a module, or a mapping, checkpoints call the
+        parameters by their paths in it.
     options
         The options by name; those that are ``None`` or 0 have no effect, and no cost. They are part of the rule, and stay as
         they are; the learning rate alone can be set.
@@ -100,17 +104,16 @@ class Optimizer:
         """What ``weight_decay`` multiplies a value with at each step."""
         return k.subtract(k.literal(1.0), k.multiply(scalar.learning_rate, scalar.weight_decay))
 
-    def __init__(self, learning_rate: float | Schedule, parameters: Iterable[ParameterNode | Group], **options: Any) -> None:
-        owner = type(self).__name__
-        if not isinstance(parameters, Iterable):
+    def __init__(self, learning_rate: float | Schedule, parameters: Given, **options: Any) -> None:
+        if not isinstance(parameters, (Node, Module, Group, Iterable)):
+            owner = type(self).__name__
             raise DTypeError(
                 f"{owner}: expected parameters, got {parameters!r}; the learning rate comes first: {owner}(0.1, parameters)"
             )
-        given = list(parameters)
-        plain = [p for p in given if not isinstance(p, Group)]
-        groups = [Group(plain)] if plain or not given else []
-        groups += [p for p in given if isinstance(p, Group)]
+        groups = as_groups(parameters)
         self._check_parameters([node for group in groups for node in group.parameters])
+        #: The parameters' paths in the modules that were given, by their storage; checkpoints call them so.
+        self.paths = {storage: path for group in groups for storage, path in group.paths.items()}
         self._options = {"learning_rate": learning_rate, **options}
         self._clip_norm = options.get("clip_norm")
         self._groups = [self._running(group) for group in groups if group.parameters]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from wyrm.errors import OptionError
-from wyrm.frontend.parameters import ParameterNode
-from wyrm.optim.group import Group
+from wyrm.optim.group import Given
 from wyrm.optim.optimizer import Optimizer, shrunk
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule, State
@@ -68,7 +66,7 @@ class SGD(Optimizer):
     def __init__(
         self,
         learning_rate: float | Schedule,
-        parameters: Iterable[ParameterNode | Group],
+        parameters: Given,
         *,
         momentum: float = 0.0,
         l2: float = 0.0,

@@ -32,6 +32,7 @@ from wyrm.frontend.op import INPUTS
 from wyrm.frontend.random import RandomNode
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Source
+from wyrm.nn.module import Module
 from wyrm.training.columns import Column
 from wyrm.training.feed import WEIGHTS, Data, as_mapping, read_columns
 from wyrm.training.reading import column_for, column_of
@@ -284,7 +285,8 @@ class FunctionModel(Model):
                 label = name._label() if isinstance(name, Node) else repr(name)
                 raise FeedError(f"feed: the model is the function {self.name!r}, so data go by argument names; got {label}")
         try:
-            parameters = inspect.signature(self.function).parameters
+            function = self.function.forward if isinstance(self.function, Module) else self.function
+            parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):  # of compiled code, some say nothing
             return
         kinds = inspect.Parameter
