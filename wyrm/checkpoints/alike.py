@@ -8,7 +8,7 @@ rank differs, or fingerprints have changed places, the file is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from wyrm.errors import CheckpointError
@@ -43,7 +43,7 @@ class Alike:
             found |= {name: [ranks[name], storage.fingerprint] for name, storage in named.items()}
         return found
 
-    def compare(self, found: Any, source: str) -> None:
+    def compare(self, found: Any, source: str, wanted: Collection[str] | None = None) -> None:
         """Raise a :class:`CheckpointError` if the parameters of a file might be taken for each other.
 
         Parameters
@@ -52,12 +52,16 @@ class Alike:
             The :attr:`description` in the file.
         source
             The file, for messages.
+        wanted
+            The parameters to be put back; without, all. If none of them is alike with others, nothing can be taken for it.
         """
         own = self.description
         if not isinstance(found, dict) or not all(
             isinstance(entry, list) and [type(number) for number in entry] == [int, int] for entry in found.values()
         ):
             raise CheckpointError(f"{source}: the file's document does not say which of its parameters are alike")
+        if wanted is not None and {*own, *found}.isdisjoint(wanted):
+            return
         for name in [*own, *found]:
             if name not in own or name not in found:
                 there, here = ("the file", "the model") if name not in own else ("the model", "the file")
@@ -78,5 +82,5 @@ class Alike:
 
 _REMEDY = (
     "Let the order be the same; or name the parameters: give the optimizer, wyrm.save and wyrm.load a module, or a mapping "
-    "from names to parameters"
+    "from names to parameters, and to wyrm.load what it is to rename, if the file has numbers"
 )

@@ -226,8 +226,8 @@ def _header(arrays: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def read_file(path: StoredPath) -> tuple[dict[str, Array], Document]:
-    """The arrays and the document of a file.
+def read_file(path: StoredPath, foreign: bool = False) -> tuple[dict[str, Array], Document]:
+    """The arrays and the document of a file; of one that others wrote, if that is asked for, a document of its names.
 
     Raises
     ------
@@ -253,8 +253,10 @@ def read_file(path: StoredPath) -> tuple[dict[str, Array], Document]:
             f"{place}: this is no safetensors file, or no whole one ({type(error).__name__}: {error})"
         ) from None
     if not {"wyrm", "checksum"} <= set(metadata):
+        if foreign and "wyrm" not in metadata:
+            return arrays, {"format": FORMAT, "parameters": list(arrays), "optimizers": []}
         raise CheckpointError(
-            f"{place}: a safetensors file, but none that wyrm.save wrote; read it with the package safetensors"
+            f"{place}: a safetensors file, but none that wyrm.save wrote; wyrm.load reads it with foreign=True"
         )
     text = metadata["wyrm"]
     if _checksum(text, arrays) != metadata["checksum"]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.checkpoints.files import StoredPath, path_name, read_file, write_file
+from wyrm.checkpoints.requests import Rename, cast_to, part_of, renamed, reshaped_to
 from wyrm.checkpoints.state import Model, ModelState, Parameters
 from wyrm.errors import CheckpointError, OptionError
 from wyrm.optim import Optimizer
@@ -34,11 +35,16 @@ class Saved:
         Of a checkpoint that was made as :func:`wyrm.fit` ran: ``epoch``, the number of epochs made; ``history``, as
         :meth:`wyrm.History.to_json` writes it; ``options``, which must be the same where the run is resumed; ``frozen``, the
         names of the parameters that were not trainable. Else ``None``.
+    missing, unused
+        If part of a model was loaded: the names of the parameters that the file has not, which are as they were, and of those
+        that the model has not.
     """
 
     parameters: dict[str, Array]
     metadata: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] | None = None
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
 def save(
@@ -101,8 +107,16 @@ def load(
     path: StoredPath,
     parameters: Parameters | None = None,
     optimizer: Optimizer | Iterable[Optimizer] | None = None,
+    *,
+    strict: bool = True,
+    rename: Rename | None = None,
+    cast: bool = False,
+    foreign: bool = False,
 ) -> Saved:
     """Read a model from a file that :func:`save` or a :class:`wyrm.Checkpoint` wrote, on any backend.
+
+    File and model must have the same parameters, of the same shapes and dtypes. What is to differ has to be asked for: by
+    ``strict``, ``rename``, ``cast`` and ``foreign``, which are for parameters alone, without optimizers.
 
     Parameters
     ----------
@@ -114,6 +128,17 @@ def load(
     optimizer
         One, or several, to put the state back into. Their options must be those of the ones that were saved; learning rates
         are taken over.
+    strict
+        ``False``: put back the parameters that file and model have both, at least one. ``missing`` and ``unused`` of the result
+        have the names of the others.
+    rename
+        Other names for parameters of the file: a mapping from its names, or a function that is called with each.
+    cast
+        Whether to convert values to the parameters' dtypes. Finite numbers must stay finite.
+    foreign
+        Whether the file may be one that others wrote, such as PyTorch. A vector fits a row or a column. Other layouts are not
+        converted, be they as square as those that are expected: for instance, PyTorch's ``Linear`` has the transpose of the
+        weights here. Then read the file alone, and use ``set_value``; see the example.
 
     Returns
     -------
@@ -127,12 +152,46 @@ def load(
     CheckpointError
         Where it is no checkpoint, not whole, or that of another model or optimizer, naming what differs. Nothing has changed
         then.
+    OptionError
+        If ``rename`` is not for this file, or something is asked for that cannot be had for an optimizer.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, wyrm
+    >>> from safetensors.numpy import save_file
+    >>> path = os.path.join(tempfile.mkdtemp(), "theirs.safetensors")
+    >>> save_file({"fc.weight": np.ones((2, 3), "float32"), "fc.bias": np.ones(2, "float32")}, path)
+    >>> layer = wyrm.nn.Linear(3, 2)
+    >>> saved = wyrm.load(path, layer, foreign=True, strict=False, rename={"fc.bias": "biases"})
+    >>> saved.missing, saved.unused
+    (['weights'], ['fc.weight'])
+    >>> layer.weights.set_value(saved.parameters["fc.weight"].T)
     """
-    state, saved = read(path)
+    state, saved = read(path, foreign)
+    source = path_name(path)
     if parameters is None and optimizer is not None:
         raise OptionError("load: expected the parameters, too, where there is an optimizer")
-    if parameters is not None:
-        Model(parameters, _several(optimizer)).restore(state, path_name(path))
+    if optimizer is not None and (not strict or rename is not None or cast or foreign):
+        raise OptionError(
+            "load: strict=False, rename, cast and foreign are for parameters; the state of an optimizer is put back into the "
+            "same model only. Load without it"
+        )
+    if parameters is None:
+        if not strict or rename is not None or cast:
+            raise OptionError("load: strict=False, rename and cast are for parameters to put values into; there are none")
+        return saved
+    model = Model(parameters, _several(optimizer))
+    if rename is not None:
+        state = renamed(state, rename, source)
+    if not strict:
+        whole, unused = model, [name for name in state.description["parameters"] if name not in model.nodes]
+        state, model = part_of(state, model, source)
+        saved.missing, saved.unused = [name for name in whole.nodes if name not in model.nodes], unused
+    if foreign:
+        state = reshaped_to(state, model)
+    if cast:
+        state = cast_to(state, model, source)
+    model.restore(state, source)
     return saved
 
 
@@ -141,9 +200,9 @@ def write(path: StoredPath, state: ModelState, **further: Any) -> None:
     write_file(path, state.arrays, {**state.description, **further})
 
 
-def read(path: StoredPath) -> tuple[ModelState, Saved]:
+def read(path: StoredPath, foreign: bool = False) -> tuple[ModelState, Saved]:
     """The state in a file, and what users see of it."""
-    arrays, document = read_file(path)
+    arrays, document = read_file(path, foreign)
     names = document.get("parameters")
     metadata, run = document.get("metadata", {}), document.get("run")
     if not (

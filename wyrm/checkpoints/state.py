@@ -25,7 +25,7 @@ from wyrm.frontend.storage import HogwildParameter
 from wyrm.nn.module import Module
 from wyrm.optim import Optimizer
 
-__all__ = ["Model", "ModelState", "Parameters"]
+__all__ = ["Model", "ModelState", "Parameters", "listed"]
 
 Array = npt.NDArray[Any]
 #: In which forms parameters are given.
@@ -180,20 +180,20 @@ class Model:
             raise CheckpointError(f"{source}: there are no parameters or optimizers in its document")
         for name in own["parameters"]:
             if name not in found["parameters"] or name not in state.arrays:
-                raise CheckpointError(f"{source}: has no parameter {name!r}; its parameters are {_listed(found['parameters'])}")
+                raise CheckpointError(f"{source}: has no parameter {name!r}; its parameters are {listed(found['parameters'])}")
             _check_array(source, f"parameter {name!r}", self.nodes[name].storage.value, state.arrays[name])
         further = [name for name in found["parameters"] if name not in self.nodes]
         if further:
             raise CheckpointError(
-                f"{source}: has a parameter {further[0]!r}, which the model has not; its parameters are {_listed(self.nodes)}"
+                f"{source}: has a parameter {further[0]!r}, which the model has not; its parameters are {listed(self.nodes)}"
             )
         self.alike.compare(found.get("alike", {}), source)
         if not self.optimizers:
             return
         classes = [entry.get("class") if isinstance(entry, dict) else None for entry in found["optimizers"]]
         if classes != [entry["class"] for entry in own["optimizers"]]:
-            here = _listed(entry["class"] for entry in own["optimizers"])
-            raise CheckpointError(f"{source}: expected the optimizers {here}, found {_listed(classes)}")
+            here = listed(entry["class"] for entry in own["optimizers"])
+            raise CheckpointError(f"{source}: expected the optimizers {here}, found {listed(classes)}")
         for number, (here, there) in enumerate(zip(own["optimizers"], found["optimizers"], strict=True)):
             label = f"optimizer {number} ({here['class']})"
             steps = there.get("steps")
@@ -262,7 +262,7 @@ def _distinct_names(named: list[tuple[str, bool]]) -> list[str]:
     return names
 
 
-def _listed(names: Iterable[Any]) -> str:
+def listed(names: Iterable[Any]) -> str:
     """Names for a message, not too many of them."""
     shown = [repr(name) for name in names]
     return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "") or "none"

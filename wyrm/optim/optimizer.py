@@ -68,7 +68,10 @@ class Optimizer:
     """
 
     #: Without a ``__dict__``, it is an error to set what would change nothing, such as an option.
-    __slots__ = ("__weakref__", "_clip_norm", "_groups", "_kept", "_native", "_options", "_runs", "_scheduled", "_steps")
+    __slots__ = (
+        *("__weakref__", "_clip_norm", "_groups", "_kept", "_native", "_options", "_runs", "_scheduled", "_steps"),
+        "paths",
+    )
 
     #: Under which parameters keep the state.
     name: ClassVar[str]
