@@ -1,5 +1,7 @@
 """Values and gradients are those of the inputs and parameters that are set: by what is counted, and whenever it is read."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -202,6 +204,37 @@ def test_a_pass_that_failed_leaves_nothing_to_read(backend):
         _ = y.value
     x.set_value(2)
     assert y.value.item() == 12
+
+
+def test_a_first_pass_that_failed(backend):
+    table, x = wyrm.ParameterNode(np.arange(4.0).reshape(4, 1)), wyrm.IndexInputNode(1, 1)
+    y = table.index(x) * table.index(wyrm.IndexInputNode(1, 3))
+    y._graph.indices[x._number] = 9  # what set_value would refuse
+    with pytest.raises(wyrm.OutOfRangeError):
+        y.forward(backend=backend)
+    with pytest.raises(wyrm.StaleError, match="failed"):
+        y.backward(1.0)
+    x.set_value(2)
+    assert y.value.item() == 6
+
+
+def test_what_is_trained_may_change_after_a_pass_but_inputs_may_not(backend):
+    w, x, y = product()
+    y.forward(backend=backend)
+    x.set_value(7.0)
+    w.trainable = False
+    with pytest.raises(wyrm.StaleError, match="'x' was set"):
+        y.backward(1.0)
+
+
+def test_another_threads_changes_of_parameters_are_no_error():
+    w, _, y = product()
+    y.forward()
+    other = threading.Thread(target=w.set_value, args=(5.0,))
+    other.start()
+    other.join()
+    y.backward(1.0)
+    assert w.gradient.to_dense().item() == 2 and y.value.item() == 10
 
 
 def test_a_pass_that_does_not_begin_changes_nothing(backend):

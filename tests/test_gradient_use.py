@@ -8,7 +8,7 @@ import pytest
 
 import wyrm
 from wyrm.gradient_use import IN_USE, guarded
-from wyrm.memory import GradientBuffer
+from wyrm.memory import GradientBuffer, address, aligned
 from wyrm.optim import SGD
 
 #: Of programs that keep Python's lock, and of those that leave it.
@@ -67,6 +67,47 @@ def test_what_another_thread_works_on_is_left_alone(backend, make, size):
         call()
     with used(table):
         loss.forward()  # reads no gradient
+
+
+def test_a_list_of_rows_is_not_moved_under_a_pass(backend):
+    """Neither by a graph that is about to need more, nor by one that finds none."""
+    table = wyrm.ParameterNode(np.zeros((10, 2)))
+    loss, _ = lookup(table, 4)
+    loss.forward(backend=backend)
+    place = table._gradient.row_numbers
+    more = lookup(table, 100)[0]
+    with used(table), pytest.raises(wyrm.ThreadError, match="at work"):
+        more.forward(backend=backend)
+    full = table._gradient.capacity // 4
+    for _ in range(full):
+        loss.backward(1.0)
+    with used(table), pytest.raises(wyrm.ThreadError, match="at work"):
+        loss.backward(1.0)
+    assert table._gradient.row_numbers is place
+    more.forward(backend=backend)
+    more.backward(1.0)
+    assert table.gradient.to_dense().sum() == 2 * (4 * full + 100)
+
+
+def test_the_first_gradient_is_one_whoever_asks_meanwhile(monkeypatch):
+    node, met = wyrm.ParameterNode(np.zeros((2, 2))), []
+
+    def meet(make, ask):
+        def made(*arguments):
+            result = make(*arguments)
+            if not met:
+                met.append(None)
+                met[0] = ask()
+            return result
+
+        return made
+
+    monkeypatch.setattr("wyrm.frontend.parameters.GradientBuffer", meet(GradientBuffer, lambda: node._gradient_buffer()))
+    gradient = node._gradient_buffer()
+    assert met == [gradient]
+    met.clear()
+    monkeypatch.setattr("wyrm.memory.aligned", meet(aligned, gradient.require_dense))
+    assert gradient.require_dense() is met[0] and gradient.header[1] == address(met[0])
 
 
 def test_what_guards_a_pass():

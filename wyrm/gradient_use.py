@@ -12,12 +12,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from wyrm.errors import ThreadError
-from wyrm.memory import GradientBuffer
+from wyrm.memory import GradientBuffer, Memory
 
-__all__ = ["IN_USE", "guarded", "in_use", "using"]
+__all__ = ["IN_USE", "gradients_of", "guarded", "in_use", "using"]
 
 #: What a pass returns that found somebody at work on a gradient, beside the statuses of :class:`wyrm.memory.Report`.
 IN_USE = -2
+
+
+def gradients_of(memory: Memory) -> list[GradientBuffer]:
+    """The gradients that a bound program works on."""
+    return [buffer for buffer in memory.buffers if isinstance(buffer, GradientBuffer)]
 
 
 def guarded(run: Callable[..., int], gradients: Sequence[GradientBuffer]) -> Callable[..., int]:

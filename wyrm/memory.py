@@ -169,8 +169,10 @@ class GradientBuffer:
     def require_dense(self) -> Array:
         """The dense matrix, allocated (and zero) if there was none."""
         if self.dense is None:
-            self.dense = aligned(self.shape, self.dtype)
-            self.header[1] = address(self.dense)
+            new = aligned(self.shape, self.dtype)
+            place = address(new)
+            if self.dense is None:  # no other thread has made one meanwhile
+                self.dense, self.header[1] = new, place
         return self.dense
 
     def reserve(self, rows: int) -> bool:
@@ -199,13 +201,8 @@ class GradientBuffer:
         self.row_numbers = aligned(capacity, np.int64)
         self.row_values = aligned((capacity, self.shape[1]), self.dtype, fill=None)
         self._scratch = aligned(1 << (2 * capacity - 1).bit_length(), np.int32)
-        self.header[3:8] = (
-            capacity,
-            address(self.row_numbers),
-            address(self.row_values),
-            address(self._scratch),
-            len(self._scratch) - 1,
-        )
+        places = map(address, (self.row_numbers, self.row_values, self._scratch))
+        self.header[3:8] = capacity, *places, len(self._scratch) - 1
 
     def merged_rows(self) -> tuple[Array, Array]:
         """The row contributions as sorted, distinct row numbers and the sums of their values."""
@@ -356,11 +353,6 @@ class Memory:
     program: Program
     buffers: Sequence[Any]
     report: Report = field(default_factory=Report)
-
-    @property
-    def gradients(self) -> list[GradientBuffer]:
-        """The gradients among the buffers."""
-        return [buffer for buffer in self.buffers if isinstance(buffer, GradientBuffer)]
 
     @staticmethod
     def own(program: Program) -> list[Array]:

@@ -76,6 +76,7 @@ import numpy as np
 
 from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
 from wyrm.errors import BackendError
+from wyrm.gradient_use import gradients_of
 from wyrm.memory import Leaves, Memory, Sink, Source, address
 from wyrm.native_chains import CHAIN_OPCODES, OPCODES, are_sums
 from wyrm.native_code import Code
@@ -246,7 +247,7 @@ class _NativePass(Pass):
             stride = steps if expected.kind == "random" else 0
             origins.append(Origin(dtype, 8 * cell, stride, int(not single)))
         set_inputs(program, frame, origins)
-        busy = [address(gradient.header) + 8 * len(gradient.HEADER) for gradient in memory.gradients]
+        busy = [address(gradient.header) + 8 * len(gradient.HEADER) for gradient in gradients_of(memory)]
         self._passes = executable.backend.passes(program, frame.address, busy)
         self.guards_gradients = executable.backend.guards_gradients
         self._words = memoryview(frame.words.data)

@@ -22,7 +22,7 @@ from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.frontend.recent import LIMIT
 from wyrm.frontend.structure import Structure
-from wyrm.gradient_use import IN_USE, guarded, in_use, using
+from wyrm.gradient_use import IN_USE, gradients_of, guarded, in_use, using
 from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory, Report
 from wyrm.program import ParameterSlot
 
@@ -198,7 +198,7 @@ class Workspace:
             self._leaves = leaves
             self.forward, self.backward = self._pass.attached(leaves)
             if not self._pass.guards_gradients:
-                self.backward = guarded(self.backward, self.memory.gradients)
+                self.backward = guarded(self.backward, gradients_of(self.memory))
             self.stop_passes()
 
     def stop_passes(self) -> None:

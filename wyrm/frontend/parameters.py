@@ -143,7 +143,9 @@ class ParameterNode(Node):
 
     def _gradient_buffer(self) -> GradientBuffer:
         if self._gradient is None:
-            self._gradient = GradientBuffer(self._storage.shape, self._storage.dtype)
+            new = GradientBuffer(self._storage.shape, self._storage.dtype)
+            if self._gradient is None:  # no other thread has made one meanwhile
+                self._gradient = new
         return self._gradient
 
     @property

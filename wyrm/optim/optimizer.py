@@ -18,7 +18,7 @@ from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.stale_rows import check_missed
 from wyrm.frontend.threads import CURRENT
-from wyrm.gradient_use import IN_USE, guarded, in_use
+from wyrm.gradient_use import IN_USE, gradients_of, guarded, in_use
 from wyrm.memory import Leaves, Memory, Report
 from wyrm.nn.module import Module
 from wyrm.optim.group import Given, Group, RunningGroup, as_groups, checked_number
@@ -422,7 +422,7 @@ class Optimizer:
         bound = compiled(program, backend).bind(memory)
         leaves = Leaves(1)
         step = bound.attached(leaves)[0]
-        return (bound, leaves), step if bound.guards_gradients else guarded(step, memory.gradients)
+        return (bound, leaves), step if bound.guards_gradients else guarded(step, gradients_of(memory))
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__
