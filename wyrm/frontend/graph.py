@@ -218,7 +218,7 @@ class Graph:
             If another thread uses the graph.
         """
         begin(self, "a graph that grows")
-        self.plain, self.fresh = False, None
+        self.plain = False
         end(self, IDLE)
 
     def note_pass(self, workspace: Workspace) -> None:
