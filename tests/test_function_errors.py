@@ -52,6 +52,11 @@ def _untouched():
         ),
         ({"words": Ragged.of([[0.5], [1.0, np.nan], [2.0]])}, wyrm.FeedError, "'words': example 1, position 1 holds NaN"),
         ({"words": Ragged.of([[0.5], [], [np.nan]])}, wyrm.FeedError, "'words': example 2, position 0 holds NaN"),
+        (
+            {"words": Ragged([np.nan, 0.5, 1.0, 2.0, np.nan], [1, 2, 3, 5])},
+            wyrm.FeedError,
+            "'words': example 2, position 1 holds NaN",
+        ),
         ({"words": Ragged.of([[0.5], [1.0], [2.0]])}, wyrm.DTypeError, "index"),
         ({"words": [[0, 1], [2], [4, 4]]}, wyrm.DTypeError, "(?s)'words'.*Ragged.of"),
         ({"target": ["a", "b", "c"]}, wyrm.DTypeError, "'target': expected real numbers"),

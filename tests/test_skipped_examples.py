@@ -109,3 +109,27 @@ def test_calls_that_find_programs_bound_look_at_their_own_bags(backend):
         history = wyrm.fit(loss, feed, optimizer)
         assert (history.losses, history[0].skipped) == ([value], int(value == 0))
     assert optimizer.steps == 2
+
+
+def test_each_structure_skips_by_its_own_sample():
+    """What excludes all rows that one structure draws from leaves another one something."""
+    table = wyrm.ParameterNode(np.ones((ROWS + 1, 1)), dtype="float64")
+
+    def loss(words, seen):
+        rows = ROWS if len(words) == 1 else ROWS + 1
+        sample = wyrm.SampledIndexNode(rows, exclude=seen, seed=3)
+        return (table.index(words[0]) * table.index(sample)).square()
+
+    feed = {"words": wyrm.Ragged.of([[0], [0, 1], [1], [1, 1]]), "seen": wyrm.Bags.from_lists([EVERYTHING] * 4)}
+    assert wyrm.fit(loss, feed, SGD(0.01, [table]))[0].skipped == 2
+    assert (wyrm.evaluate(loss, feed)[:, 0, 0] == 0).tolist() == [True, False, True, False]
+
+
+def test_one_of_two_samples_without_rows_is_enough():
+    table = wyrm.ParameterNode(np.ones((ROWS, 1)), dtype="float64")
+    one, two = wyrm.BagInputNode(), wyrm.BagInputNode()
+    samples = [table.index(wyrm.SampledIndexNode(ROWS, exclude=bag, seed=3)) for bag in (one, two)]
+    loss = (samples[0] * samples[1]).square()
+    feed = {one: wyrm.Bags.from_lists([EVERYTHING, [0], [0]]), two: wyrm.Bags.from_lists([[0], EVERYTHING, [0]])}
+    assert wyrm.fit(loss, feed, SGD(0.01, [table]))[0].skipped == 2
+    assert (wyrm.evaluate(loss, feed)[:, 0, 0] == 0).tolist() == [True, True, False]

@@ -277,3 +277,24 @@ def test_one_optimizer_in_two_threads():
     with pytest.raises(ZeroDivisionError):
         wyrm.fit(loss, feed, optimizer, callbacks=[lambda epoch: 1 / 0], num_threads=1)
     elsewhere(optimizer.step)
+
+
+def test_an_input_that_only_another_thread_has_set_is_nobodys_loss():
+    """The thread that made the graph has not set it, so it misses nothing."""
+    w, x = wyrm.ParameterNode(3.0), wyrm.InputNode((1, 1))
+    node = w * x
+    elsewhere(x.set_value, 2.0)
+    node.forward()
+    assert node.value == 6
+
+
+def test_a_parameter_that_another_thread_sets_makes_no_gradient_stale():
+    w, _, _, node = product()
+    node.forward()
+    elsewhere(w.set_value, 5.0)
+    node.backward(1.0)
+    assert w.gradient.to_dense() == 2
+    node.forward()
+    w.set_value(4.0)
+    with pytest.raises(wyrm.StaleError, match="ParameterNode"):
+        node.backward(1.0)
