@@ -46,8 +46,12 @@ def check_dtypes(context: Context) -> None:
                 }
                 for parameter in (*weights, *tables):
                     parameter.set_value(np.zeros(parameter.shape))
-                options: dict[str, Any] = {"shuffle": shuffle, "num_threads": 1, "backend": context.backend}
-                wyrm.fit(loss, feed, SGD(0.5, [*weights, *tables]), **options)
+                options: dict[str, Any] = {
+                    "num_epochs": 2,
+                    "num_threads": 1,
+                    "backend": context.backend,
+                }  # of one, data are copied
+                wyrm.fit(loss, feed, SGD(0.25, [*weights, *tables]), shuffle=shuffle, **options)
                 what = f"of {count} examples in {dtype}, {'shuffled' if shuffle else 'in order'}"
                 context.case("sums of a feed's numbers", **dict(zip(DTYPES[0], xs, strict=True)))
                 for weight, x in zip(weights, xs, strict=True):

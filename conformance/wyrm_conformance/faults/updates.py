@@ -10,7 +10,7 @@ import numpy as np
 
 from wyrm import kernel_steps
 from wyrm.clocks import Clock
-from wyrm.frontend import storage
+from wyrm.frontend import stale_rows
 from wyrm.kernel_steps import Steps
 from wyrm.memory import aligned
 from wyrm.program import Rule
@@ -218,7 +218,7 @@ patch_fault(
     "what optimizers keep begins from 0, whatever is asked for",
     "optimizers/adagrad, from 1",
     "optimizers/unseen rule",
-    target=storage,
+    target=stale_rows,
     aligned=lambda shape, dtype, fill=0: aligned(shape, dtype, 0),
 )
 
