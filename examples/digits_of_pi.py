@@ -24,7 +24,7 @@ def train(backend: str | None = None, seed: int = 42) -> float:
     starts = np.arange(len(digits) - LENGTH)
 
     embedding = nn.Embedding(10, 16, rng=rng)
-    lstm = nn.lstm.Parameters(16, 32, rng=rng).build()
+    lstm = nn.LSTM(16, 32, rng=rng)
     output = nn.Linear(32, 10, rng=rng)
 
     inputs = [wyrm.IndexInputNode(name=f"digit {n}") for n in range(LENGTH)]

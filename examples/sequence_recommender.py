@@ -34,7 +34,7 @@ class Recommender:
         self.length, self.seed = length, seed
         self.items = wyrm.ParameterNode(rng.normal(0, 1 / DIM, (num_items, DIM)), name="items")
         self.biases = wyrm.ParameterNode(np.zeros((num_items, 1)), name="biases")
-        self.layer = nn.EWMA(DIM, rng=rng) if model == "ewma" else nn.lstm.Parameters(DIM, DIM, rng=rng).build()
+        self.layer = nn.EWMA(DIM, rng=rng) if model == "ewma" else nn.LSTM(DIM, DIM, rng=rng)
 
     def states(self, chosen):
         """The user's state after each item, from the items' embeddings."""

@@ -105,7 +105,7 @@ def test_layers_are_as_their_steps(backend, make):
     layer = {
         "lstm": lambda: nn.lstm.Parameters(4, 4, rng=1).build(),
         "coupled": lambda: nn.lstm.Parameters(4, 4, rng=1).build_coupled(),
-        "gru": lambda: nn.gru.Layer(4, 4, rng=1),
+        "gru": lambda: nn.GRU(4, 4, rng=1),
         "ewma": lambda: nn.EWMA(4, rng=1),
     }[make]()
     for length in (1, 3, 3, 2):

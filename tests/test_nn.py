@@ -57,7 +57,7 @@ def test_lstm(backend, rng, coupled, rows, hidden):
 
 
 def test_gru(backend, rng):
-    layer = nn.gru.Layer(5, 6, rng=rng, dtype="float64")
+    layer = nn.GRU(5, 6, rng=rng, dtype="float64")
     inputs, values = sequence(rng)
     hidden = np.zeros((3, 6))
     for output, x in zip(layer.forward(inputs), values, strict=True):
@@ -75,7 +75,7 @@ def test_ewma(backend, rng):
         np.testing.assert_allclose(output.value, average, rtol=1e-12)
 
 
-@pytest.mark.parametrize("make", [lambda: nn.lstm.Parameters(5, 6, rng=1).build(), lambda: nn.gru.Layer(5, 6, rng=1)])
+@pytest.mark.parametrize("make", [lambda: nn.lstm.Parameters(5, 6, rng=1).build(), lambda: nn.GRU(5, 6, rng=1)])
 def test_state(backend, make):
     """Kept from one sequence to the next; reset in every element, also in graphs that exist already."""
     layer = make()
@@ -113,7 +113,8 @@ class Doubling(nn.EWMA):
 ROWS = {
     "lstm": lambda: nn.lstm.Parameters(5, 6, rng=1, dtype="float64").build(),
     "coupled": lambda: nn.lstm.Parameters(5, 6, rng=1, dtype="float64").build_coupled(),
-    "gru": lambda: nn.gru.Layer(5, 6, rng=1, dtype="float64"),
+    "LSTM": lambda: nn.LSTM(5, 6, rng=1, dtype="float64"),
+    "gru": lambda: nn.GRU(5, 6, rng=1, dtype="float64"),
     "ewma": lambda: nn.EWMA(5, rng=1, dtype="float64"),
     "own step": lambda: Doubling(5, rng=1, dtype="float64"),
 }
@@ -219,7 +220,7 @@ def test_initial_values_follow_the_seed():
     np.testing.assert_allclose([values.min(), values.max(), values.mean()], [-1, 3, 1], atol=0.02)
     for make in (
         lambda seed: nn.lstm.Parameters(3, 4, rng=seed),
-        lambda seed: nn.gru.Layer(3, 4, rng=seed),
+        lambda seed: nn.GRU(3, 4, rng=seed),
         lambda seed: nn.EWMA(3, rng=seed),
         lambda seed: nn.Linear(3, 4, rng=seed),
         lambda seed: nn.Embedding(3, 4, rng=seed),

@@ -55,7 +55,7 @@ def _lstm(rng: np.random.Generator, p: Parameters, coupled: bool) -> wyrm.Node:
 
 
 def _gru(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
-    layer = nn.gru.Layer(p[0].shape[1], p[2].shape[0], dtype=p[0].dtype)
+    layer = nn.GRU(p[0].shape[1], p[2].shape[0], dtype=p[0].dtype)
     layer.input_weights, layer.hidden_weights, layer.input_biases, layer.hidden_biases = p[1:]
     return layer.forward(_sequence(p))[-1]
 

@@ -11,10 +11,10 @@ from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, generator, uniform, xavier_normal
 from wyrm.nn.recurrent import Recurrent, unrolled
 
-__all__ = ["Layer"]
+__all__ = ["GRU"]
 
 
-class Layer(Recurrent):
+class GRU(Recurrent):
     """A GRU over sequences: see :class:`wyrm.nn.recurrent.Recurrent` for sequences and states.
 
     With reset gate r, update gate z and candidate n: ``n = tanh(W x + b + r * (U h + c))``, ``h = n + z * (h - n)``.
@@ -23,6 +23,8 @@ class Layer(Recurrent):
     ----------
     input_dim, hidden_dim
         The columns of input and output.
+    bidirectional
+        Whether a second such layer goes over the reversed sequence.
     rng, dtype
         Seed or generator of the weights, and their dtype.
 
@@ -36,12 +38,20 @@ class Layer(Recurrent):
     Examples
     --------
     >>> import wyrm
-    >>> layer = wyrm.nn.gru.Layer(16, 32, rng=1)
-    >>> layer.forward([wyrm.InputNode((3, 16))])[0].shape
+    >>> layer = wyrm.nn.GRU(16, 32, rng=1)
+    >>> layer([wyrm.InputNode((3, 16))])[0].shape
     (3, 32)
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        *,
+        bidirectional: bool = False,
+        rng: Rng = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
         super().__init__(hidden_dim, dtype)
         draws = generator(rng)
         width = 3 * hidden_dim
@@ -49,13 +59,15 @@ class Layer(Recurrent):
         self.hidden_weights = ParameterNode(xavier_normal(hidden_dim, width, draws), name="hidden_weights", dtype=dtype)
         self.input_biases = ParameterNode(uniform(1, width, 0, 0), name="input_biases", dtype=dtype)
         self.hidden_biases = ParameterNode(uniform(1, width, 0, 0), name="hidden_biases", dtype=dtype)
+        if bidirectional:
+            self._make_bidirectional(GRU(input_dim, hidden_dim, rng=draws, dtype=dtype))
 
     def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
         """The next hidden state."""
         return self._of(state, [x])[1]
 
     def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
-        if type(self).step is not Layer.step:
+        if type(self).step is not GRU.step:
             return super()._unrolled(state, inputs)
         return self._of(state, inputs)
 

@@ -1,8 +1,9 @@
 """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gates of Gers, Schmidhuber and Cummins 2000).
 
+:class:`LSTM` is the layer. With :class:`Parameters`, several layers of cells may be built over the same parameters:
+
 parameters = lstm.Parameters(input_dim, hidden_dim, rng=42)
 layer = parameters.build()
-outputs = layer.forward([x0, x1, x2])
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy.typing as npt
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
-from wyrm.nn.init import Rng, xavier_normal
+from wyrm.nn.init import Rng, generator, xavier_normal
 from wyrm.nn.module import Module
 from wyrm.nn.recurrent import Recurrent, unrolled
 
-__all__ = ["Cell", "Layer", "Parameters"]
+__all__ = ["LSTM", "Cell", "Layer", "Parameters"]
 
 
 class Parameters(Module):
@@ -127,3 +128,50 @@ class Layer(Recurrent):
             return super()._unrolled(state, inputs)
         result: tuple[list[Node], tuple[Node, ...]] = self.cell.unrolled(state, inputs)
         return result
+
+
+class LSTM(Layer):
+    """An LSTM over sequences: see :class:`wyrm.nn.recurrent.Recurrent` for sequences and states, which are (hidden, cell).
+
+    Parameters
+    ----------
+    input_dim, hidden_dim
+        The columns of input and output.
+    bidirectional
+        Whether a second such layer goes over the reversed sequence.
+    coupled
+        Whether the input gate is 1 less the forget gate (Greff et al. 2017); its own weights are left alone.
+    rng, dtype
+        Seed or generator of the weights, and their dtype.
+
+    Attributes
+    ----------
+    weights, biases
+        As in :class:`Parameters`.
+
+    Examples
+    --------
+    >>> import wyrm
+    >>> layer = wyrm.nn.LSTM(16, 32, bidirectional=True, rng=1)
+    >>> layer([wyrm.InputNode((3, 16))])[0].shape
+    (3, 64)
+    >>> list(layer.named_parameters())
+    ['weights', 'biases', 'reverse.weights', 'reverse.biases']
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        *,
+        bidirectional: bool = False,
+        coupled: bool = False,
+        rng: Rng = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        draws = generator(rng)
+        parameters = Parameters(input_dim, hidden_dim, rng=draws, dtype=dtype)
+        self.weights, self.biases = parameters.weights, parameters.biases  # the first path to each
+        super().__init__(Cell(parameters, coupled=coupled))
+        if bidirectional:
+            self._make_bidirectional(LSTM(input_dim, hidden_dim, coupled=coupled, rng=draws, dtype=dtype))

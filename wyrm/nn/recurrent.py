@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.composition import composition
 from wyrm.frontend.inputs import InputNode
 from wyrm.frontend.node import Node
+from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.values import real_dtype
 from wyrm.frontend.zeros import zero_input
@@ -22,6 +23,8 @@ from wyrm.nn.module import Module
 __all__ = ["EWMA", "Recurrent", "unrolled"]
 
 Array = npt.NDArray[Any]
+#: A state, of nodes or arrays.
+State = Sequence[Node | npt.ArrayLike] | Node | Array
 
 
 class Recurrent(Module):
@@ -30,11 +33,17 @@ class Recurrent(Module):
     One sequence alone may be a node of shape (T, input_dim), with a row for each position.
 
     A state is a tuple of matrices of shape (B, dim), the first of which is the layer's output. It begins with zeros, or with
-    what :meth:`set_state` or :meth:`keep_state` set, in graphs that exist already as in later ones.
+    what :meth:`set_state` or :meth:`keep_state` set, in graphs that exist already as in later ones; or with what
+    :meth:`forward` is given.
+
+    A bidirectional layer is two: one goes over the sequence, the other, :attr:`reverse`, over the reversed sequence. The
+    outputs of both stand side by side, (B, 2 * hidden_dim); the state is that of the one, then that of the other.
     """
 
-    #: Of how many matrices a state is made.
+    #: Of how many matrices a state is made; twice as many in a bidirectional layer.
     state_size = 1
+    #: The layer that goes over the reversed sequence.
+    reverse: Recurrent | None = None
 
     def __init__(self, hidden_dim: int, dtype: npt.DTypeLike | None = None) -> None:
         self.hidden_dim = hidden_dim
@@ -47,35 +56,91 @@ class Recurrent(Module):
         """The next state, from a state and an input."""
         raise NotImplementedError("a recurrent layer defines step")
 
-    def forward(self, inputs: Sequence[Node] | Node) -> list[Node]:
-        """The output after each input, (B, hidden_dim), from the layer's initial state.
+    @overload
+    def forward(
+        self, inputs: Sequence[Node] | Node, state: State | None = None, *, return_state: Literal[False] = False
+    ) -> list[Node]: ...
+
+    @overload
+    def forward(
+        self, inputs: Sequence[Node] | Node, state: State | None = None, *, return_state: Literal[True]
+    ) -> tuple[list[Node], tuple[Node, ...]]: ...
+
+    def forward(
+        self, inputs: Sequence[Node] | Node, state: State | None = None, *, return_state: bool = False
+    ) -> list[Node] | tuple[list[Node], tuple[Node, ...]]:
+        """The output after each input, (B, hidden_dim); on request, the state after the last one, too.
 
         Parameters
         ----------
         inputs
             Nodes of shape (B, input_dim), or one node whose T rows are the inputs of one sequence: such as the rows of an
             embedding that an :class:`IndexInputNode` of T indices looks up, which costs less than as many inputs.
+        state
+            What the sequence begins with: ``state_size`` nodes or arrays of shape (B, hidden_dim), or a single one if that is
+            what a state is made of. Gradients flow into nodes; one of shape (1, hidden_dim), such as a parameter, is for all
+            B sequences. Without, it begins with the layer's initial state.
+        return_state
+            Whether to return a pair: the outputs, and the last state, which another call may begin with.
 
         Raises
         ------
         OptionError
             For a sequence without inputs.
         ShapeError
-            Where inputs, or a state that was set, differ in their rows.
+            If inputs differ in their rows, or a state is not of their rows.
+
+        Examples
+        --------
+        >>> import wyrm
+        >>> layer, xs = wyrm.nn.LSTM(3, 4, rng=1), [wyrm.InputNode((2, 3)) for _ in range(4)]
+        >>> outputs, state = layer(xs[:2], return_state=True)
+        >>> outputs += layer(xs[2:], state)
         """
         name = type(self).__name__
         if isinstance(inputs, Node):
             if not inputs.shape[0]:
                 raise OptionError(f"{name}: expected at least one input, got {inputs!r}, which has no rows")
-            outputs, self._last = self._unrolled(self._begin(1), inputs)
-            return outputs
-        if not inputs:
-            raise OptionError(f"{name}: expected at least one input")
-        rows = {x.shape[0] for x in inputs}
-        if len(rows) > 1:
-            raise ShapeError(f"{name}: expected inputs of equally many rows, got {sorted(rows)}")
-        outputs, self._last = self._unrolled(self._begin(rows.pop()), inputs)
-        return outputs
+            count = 1
+        else:
+            if not inputs:
+                raise OptionError(f"{name}: expected at least one input")
+            rows = {x.shape[0] for x in inputs}
+            if len(rows) > 1:
+                raise ShapeError(f"{name}: expected inputs of equally many rows, got {sorted(rows)}")
+            count = rows.pop()
+        begin = self._begin(count) if state is None else self._given(state, count)
+        outputs, self._last = self._over(begin, inputs)
+        return (outputs, self._last) if return_state else outputs
+
+    def _over(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+        """The outputs, and the last state, of one direction or both."""
+        if self.reverse is None:
+            return self._unrolled(state, inputs)
+        half = len(state) // 2
+        ahead, last = self._unrolled(state[:half], inputs)
+        back, first = self.reverse._unrolled(state[half:], _positions(inputs)[::-1])
+        return [stack(pair, axis=1) for pair in zip(ahead, reversed(back), strict=True)], (*last, *first)
+
+    def _given(self, state: State, rows: int) -> tuple[Node, ...]:
+        """A state that :meth:`forward` was given, as nodes."""
+        values = [state] if isinstance(state, (Node, np.ndarray)) else list(state)
+        shape = rows, self.hidden_dim
+        shapes = [value.shape if isinstance(value, Node) else np.shape(value) for value in values]
+        fits = [s == shape or (isinstance(v, Node) and s == (1, shape[1])) for v, s in zip(values, shapes, strict=True)]
+        if len(values) != self.state_size or not all(fits):
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.state_size} matrices of shape {shape} as state, got {shapes}"
+            )
+        return tuple(
+            (value if value.shape == shape else value + zero_input(shape, self._dtype, "state"))
+            if isinstance(value, Node)
+            else InputNode(shape, value, name="state", dtype=self._dtype, constant=True)
+            for value in values
+        )
+
+    def _make_bidirectional(self, reverse: Recurrent) -> None:
+        self.reverse, self.state_size = reverse, 2 * self.state_size
 
     def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
         """The outputs, and the last state."""
