@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import wyrm
-from wyrm import native_layout, plugins
+from wyrm import native, native_layout, plugins
 from wyrm.backend import CONTRACT_VERSION, Declaration
 from wyrm.errors import BackendError
 from wyrm.hookspecs import hookimpl
@@ -162,6 +162,19 @@ def test_ctrl_c_while_a_backend_is_loaded_is_ctrl_c(registry):
 # --- layouts
 
 
+def test_no_plugin_takes_the_name_of_the_reference(tmp_path):
+    """Whatever order packages are found in."""
+    install(tmp_path, "aaa", source("reference"))
+    code = """
+        import wyrm
+        print(wyrm.ParameterNode([[2.0]]).square().forward(backend="reference"))
+        statuses = {status.distribution.split()[0]: status for status in wyrm.backends() if status.distribution}
+        print(statuses["wyrm-autodiff"].state, statuses["aaa"].state, statuses["aaa"].cause)
+    """
+    told = python(code, tmp_path).stdout
+    assert "loaded broken the name 'reference' is already taken by wyrm-autodiff" in told
+
+
 def test_native_backends_are_written_for_this_layout():
     """If this fails: adapt the native code, then run ``make layout``."""
     script = Path(__file__).parent.parent / "backends" / "write_layout.py"
@@ -181,6 +194,7 @@ def test_the_fingerprint_sees_every_table(monkeypatch):
         (native_layout.memory.Report, "NO_MATRIX", 60),
         (native_layout.native_chains, "OPCODES", {"add": 1}),
         (native_layout, "REVISION", native_layout.REVISION + 1),
+        (native.NativeBackend, "passes", lambda self, program, frame: None),
     ]
     seen = {before}
     for holder, name, value in changes:

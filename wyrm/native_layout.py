@@ -1,9 +1,9 @@
 """What native code and the Python beside it have to agree on, and the fingerprint by which both know that they do.
 
 Native code finds everything by the positions of words in tables and headers, and by the numbers of kernels, steps and statuses.
-A library that was built for other ones would read and write what it was not given. So a native backend carries the fingerprint
-of the layout that its code was written for (:attr:`wyrm.native.NativeBackend.layout`), and is refused when it is loaded by a
-Wyrm that lays programs out in another way.
+A library that was built for other ones would read and write what it was not given, and a package of another version would be
+called with what it does not expect. So a native backend carries the fingerprint of the layout that its code was written for
+(:attr:`wyrm.native.NativeBackend.layout`), and is refused when it is loaded by a Wyrm that lays programs out in another way.
 
 Who changes the layout adapts the native code of each backend, and then runs ``make layout``, which writes the new fingerprint
 into it. A change that :func:`layout` does not see, such as another meaning of a word, raises :data:`REVISION`.
@@ -12,6 +12,7 @@ into it. A change that :func:`layout` does not see, such as another meaning of a
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from functools import cache
 from typing import Any
@@ -45,10 +46,14 @@ _RECORDS = {
 
 
 def layout() -> dict[str, Any]:
-    """The layout as data: words by name, numbers by what they stand for."""
+    """The layout as data: words by name, numbers by what they stand for, and what a backend's methods are called with."""
+    from wyrm.native import NativeBackend  # which asks for the fingerprint
+
     headers = (memory.GradientBuffer, clocks.Clock, memory.BagSource, memory.BagBuffer)
+    methods = {name: method for name, method in vars(NativeBackend).items() if inspect.isfunction(method)}
     return {
         "revision": REVISION,
+        "methods": {name: list(inspect.signature(method).parameters) for name, method in methods.items()},
         "kernels": [[kernel.name, kernel.operands, kernel.elementwise, kernel.optional] for kernel in KERNELS.values()],
         "opcodes": native_chains.OPCODES,
         "chain opcodes": native_chains.CHAIN_OPCODES,

@@ -28,6 +28,8 @@ __all__ = ["BackendStatus", "backends", "check", "declaration", "load", "registe
 CHECK_SECONDS = 120.0
 #: Seconds that a plugin has for being imported, and for its hook: both should take milliseconds.
 DECLARE_SECONDS = 30.0
+#: The distribution that Wyrm itself is.
+_OWN = "wyrm-autodiff"
 
 
 @dataclass
@@ -122,7 +124,7 @@ class _Registry:
                 f"the metadata of the package at {path} cannot be read: {described(error)}", _no_metadata(path), error
             )
             self.plugins.append(plugin)
-        for point in points:
+        for point in sorted(points, key=lambda point: point.distribution.split()[:1] != [_OWN]):  # no other takes our names
             plugin = _Plugin(point.name, point.distribution, point.path)
             self.plugins.append(plugin)
             try:
@@ -165,7 +167,7 @@ class _Registry:
             older = last < CONTRACT_VERSION
             plugin.broken(
                 f"it is built for backend contract {first} to {last}; this Wyrm has {CONTRACT_VERSION}",
-                f"upgrade {plugin.label if older else 'wyrm-autodiff'}",
+                f"upgrade {plugin.label if older else _OWN}",
             )
         else:
             plugin.declared(declaration)

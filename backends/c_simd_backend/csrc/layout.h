@@ -1,2 +1,2 @@
 // The layout of tables and headers that this code is written for; see wyrm/native_layout.py. Written by `make layout`.
-#define LAYOUT "eeed17775d6823a5"
+#define LAYOUT "7a151827fc3a31b3"

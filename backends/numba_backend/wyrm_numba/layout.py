@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "eeed17775d6823a5"
+LAYOUT = "7a151827fc3a31b3"
