@@ -306,3 +306,23 @@ def test_binary_cross_entropy_at_any_logit(backend):
 def test_bad_arguments(make, kind, pattern):
     with pytest.raises(kind, match=pattern):
         make()
+
+
+def test_layers_of_constants():
+    """An array has a method dot of its own, which would make an array of nodes."""
+    x = np.array([[1.0, 2.0]], "float32")
+    node = wyrm.InputNode((1, 2), x)
+    for layer in (nn.Linear(2, 3, rng=0), nn.Linear(2, 3, bias=False, rng=0)):
+        np.testing.assert_array_equal(layer(x).value, layer(node).value)
+    for recurrent in (nn.LSTM(2, 3, rng=0), nn.GRU(2, 3, rng=0)):
+        np.testing.assert_array_equal(recurrent([x, x])[-1].value, recurrent([node, node])[-1].value)
+
+
+def test_no_arrays_are_made_of_nodes():
+    weights = wyrm.ParameterNode(np.ones((2, 3)), name="weights")
+    for make in (np.asarray, np.ones((4, 2)).dot, lambda node: np.array([node, node]), lambda node: np.stack([node, node])):
+        with pytest.raises(wyrm.DTypeError, match="'weights' is no array.*value"):
+            make(weights)
+    with pytest.raises(wyrm.DTypeError, match="'weights' is no array"):
+        wyrm.InputNode((2, 3)).set_value(weights)
+    assert (np.ones((4, 2)) @ weights).shape == (4, 3)

@@ -79,6 +79,15 @@ class Node(
     #: NumPy leaves `array * node` to the node.
     __array_ufunc__ = None
 
+    if not TYPE_CHECKING:  # for which a node would be a kind of array
+
+        def __array__(self, dtype=None, copy=None):
+            """No array of objects is made of nodes, as NumPy's functions would do."""
+            raise DTypeError(
+                f"{self._label()} is no array: its numbers are computed later, for each example. Look at them with .value; "
+                f"compute with nodes by operators and methods of theirs, such as array @ node in place of array.dot(node)"
+            )
+
     # -- what it is
 
     @property

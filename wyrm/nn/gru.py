@@ -79,7 +79,7 @@ def _step(state: tuple[Node, ...], x: Node, *parameters: Node) -> tuple[Node, ..
     (hidden,) = state
     input_weights, hidden_weights, input_biases, hidden_biases = parameters
     width = hidden.shape[1]
-    a = x.dot(input_weights) + input_biases
+    a = x @ input_weights + input_biases
     b = hidden.dot(hidden_weights) + hidden_biases
     gates = (a[:, : 2 * width] + b[:, : 2 * width]).sigmoid()
     candidate = (a[:, 2 * width :] + gates[:, :width] * b[:, 2 * width :]).tanh()

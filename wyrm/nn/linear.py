@@ -43,7 +43,7 @@ class Linear(Module):
 
     def forward(self, x: Node) -> Node:
         """The layer's output for (B, input_dim)."""
-        product = x.dot(self.weights)
+        product = x @ self.weights  # of an array, too
         return product if self.biases is None else product + self.biases
 
 
