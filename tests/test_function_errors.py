@@ -279,3 +279,18 @@ def test_validation_is_checked_before_training():
     for held_out, kind in (({**good(), "target": [np.nan] * 3}, wyrm.FeedError), ({}, wyrm.FeedError), (5, wyrm.FeedError)):
         with pytest.raises(kind):
             fit(validation=held_out)
+
+
+def test_a_column_of_lists_is_wrapped():
+    """A function cannot know whether lists are bags, indices or sequences; the message says how to tell it."""
+    pandas = pytest.importorskip("pandas")
+    table = wyrm.ParameterNode([[1.0], [10.0], [100.0]])
+    frame = pandas.DataFrame({"words": [[0], [1, 2]]})
+
+    def model(words):
+        return table.index_sum(words)
+
+    with pytest.raises(wyrm.DTypeError, match=r"'words'.*part\. Sequences .*wyrm.Ragged.of, bags in wyrm.Bags.of"):
+        wyrm.evaluate(model, frame, backend="reference")
+    found = wyrm.evaluate(model, {"words": wyrm.Bags.of(frame["words"])}, backend="reference")
+    assert found.ravel().tolist() == [1, 110]

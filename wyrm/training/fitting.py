@@ -75,7 +75,8 @@ def fit(
         or a sparse matrix, a bag for each example; :class:`wyrm.Ragged`, sequences of any length.
 
         A data frame (pandas, Polars) is a feed by its columns' names. It has the columns that the model takes and no others;
-        those for bags hold lists.
+        those for bags hold lists. For a function, which cannot know whether lists are bags, indices or sequences, they are
+        wrapped: ``{"label": frame["label"], "words": wyrm.Bags.of(frame["words"])}``.
 
         Arrays of float32, float64, int32 and int64 are read where they stand, in memory or in a file (``numpy.memmap``). Or an
         iterable of such mappings, a stream: its chunks are trained through one after the other, shuffled within each. With

@@ -88,7 +88,8 @@ def _array(data: Any, label: str) -> Array:
         return as_reals(data, label)
     except DTypeError as error:
         if all(isinstance(entry, (list, tuple, np.ndarray)) for entry in as_lists(data, label) or [None]):
-            raise DTypeError(f"{error}. Sequences of any length are wrapped in wyrm.Ragged.of, bags in wyrm.Bags") from None
+            found = str(error).rstrip(".")  # NumPy's sentence has one
+            raise DTypeError(f"{found}. Sequences of any length are wrapped in wyrm.Ragged.of, bags in wyrm.Bags.of") from None
         raise
 
 
