@@ -323,3 +323,31 @@ def test_norms_hold_for_rows_that_momentum_moves_while_steps_miss_them(how):
     norms = np.linalg.norm(table.value, axis=1)
     assert norms[1] <= 0.5 + 1e-12  # the others may go on until their next update
     assert norms[1] > 0.499
+
+
+@pytest.mark.parametrize("how", [*HOW, "epochs", "another optimizer", "as a whole"])
+def test_rows_that_momentum_takes_beyond_the_norm_wait_for_their_next_update(how):
+    """However they are brought up to date in the meantime: against an algorithm that moves every row at every step."""
+    value, velocity = start() * 0.1, np.zeros((5, 3))
+    table = wyrm.ParameterNode(value, dtype="float64", max_norm=0.5)
+    optimizer = SGD(0.05, [table], momentum=0.9)
+    runs = [[1, 2, 2, 0], [0, 2, 0]]
+    for rows in runs:
+        targets = TARGETS[: len(rows)]
+        batch = 2 if how == "batches" else 1
+        for first in range(0, len(rows), batch):
+            gradient = np.zeros_like(value)
+            for row, target in list(zip(rows, targets, strict=True))[first : first + batch]:
+                gradient[row] += 2 * (value[row].sum() * target - 3.0) * target
+            velocity = 0.9 * velocity + gradient
+            value = value - 0.05 * velocity
+            for row in set(rows[first : first + batch]):
+                value[row] *= min(1.0, 0.5 / np.linalg.norm(value[row]))
+        train(table.index, optimizer, how if how in HOW else "steps" if how != "epochs" else "fit", rows)
+        if how == "another optimizer":
+            Adagrad(0.1, [table], weight_decay=0.1).step()
+            value = value * (1 - 0.1 * 0.1)
+        elif how == "as a whole":
+            table.storage.keep_up()
+        np.testing.assert_allclose(table.value, value, rtol=1e-9)
+    assert np.linalg.norm(value, axis=1)[1] > 0.6

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from wyrm.clocks import NEVER_BEHIND, Clock
 from wyrm.errors import OptionError
-from wyrm.frontend.constraints import scale_rows
 from wyrm.memory import aligned
 from wyrm.program import Rule, Shape
 
@@ -152,8 +151,6 @@ class StaleRows:
             return
         assert self._clock is not None
         values, velocities = self._caught_up(rows)
-        if self._max_norm is not None:
-            scale_rows(values, self._max_norm, np.zeros(0, np.int64))
         self._array[rows] = values
         if velocities is not None:
             self._velocity[rows] = velocities
