@@ -11,21 +11,20 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ShapeError, ThreadError
-from wyrm.frontend.compiled import compiled
-from wyrm.frontend.lowering.updates import GRADIENT_SCALE, Training, lower_update
+from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ThreadError
+from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
-from wyrm.frontend.stale_rows import check_missed
 from wyrm.frontend.threads import CURRENT
-from wyrm.gradient_use import IN_USE, gradients_of, guarded, in_use
-from wyrm.memory import Leaves, Memory, Report
+from wyrm.gradient_use import IN_USE, in_use
+from wyrm.memory import Report
 from wyrm.nn.module import Module
 from wyrm.optim.group import Given, Group, RunningGroup, as_groups, checked_number
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
+from wyrm.optim.state import checked_state, put_back, state_of
+from wyrm.optim.step import bind_step
 from wyrm.program import CatchUp, Rule, State
-from wyrm.selection import get_backend
 
 __all__ = ["Optimizer", "Result", "shrunk"]
 
@@ -297,13 +296,7 @@ class Optimizer:
         entries with ``missed`` in their names say which are, and since when: so training goes on to the bit, if the parameters
         are given the values that they have now.
         """
-        state: dict[str, Array] = {"steps": np.array(self._steps)}
-        state["learning_rates"] = np.array([group.learning_rate for group in self._groups])
-        state["scheduled"] = np.array([group.schedule is not None for group in self._groups])
-        for number, group, node in self._numbered():
-            for name, array in node.storage.kept(group.rule).items():
-                state[f"{number}.{group.rule.name}.{name}"] = array
-        return state
+        return state_of(self._groups, self._steps)
 
     def load_state_dict(self, state: Mapping[str, npt.ArrayLike]) -> None:
         """Take over what :meth:`state_dict` gave, here or in another process: learning rates that were set by hand, too.
@@ -314,36 +307,11 @@ class Optimizer:
             If it is that of another optimizer, of other parameters, or of a schedule that this one was not made with;
             nothing has changed then.
         """
-        own = self.state_dict()
-        owner = type(self).__name__
-        if set(state) != set(own):
-            missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-            raise OptionError(f"{owner}: the state lacks {missing} and has {extra} besides; it is another optimizer's")
-        arrays = {key: np.asarray(array) for key, array in state.items()}
-        for key, array in own.items():
-            if ".missed." not in key and arrays[key].shape != array.shape:
-                raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {arrays[key].shape}")
-        for number, group, node in self._numbered():
-            check_missed(owner, _part(arrays, number, group), node.shape)
-        rates = [checked_number(owner, "learning_rate", rate) for rate in arrays["learning_rates"].tolist()]
-        scheduled = arrays["scheduled"].astype(bool).tolist()
-        for group, follows in zip(self._groups, scheduled, strict=True):
-            if follows and group.given_schedule is None:
-                raise OptionError(
-                    f"{owner}: the state's learning rate follows a schedule; give the optimizer here the same one"
-                )
-        for number, group, node in self._numbered():
-            node.storage.put_back(group.rule_of(node), group.scalars, _part(arrays, number, group))
-        for group, rate, follows in zip(self._groups, rates, scheduled, strict=True):
-            group.restore_rate(rate, follows)
-        self._scheduled = any(scheduled)
+        arrays = checked_state(type(self).__name__, self._groups, state)
+        put_back(self._groups, arrays)
+        self._scheduled = bool(arrays["scheduled"].any())
         self._steps = 0
         self.advance(int(arrays["steps"]))
-
-    def _numbered(self) -> list[tuple[int, RunningGroup, ParameterNode]]:
-        """The parameters, each with its number and its group."""
-        pairs = [(group, node) for group in self._groups for node in group.parameters]
-        return [(number, *pair) for number, pair in enumerate(pairs)]
 
     # -- runs and steps
 
@@ -395,34 +363,11 @@ class Optimizer:
         return step
 
     def _bound(self, checked: bool) -> tuple[Any, Callable[[], int]]:
-        """Compile the step, over the parameters that are trainable, for the backend on which their graphs have run."""
+        """The step, bound for the thread that is calling; see :func:`bind_step`."""
         self._refuse_other_threads("step")
-        every = self.parameters
-        backend = next((node._backend for node in every if node._backend is not None), None) or get_backend()
-        for node in every:
+        for node in self.parameters:
             node._trained_by(self)
-        trained = [(n, group, node) for n, group in enumerate(self._groups) for node in group.parameters if node.trainable]
-        nodes = [node for _, _, node in trained]
-        training = [Training(group.rule_of(node), number) for number, group, node in trained]
-        for how, node in zip(training, nodes, strict=True):
-            node.storage.follow(how.rule, self._groups[how.scalars].scalars)
-            if node._gradient_buffer().dense is not None:
-                node.storage.keep_up()
-        shapes, kernels = [node.shape for node in nodes], backend.capabilities.kernels
-        program = lower_update(shapes, training, every[0].dtype, kernels, checked=checked)
-        buffers: list[Any] = Memory.own(program)
-        for buffer in program.buffers[2:]:
-            if buffer.kind == "scalars":
-                buffers.append(self._groups[buffer.number].scalars)
-            elif buffer.kind == "gradient":
-                buffers.append(nodes[buffer.number]._gradient_buffer())
-            else:
-                buffers.append(nodes[buffer.number].storage.buffer(buffer))
-        memory = Memory(program, buffers)
-        bound = compiled(program, backend).bind(memory)
-        leaves = Leaves(1)
-        step = bound.attached(leaves)[0]
-        return (bound, leaves), step if bound.guards_gradients else guarded(step, gradients_of(memory))
+        return bind_step(self._groups, checked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__
@@ -437,12 +382,6 @@ class Optimizer:
             options = ", ".join(f"{name}={value:.15g}" for name, value in group.options.items())
             groups.append(f"{len(group.parameters)} parameters: {options}")
         return f"{type(self).__name__}({'; '.join(groups)})"
-
-
-def _part(state: Mapping[str, Array], number: int, group: RunningGroup) -> dict[str, Array]:
-    """Of a state, what is kept for one parameter."""
-    prefix = f"{number}.{group.rule.name}."
-    return {key.removeprefix(prefix): array for key, array in state.items() if key.startswith(prefix)}
 
 
 @lru_cache(256)
