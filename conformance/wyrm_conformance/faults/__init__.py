@@ -1,6 +1,6 @@
 """Faults to test the suite with: each is one realistic defect, with the checks that are meant to catch it.
 
-* :mod:`.subject`: a correct backend to break, and how a fault is planted;
+* :mod:`.subject`, :mod:`.wrapping`: a correct backend to break, and how a fault is planted;
 * :mod:`.kernels`, :mod:`.chains`, :mod:`.execution`, :mod:`.rows`, :mod:`.updates`, :mod:`.runs`: faulty backends;
 * :mod:`.frontend`: defects that can only lie in the frontend, which is patched for the time of the checks.
 """

@@ -3,67 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from wyrm import kernel_backend
-from wyrm.backend import Backend, Executable, Pass, Runner
+from wyrm.backend import Executable, Pass, Runner
 from wyrm.errors import CapabilityError
 from wyrm.frontend.lowering import lower
 from wyrm.kernel_steps import Steps
-from wyrm.memory import BagSource, Leaves, Memory, Report, Sink, Source
+from wyrm.memory import BagSource, Leaves, Report, Source
 from wyrm.program import Program
 from wyrm.reference import ReferenceBackend
 from wyrm.runs import Team
 from wyrm_conformance.context import Array
-from wyrm_conformance.faults.subject import CAPABILITIES, Subject, backend_fault, correct_backend, patch_fault
-
-
-class _Wrapped(Executable):
-    """An executable whose passes and runners are changed on their way out."""
-
-    def __init__(self, inner: Executable, **wrappers: Callable[..., Any]) -> None:
-        super().__init__(inner.program)
-        self.inner, self.wrappers = inner, wrappers
-
-    def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
-        bound = self.inner.bind(memory, cells)
-        result: Pass = self.wrappers["bind"](self, bound) if "bind" in self.wrappers else bound
-        return result
-
-    def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
-        if "sources" in self.wrappers:
-            sources = self.wrappers["sources"](sources)
-        runner = self.inner.bind_feed(memory, sources, sinks, examples)
-        result: Runner = self.wrappers["runner"](self, runner) if "runner" in self.wrappers else runner
-        return result
-
-
-def _wrapping(name: str, *checks: str, **wrappers: Callable[..., Any]) -> None:
-    class Wrapping(Subject):
-        def compile(self, program: Program) -> Executable:
-            return _Wrapped(super().compile(program), **wrappers)
-
-    backend_fault(name, *checks, make=lambda: correct_backend(Wrapping))
-
-
-def _declaring(name: str, *checks: str, subject: type[Subject] = Subject, **changes: Any) -> None:
-    kernels = changes.pop("without", ())
-
-    def make() -> Backend:
-        backend = correct_backend(subject, replace(CAPABILITIES, **changes))
-        backend.kernels = {n: k for n, k in backend.kernels.items() if n not in kernels}  # type: ignore[attr-defined]
-        return backend
-
-    backend_fault(name, *checks, make=make)
-
+from wyrm_conformance.faults.subject import Subject, backend_fault, correct_backend, patch_fault
+from wyrm_conformance.faults.wrapping import Wrapped, declaring, wrapping
 
 # -- declarations
 
-_declaring("an optional kernel is claimed and absent", "contract/declaration", without=("row_dot",))
+declaring("an optional kernel is claimed and absent", "contract/declaration", without=("row_dot",))
 
 
 class _Accepting(Subject):
@@ -71,7 +32,7 @@ class _Accepting(Subject):
         """Refuses nothing."""
 
 
-_declaring(
+declaring(
     "an optional kernel that is not declared is accepted", "contract/declaration", subject=_Accepting, kernels=frozenset()
 )
 
@@ -83,7 +44,7 @@ class _WithoutDoubles(Subject):
         return super().compile(program)
 
 
-_declaring("float64 is claimed and absent", "contract/declaration", "contract/float64", subject=_WithoutDoubles)
+declaring("float64 is claimed and absent", "contract/declaration", "contract/float64", subject=_WithoutDoubles)
 
 
 class _Named(Subject):
@@ -94,7 +55,7 @@ class _Named(Subject):
             raise CapabilityError("not possible") from None
 
 
-_declaring(
+declaring(
     "a refusal that names nothing", "contract/declaration", subject=_Named, kernels=frozenset(), dtypes=frozenset({"float32"})
 )
 
@@ -139,15 +100,15 @@ class _Keeping(Subject):
 backend_fault("compiled programs are never let go", "contract/leaks", make=lambda: correct_backend(_Keeping))
 
 
-def _first_bound(executable: _Wrapped, bound: Pass) -> Pass:
+def _first_bound(executable: Wrapped, bound: Pass) -> Pass:
     return executable.__dict__.setdefault("first", bound)  # type: ignore[no-any-return]
 
 
-_wrapping("two workspaces share their state", "contract/workspaces", "gradients/two graphs", bind=_first_bound)
+wrapping("two workspaces share their state", "contract/workspaces", "gradients/two graphs", bind=_first_bound)
 
 
 class _OwnThread(Pass):
-    def __init__(self, executable: _Wrapped, inner: Pass) -> None:
+    def __init__(self, executable: Wrapped, inner: Pass) -> None:
         self.inner, self.home = inner, threading.main_thread().ident
 
     def forward(self, leaves: Leaves) -> int:
@@ -157,14 +118,14 @@ class _OwnThread(Pass):
         return self.inner.backward(weight)
 
 
-_wrapping("passes work on one thread alone", "contract/threads", bind=_OwnThread)
+wrapping("passes work on one thread alone", "contract/threads", bind=_OwnThread)
 
 
 # -- passes
 
 
 class _Stale(Pass):
-    def __init__(self, executable: _Wrapped, inner: Pass) -> None:
+    def __init__(self, executable: Wrapped, inner: Pass) -> None:
         self.inner, self.known = inner, b""
 
     def forward(self, leaves: Leaves) -> int:
@@ -178,7 +139,7 @@ class _Stale(Pass):
         return self.inner.backward(weight)
 
 
-_wrapping("a pass is left out where no cell has changed", "contract/stale values", bind=_Stale)
+wrapping("a pass is left out where no cell has changed", "contract/stale values", bind=_Stale)
 
 
 class _Unweighted(_Stale):
@@ -189,7 +150,7 @@ class _Unweighted(_Stale):
         return self.inner.backward(1.0)
 
 
-_wrapping("the upstream weight is ignored", "gradients/square", "gradients/dot", "gradients/random graphs", bind=_Unweighted)
+wrapping("the upstream weight is ignored", "gradients/square", "gradients/dot", "gradients/random graphs", bind=_Unweighted)
 
 
 class _Swallowing(_Stale):
@@ -200,7 +161,7 @@ class _Swallowing(_Stale):
         return 0 * self.inner.backward(weight)
 
 
-_wrapping("statuses are swallowed", "contract/statuses", "contract/bag statuses", bind=_Swallowing)
+wrapping("statuses are swallowed", "contract/statuses", "contract/bag statuses", bind=_Swallowing)
 
 _Bound = kernel_backend._Bound
 _check, _claim = _Bound._check, _Bound.claim
@@ -323,13 +284,13 @@ def _gapless(sources: Sequence[Source]) -> list[Source]:
     return result
 
 
-_wrapping("rows of a feed are taken to lie without gaps", "contract/feeds", sources=_gapless)
+wrapping("rows of a feed are taken to lie without gaps", "contract/feeds", sources=_gapless)
 
 
 class _Deaf(Runner):
     """Takes an interrupt for the end of its work."""
 
-    def __init__(self, executable: _Wrapped, inner: Runner) -> None:
+    def __init__(self, executable: Wrapped, inner: Runner) -> None:
         self.inner = inner
 
     @property
@@ -348,7 +309,7 @@ class _Deaf(Runner):
             return 0
 
 
-_wrapping("an interrupt is taken for the end", "training/interruption", runner=_Deaf)
+wrapping("an interrupt is taken for the end", "training/interruption", runner=_Deaf)
 
 
 # -- threads
@@ -357,7 +318,7 @@ _wrapping("an interrupt is taken for the end", "training/interruption", runner=_
 class _Private(_Deaf):
     """Works on a copy of the first parameter, and writes all of it back."""
 
-    def __init__(self, executable: _Wrapped, inner: Any) -> None:
+    def __init__(self, executable: Wrapped, inner: Any) -> None:
         super().__init__(executable, inner)
         memory = inner.bound.memory
         kinds = [buffer.kind for buffer in executable.program.buffers]
@@ -373,7 +334,7 @@ class _Private(_Deaf):
         return status
 
 
-_wrapping("threads write whole tables back", "parallel/hogwild", "parallel/conflict_free", runner=_Private)
+wrapping("threads write whole tables back", "parallel/hogwild", "parallel/conflict_free", runner=_Private)
 
 
 class _Holding(_Deaf):
@@ -387,10 +348,10 @@ class _Holding(_Deaf):
 
 class _HoldingBackend(Subject):
     def compile(self, program: Program) -> Executable:
-        return _Wrapped(super().compile(program), runner=_Holding)
+        return Wrapped(super().compile(program), runner=_Holding)
 
 
-_declaring("the lock is said to be left, and is held", "parallel/lock", subject=_HoldingBackend, releases_gil=True)
+declaring("the lock is said to be left, and is held", "parallel/lock", subject=_HoldingBackend, releases_gil=True)
 
 
 class _ByArrival(Team):
