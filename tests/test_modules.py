@@ -60,6 +60,17 @@ def test_a_layer_is_called(backend):
         nn.Module()(x)
 
 
+def test_layers_of_bags_are_called_with_bags_or_indices(backend):
+    layer, bag, index = nn.EmbeddingBag(5, 2, rng=1), wyrm.BagInputNode(1), wyrm.IndexInputNode(1, 3)
+    bag.set_value([1, 3])
+    rows = layer.table.value[[1, 3]]
+    np.testing.assert_allclose(layer(bag).value, rows.sum(0, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(layer(bag, mean=True).value, rows.mean(0, keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(layer(index).value, rows[1:])
+    with pytest.raises(wyrm.DTypeError, match="expected bags to take means of"):
+        layer(index, mean=True)
+
+
 def test_a_module_is_a_function_for_fit_and_evaluate(backend):
     class Loss(nn.Module):
         def __init__(self):
@@ -121,7 +132,7 @@ class Factors(nn.Module):
 
 def train(model, path, num_epochs, given=None, resume=None):
     wyrm.fit(
-        model,
+        model if given is None else lambda a, b, y: model(a, b, y),
         FEED,
         Adam(0.1, model if given is None else given),
         num_epochs=num_epochs,
@@ -145,6 +156,18 @@ def test_checkpoints_have_the_paths(tmp_path):
     wyrm.load(path, swapped)
     np.testing.assert_array_equal(swapped.users.table.value, wyrm.load(path).parameters["users.table"])
     np.testing.assert_array_equal(train(Factors(), path, 4, resume=path), right)
+
+
+@pytest.mark.parametrize("loss", [lambda model: model, lambda model: model.forward])
+def test_checkpoints_have_the_paths_in_the_module_that_is_trained(loss, tmp_path):
+    """Also if the optimizer is given the parameters one by one; paths in what the optimizer is given come first."""
+    outer = nn.Module()
+    for names in (["users.table", "items.table"], ["model.users.table", "model.items.table"]):
+        model = Factors()
+        outer.model = model
+        given = model.parameters()[::-1] if names[0] == "users.table" else outer
+        wyrm.fit(loss(model), FEED, SGD(0.1, given), callbacks=[wyrm.Checkpoint(tmp_path / "run")], backend="reference")
+        assert sorted(wyrm.load(tmp_path / "run").parameters) == sorted(names)
 
 
 @pytest.mark.parametrize("swapped", ["given", "made", "both"])

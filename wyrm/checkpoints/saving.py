@@ -124,7 +124,8 @@ def load(
         Where it stands. Nothing in the file is executed.
     parameters
         Those to put the values back into, as they were given to :func:`save`; for the checkpoints of :func:`wyrm.fit`, the
-        module that the optimizer was given; or else the loss. Without, the file is read and nothing else.
+        module that the optimizer was given, or that was trained by itself or by a method; or else the loss. Without, the
+        file is read and nothing else.
     optimizer
         One, or several, to put the state back into. Their options must be those of the ones that were saved; learning rates
         are taken over.

@@ -73,12 +73,13 @@ class Model:
     """Parameters by name, each storage once, and optimizers; parameters of the optimizers alone come last.
 
     A node stands for the parameters behind it. Names are those of a mapping; of a module, the paths of the parameters
-    (``hidden.weights``); else the paths in modules that the optimizers were given, or the nodes' own names. If such a name
+    (``hidden.weights``); else the paths in modules that the optimizers were given, or in the ``owner`` of the loss, or the
+    nodes' own names. If such a name
     occurs twice or is missing, a number in the order of the parameters is added (``weights.0``, ``parameter.1``). Parameters of
     one shape that numbers alone tell apart are *alike*: see :mod:`.alike`.
     """
 
-    def __init__(self, parameters: Parameters, optimizers: Sequence[Optimizer] = ()) -> None:
+    def __init__(self, parameters: Parameters, optimizers: Sequence[Optimizer] = (), owner: Module | None = None) -> None:
         self.optimizers = list(optimizers)
         given: list[tuple[str, ParameterNode]] = []
         paths: dict[HogwildParameter, str] = {}
@@ -94,6 +95,8 @@ class Model:
                 raise DTypeError(f"checkpoint: expected an optimizer or several, got {optimizer!r}")
             given += [("", node) for node in optimizer.parameters]
             paths = {**optimizer.paths, **paths}
+        if owner is not None:
+            paths = {**{node.storage: path for path, node in owner.named_parameters().items()}, **paths}
         distinct: dict[HogwildParameter, tuple[str, ParameterNode]] = {}
         for name, node in given:
             if not isinstance(node, ParameterNode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from wyrm.errors import OutOfRangeError
+from wyrm.errors import DTypeError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.node import Node
@@ -110,9 +110,17 @@ class EmbeddingBag(Embedding):
     --------
     >>> import wyrm
     >>> layer = wyrm.nn.EmbeddingBag(1000, 16)
-    >>> layer.pool(wyrm.BagInputNode(4), mean=True)
+    >>> layer(wyrm.BagInputNode(4), mean=True)
     <index_mean (4, 16)>
     """
+
+    def forward(self, index: IndexInputNode | BagInputNode, *, mean: bool = False) -> Node:
+        """:meth:`pool` for bags; for an index, the rows that it names, (count, dim)."""
+        if isinstance(index, BagInputNode):
+            return self.pool(index, mean=mean)
+        if mean:
+            raise DTypeError(f"{type(self).__name__}: expected bags to take means of, got {index!r}")
+        return super().forward(index)
 
     def pool(self, bag: BagInputNode, *, mean: bool = False) -> Node:
         """The sum or mean of each bag's rows, (bags, dim); zeros for empty bags, and for means over weights that sum to 0."""

@@ -12,6 +12,7 @@ from wyrm.checkpoints.files import StoredPath
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.nn.module import Module
 from wyrm.optim import Optimizer
 from wyrm.selection import get_backend
 from wyrm.training.assignment import Assignment
@@ -270,7 +271,8 @@ def _fit(
     def parameters() -> Sequence[ParameterNode]:
         return loss.parameters() if isinstance(loss, Node) else assignment.nodes
 
-    run = Run(parameters, optimizers, history, num_epochs, options, called)
+    owner = loss if isinstance(loss, Module) else getattr(loss, "__self__", None)  # of a module's method
+    run = Run(parameters, optimizers, history, num_epochs, options, called, owner if isinstance(owner, Module) else None)
     if resumed is not None:
         run.resume(resumed)
     total = None if is_stream(feed) else (num_epochs - run.epoch) * first.length

@@ -14,6 +14,7 @@ from wyrm.checkpoints.saving import Saved, read, write
 from wyrm.checkpoints.state import Model, ModelState
 from wyrm.errors import CheckpointError, OptionError
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.nn.module import Module
 from wyrm.optim import Optimizer
 from wyrm.training.history import Epoch, History
 
@@ -52,10 +53,11 @@ class Run:
         num_epochs: int,
         options: Mapping[str, Any],
         callbacks: Sequence[Callback],
+        owner: Module | None = None,
     ) -> None:
         self.history = history
         self.optimizers = list(optimizers)
-        self._given = parameters
+        self._given, self._owner = parameters, owner
         self.num_epochs = num_epochs
         self.error: BaseException | None = None
         self.kept: dict[str, tuple[int, ModelState]] = {}
@@ -67,7 +69,7 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """All parameters by name, and the optimizers; made for who asks."""
-        return Model(self._given(), self.optimizers)
+        return Model(self._given(), self.optimizers, self._owner)
 
     @property
     def parameters(self) -> list[ParameterNode]:
