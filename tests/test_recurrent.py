@@ -115,3 +115,20 @@ def test_a_learned_state_and_both_directions_in_fit(backend, rng):
 def test_states_that_do_not_fit(state):
     with pytest.raises(wyrm.ShapeError, match=r"LSTM: expected 2 matrices of shape \(2, 4\) as state, got"):
         nn.LSTM(3, 4)([wyrm.InputNode((2, 3))], state)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_gradients_of_any_ordinary_size_are_finite(name):
+    """The check of gradients, which scales what it looks at, finds nothing where nothing is."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        layer = type(MAKE[name]())(1, 4, coupled=True, rng=1) if name == "coupled" else type(MAKE[name]())(1, 4, rng=1)
+        out = nn.Linear(4, 1, rng=2)
+        sequences = [rng.standard_normal((n, 1)) for n in (2, 3)]
+        feed = {"xs": wyrm.Ragged.of([list(s) for s in sequences]), "y": [[1e3 * s.sum()] for s in sequences]}
+
+        def loss(xs, y, layer=layer, out=out):
+            return nn.losses.squared(out(layer(xs)[-1]), y)
+
+        history = wyrm.fit(loss, feed, SGD(1e-6, [layer, out]), num_epochs=1, seed=0, backend="reference")
+        assert np.isfinite(history[0].loss)

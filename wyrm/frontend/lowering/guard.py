@@ -21,6 +21,8 @@ __all__ = ["guarded"]
 _SEEN_THROUGH = frozenset({"copy", "negate", "transpose", "view"})
 #: The most parts of a matrix that are looked at one by one, and how much larger than a product a factor may be.
 _MOST_PARTS, _TIMES = 4, 8
+#: Which share of the largest exponent a look may be scaled by: numbers that an ordinary program has must not overflow by it.
+_MOST_SCALED = 0.625
 
 
 def guarded(k: Emitter, dtype: str, loss: Value, gradients: Iterable[Value], large: bool) -> Value:
@@ -80,8 +82,8 @@ class _Looks:
         return list(looks.items())
 
     def _look(self, value: Value, exponent: float) -> bool:
-        if exponent >= self.bounds.largest:
-            return False
+        if exponent > _MOST_SCALED * self.bounds.largest:
+            return False  # so what it is multiplied with is looked at as a whole, which needs less
         self.values[value] = max(self.values.get(value, 0), int(exponent) + (exponent > int(exponent)))
         return True
 
