@@ -168,10 +168,12 @@ def test_what_callbacks_set_holds_from_the_next_epoch():
         def end_epoch(self, run):
             seen.append(table.value.copy())
 
-    wyrm.fit(loss, {index: [1, 2, 0]}, SGD(0.02, [table], momentum=0.5), num_epochs=5, callbacks=[Constrain()])
+    optimizer = SGD(0.02, [table], momentum=0.5)
+    wyrm.fit(loss, {index: [1, 2, 0]}, optimizer, num_epochs=5, shuffle=False, callbacks=[Constrain()])
     moved = [(a != b).any(axis=1).tolist()[1:3] for a, b in itertools.pairwise(seen)]
     assert moved == [[True, True], [False, True], [False, False], [True, False], [True, True]]
-    assert (np.linalg.norm(seen[-1], axis=1) <= 0.25 + 1e-6).all()
+    # Rows 1 and 2 miss steps after their last update, and momentum may take them further.
+    assert (np.linalg.norm(seen[-1], axis=1)[[0, 3, 4]] <= 0.25 + 1e-6).all()
 
 
 @pytest.mark.parametrize(
