@@ -97,6 +97,12 @@ def _pair(rng: np.random.Generator) -> list[Shape]:
     return [shape, shape]
 
 
+def _many_classes(rng: np.random.Generator) -> list[Shape]:
+    """Always more columns than a vector has lanes, and than two have: how many there are must not be left to chance."""
+    shape = _length(rng), int(rng.integers(33, 50))
+    return [shape, shape]
+
+
 def _column(rng: np.random.Generator) -> list[Shape]:
     shape = _length(rng), 1
     return [shape, shape]
@@ -130,7 +136,7 @@ def _warp(rng: np.random.Generator, p: Parameters) -> wyrm.Node:
 
 #: A case for each loss; both operands are differentiated.
 LOSSES: dict[str, Case] = {
-    "sparse_categorical_crossentropy": Case(_pair, _cross_entropy),
+    "sparse_categorical_crossentropy": Case(_many_classes, _cross_entropy),
     "binary_cross_entropy": Case(
         _pair, lambda rng, p: losses.binary_cross_entropy(p[0], p[1].sigmoid(), weights=_weights(rng, p), reduction="none")
     ),
