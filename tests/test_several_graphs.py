@@ -95,3 +95,17 @@ def test_values_of_a_graph_that_is_gone_are_not_read(backend):
     assert hidden.value in (6, 21)
     hidden.forward()
     assert hidden.value == 21
+
+
+def test_weights_and_validation_leave_a_graph_that_was_run_as_it_was(backend):
+    """The node of the weights belongs to a graph of its own then; the loss does not take over what it is not made of."""
+    x, w = wyrm.InputNode((1, 1), 2.0), wyrm.ParameterNode(3.0)
+    loss = (x * w).square()
+    loss.forward()
+    feed = {x: np.ones(4)}
+    optimizer = wyrm.optim.SGD(0.1, [w])
+    for _ in range(2):
+        wyrm.fit(loss, feed, optimizer, weights=np.full(4, 0.5), validation=feed, seed=0)
+        assert not loss._graph.imports
+        loss.forward()
+        np.testing.assert_allclose(loss.value, np.square(2 * w.value))

@@ -80,8 +80,9 @@ class Traced:
 
     @cached_property
     def _fed(self) -> dict[Structure, tuple[Any, int]]:
-        """For each input, the column and the position that it is loaded from."""
-        return {seen_from(self.roots[0], node): place for node, place in self._places.items()}
+        """For each input behind the roots, the column and the position that it is loaded from."""
+        fed = {node: place for node, place in self._places.items() if node in self._nodes}  # not, say, weights
+        return {seen_from(self.roots[0], node): place for node, place in fed.items()}
 
     @cached_property
     def _nodes(self) -> dict[Node, None]:
@@ -165,6 +166,8 @@ class Model(ABC):
         weight = InputNode((examples, 1), name=WEIGHTS, dtype=dtype) if self.weighted else None
         roots = self._finish(result, examples, weight)
         places = {**fed, weight: (WEIGHTS, 0)} if weight is not None else fed
+        if weight is not None and weight._graph is not None:
+            weight._graph.closed = True  # inputs that are made later do not join it
         return {purpose: Traced(nodes, places, examples) for purpose, nodes in roots.items()}
 
 
