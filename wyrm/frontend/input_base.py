@@ -102,7 +102,7 @@ class InputBase(Node):
 
     def _set(self, value: Any) -> None:
         """Check a value and keep it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how it is set")
 
     def _was_set(self, graph: Graph) -> None:
         """Take note that it has been set to another value."""
