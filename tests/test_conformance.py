@@ -32,15 +32,12 @@ from wyrm.frontend.op import OPS
 from wyrm.kernels import KERNELS
 from wyrm.reference import ReferenceBackend
 
-
-def _others():
-    """The variants that are not what their backend is without being asked for one."""
-    for name, plugin in VARIANTS.items():
-        if dict(plugin.backend.details()) != dict(wyrm.get_backend(name.split(":")[0]).details()):
-            yield name
-
-
-OTHER_VARIANTS = list(_others())
+#: The variants that are not what their backend is without being asked for one.
+OTHER_VARIANTS = [
+    name
+    for name, plugin in VARIANTS.items()
+    if dict(plugin.backend.details()) != dict(wyrm.get_backend(name.split(":")[0]).details())
+]
 
 
 @pytest.mark.slow
