@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import wyrm
+from wyrm.frontend import structure
 from wyrm.frontend.lowering import lower as lowering
 from wyrm.frontend.lowering.value import Value
 from wyrm.training.programs import uncollected
@@ -58,3 +59,28 @@ def test_where_the_collector_is_off_it_stays_off(paused):
     with uncollected():
         pass
     assert not gc.isenabled()
+
+
+def test_parameters_that_end_while_the_store_of_structures_is_emptied(monkeypatch):
+    """The collector may run whenever something is made, also as structures are gone through."""
+    x = wyrm.InputNode((1, 1), 1.0)
+    gc.collect()
+    gc.disable()
+    before = gc.get_threshold()
+    try:
+        for _ in range(20):
+            cycle = [x * wyrm.ParameterNode(1.0)]
+            for _ in range(40):
+                cycle.append(cycle[-1].square())
+            cycle.append(cycle)
+        del cycle
+        monkeypatch.setattr(structure, "STORE_LIMIT", len(structure.STORE))
+        gc.set_threshold(gc.get_count()[0] + 200)
+        gc.enable()
+        y = x.tanh()
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert len(structure.STORE) < 10
+    y.forward()
+    np.testing.assert_allclose(y.value, np.tanh(1.0), rtol=1e-6)

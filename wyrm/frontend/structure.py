@@ -118,7 +118,7 @@ STORE: dict[tuple[Any, ...], Structure] = {}
 
 def _keep(key: tuple[Any, ...], structure: Structure) -> Structure:
     if len(STORE) >= STORE_LIMIT:
-        for dropped, made in list(STORE.items()):
+        for dropped, made in STORE.copy().items():  # a copy is taken at once: the collector may end parameters meanwhile
             _unlink(STORE, dropped, made.parents)
         STORE.clear()
     note_dependent(STORE, key, structure.parents)
@@ -144,7 +144,7 @@ def forget(structure: Structure) -> None:
     while waiting:
         gone = waiting.pop()
         gone.bindings.clear()
-        for (_, key), found in list((gone.dependents or {}).items()):
+        for (_, key), found in (gone.dependents or {}).copy().items():
             made = found.pop(key, None)
             _unlink(found, key, [part for part in key if isinstance(part, Structure)])
             if isinstance(made, Structure):
