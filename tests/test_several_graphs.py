@@ -109,3 +109,56 @@ def test_weights_and_validation_leave_a_graph_that_was_run_as_it_was(backend):
         assert not loss._graph.imports
         loss.forward()
         np.testing.assert_allclose(loss.value, np.square(2 * w.value))
+
+
+def test_graphs_that_take_each_others_inputs_over(backend):
+    """Inputs that come home by way of another graph are the same inputs, and an input has one number by every way."""
+    a = wyrm.InputNode((1, 1), 1.0)
+    p = a.square()
+    p.forward()
+    b = wyrm.InputNode((1, 1), 2.0)
+    q = b.square()
+    q.forward()
+    c = p + q
+    d = wyrm.InputNode((1, 1), 3.0)
+    e, f = c + d, d * c
+    e.forward()
+    f.forward()
+    assert (e.value, f.value, c.value, p.value) == (8, 15, 5, 1)
+    a.set_value(5.0)
+    assert (e.value, f.value, c.value, p.value) == (32, 87, 29, 25)
+    d.set_value(2.0)
+    assert (e.value, f.value, c.value, p.value) == (31, 58, 29, 25)
+    np.testing.assert_array_equal(np.ravel(wyrm.evaluate([p, c], {a: [3.0], b: [4.0]})), [9, 25])
+    e.forward()
+    assert e.value == 31
+
+
+def test_any_nodes_of_any_graphs_meet(backend, rng):
+    """Random expressions over inputs of several graphs, some of which have been run: always what NumPy computes."""
+    for _ in range(20):
+        w = wyrm.ParameterNode(rng.normal(), dtype="float64")
+        inputs, nodes = [], []
+        for step in range(25):
+            kind = rng.integers(5) if nodes else 0
+            if kind == 0:
+                node = wyrm.InputNode((1, 1), rng.normal(), dtype="float64")
+                inputs.append(node)
+                nodes.append((node, lambda v, node=node: v[node]))
+            elif kind == 1:
+                node, exact = nodes[rng.integers(len(nodes))]
+                node.forward()
+            else:
+                (x, f), (y, g) = (nodes[rng.integers(len(nodes))] for _ in range(2))
+                if kind == 2:
+                    nodes.append((x + y * 0.5, lambda v, f=f, g=g: f(v) + g(v) * 0.5))
+                elif kind == 3:
+                    nodes.append(((x * y).tanh(), lambda v, f=f, g=g: np.tanh(f(v) * g(v))))
+                else:
+                    nodes.append((x * w, lambda v, f=f, w=w: f(v) * v[w]))
+            if step % 6 == 5:
+                inputs[rng.integers(len(inputs))].set_value(rng.normal())
+                values = {node: float(node.value[0, 0]) for node in [*inputs, w]}
+                for place in rng.permutation(len(nodes))[:4]:
+                    node, exact = nodes[place]
+                    np.testing.assert_allclose(node.value, exact(values), rtol=1e-12, atol=1e-12)

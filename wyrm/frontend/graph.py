@@ -93,7 +93,7 @@ class Graph:
     workspaces
         Those that it holds until it is gone.
     imports
-        For each other graph whose leaves were taken over, their numbers there and here.
+        For each other graph whose own leaves were taken over, their numbers there and here.
     ready
         The workspace that ran last, if the graph is plain: its next pass may begin without more ado. Or :data:`IDLE`; or
         ``None``: somebody is at work, or several threads use the graph.
@@ -109,6 +109,7 @@ class Graph:
     __slots__ = (
         "__weakref__",
         "_brought",
+        "_origins",
         "_passes",
         "closed",
         "fresh",
@@ -139,7 +140,9 @@ class Graph:
         self.ready: Any = IDLE
         self.fresh: Workspace | None = None
         self._passes: list[_Pass] = []
-        self.imports: dict[Graph, _Numbers] = {}
+        self.imports: dict[Graph, dict[int, int]] = {}
+        #: Of each leaf that was taken over, the graph whose own it is, and its number there.
+        self._origins: dict[int, tuple[Graph, int]] = {}
         self._brought: dict[Graph, dict[Structure, Structure]] = {}
 
     def __del__(self) -> None:
@@ -191,13 +194,25 @@ class Graph:
             return structure
         self.prepare_passes()
         self.random += graph.random
-        numbers = self.imports.setdefault(graph, _Numbers(self.new_leaf))
-        return renumbered(structure, numbers, self._brought.setdefault(graph, {}))
+        return renumbered(structure, _Numbers(graph, self._taken_over), self._brought.setdefault(graph, {}))
+
+    def _taken_over(self, graph: Graph, number: int) -> int:
+        """The number here of a graph's own leaf; that of another graph becomes a leaf of this one, too, if it is none yet."""
+        if graph is self:
+            return number
+        numbers = self.imports.setdefault(graph, {})
+        if number not in numbers:
+            numbers[number] = here = self.new_leaf()
+            self._origins[here] = graph, number
+        return numbers[number]
+
+    def _known(self, graph: Graph, number: int) -> int:
+        """The number here of a graph's own leaf; ``KeyError`` if it was not taken over."""
+        return number if graph is self else self.imports.get(graph, {})[number]
 
     def refresh(self) -> None:
         """Copy the values of leaves that belong to other graphs."""
         for graph, numbers in self.imports.items():
-            graph.refresh()
             for there, here in numbers.items():
                 array = graph.leaves.arrays.get(there)
                 self.leaves.indices[here] = graph.leaves.indices[there]
@@ -224,10 +239,11 @@ class Graph:
     def note_pass(self, workspace: Workspace) -> None:
         """Remember that a workspace of this graph ran last, here and in the graphs whose leaves it holds."""
         owner, ran = weakref.ref(self), weakref.ref(workspace)
-        self._note(workspace, _Pass(owner, ran, None))
-        if self.imports:
-            for graph, numbers in self._all_imports():
-                graph._note(workspace, _Pass(owner, ran, numbers))
+        last = _Pass(owner, ran)
+        self._note(workspace, last)
+        if self._brought:
+            for graph in {**self._brought, **self.imports}:
+                graph._note(workspace, last)
                 if graph.ready is not None:
                     graph.ready = IDLE  # its next pass is noted again
 
@@ -237,21 +253,14 @@ class Graph:
             others = [p for p in others if p.owner() is not None and p.workspace() not in (None, workspace)]
         self._passes = [latest, *others]
 
-    def _all_imports(self) -> Iterator[tuple[Graph, dict[int, int]]]:
-        """Every graph whose leaves were taken over, directly or by way of another: their numbers there and here."""
-        for graph, numbers in self.imports.items():
-            yield graph, numbers
-            for further, inner in graph._all_imports():
-                yield further, {there: numbers[here] for there, here in inner.items() if here in numbers}
-
     def last_pass(self, structure: Structure) -> tuple[Workspace, Structure] | None:
         """The workspace of the last pass that held a structure of this graph, and the structure as that pass knows it."""
         for last in self._passes:
-            workspace = last.workspace()
-            if last.owner() is None or workspace is None:
+            workspace, owner = last.workspace(), last.owner()
+            if owner is None or workspace is None:
                 continue
             try:
-                seen = structure if last.numbers is None else renumbered(structure, last.numbers, {})
+                seen = structure if owner is self else renumbered(structure, _Numbers(self, owner._known), {})
             except KeyError:  # it has a leaf that the pass's graph did not take over
                 continue
             if seen in workspace.binding.numbers:
@@ -260,19 +269,23 @@ class Graph:
 
 
 class _Pass(NamedTuple):
-    """A pass over nodes of a graph: who ran it, in which workspace, and the numbers that the graph's leaves have there."""
+    """A pass over nodes of a graph: the graph that ran it, which may have taken over the leaves of another, and where."""
 
     owner: weakref.ref[Graph]
     workspace: weakref.ref[Workspace]
-    numbers: dict[int, int] | None
 
 
 class _Numbers(dict[int, int]):
-    """Numbers of leaves there and here; one that is asked for the first time becomes a new leaf."""
+    """The numbers that the leaves of a graph have in another, which says what they are of each graph's own leaves.
 
-    def __init__(self, new_leaf: Callable[[], int]) -> None:
-        self.new_leaf = new_leaf
+    A leaf that the graph has taken over itself is told by the graph whose own it is: so it has one number in the other
+    graph, by whatever way it comes there, and its own number if it comes home.
+    """
+
+    def __init__(self, graph: Graph, number_of: Callable[[Graph, int], int]) -> None:
+        self._graph, self._number_of = graph, number_of
 
     def __missing__(self, number: int) -> int:
-        self[number] = result = self.new_leaf()
+        origin, own = self._graph._origins.get(number, (self._graph, number))
+        self[number] = result = self._number_of(origin, own)
         return result
