@@ -88,7 +88,7 @@ def test_what_changes_between_calls_is_noticed(backend):
     def script(run):
         for n in range(4):
             run.fit(*example(n), seed=1)
-        run.optimizer.learning_rate = 0.01
+        run.optimizer.learning_rate = 0.02
         run.fit(*example(4), seed=1)
         run.scale.set_value(3.0)
         run.fit(*example(5), seed=1)
@@ -142,6 +142,54 @@ def test_wrong_data_change_nothing(backend):
         run.fit(*example(1), seed=0)
 
     both(OPTIMIZERS["SGD"], backend, script)
+
+
+def test_constraints_and_options_that_change(backend):
+    def script(run):
+        for n, (rows, norm) in enumerate(
+            [(None, None), ([2, 5], None), (range(9), None), (None, 0.5), (None, 0.3), ([1], None)]
+        ):
+            run.table.frozen_rows, run.table.max_norm = rows, norm
+            run.fit(*example(n), seed=1)
+            run.fit(*example(n + 10), seed=1, check="loss")
+            run.fit(*example(n + 20), seed=1, reduction="sum", schedule="sequential")
+
+    both(OPTIMIZERS["SGD"], backend, script)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 1e25), ("float64", 1e200)])
+def test_gradients_that_overflow_by_a_constant_that_has_grown(backend, dtype, value):
+    """Programs that were bound when it was small look at fewer gradients."""
+    parameter = wyrm.ParameterNode([[0.0]], dtype=dtype)
+    x, scale = wyrm.InputNode((1, 1), dtype=dtype), wyrm.InputNode((1, 1), 1.0, constant=True, dtype=dtype)
+    loss = parameter * scale * scale + x
+    optimizer = SGD(0.001, [parameter])
+    for _ in range(2):
+        wyrm.fit(loss, {x: [1.0]}, optimizer, backend=backend)
+    parameter.set_value([[0.0]])
+    scale.set_value(value)
+    for _ in range(2):
+        with pytest.raises(wyrm.NotFiniteError, match="gradient"):
+            wyrm.fit(loss, {x: [1.0]}, optimizer, backend=backend)
+        assert parameter.value == 0
+    scale.set_value(1.0)
+    wyrm.fit(loss, {x: [1.0]}, optimizer, backend=backend)
+    np.testing.assert_allclose(parameter.value, -0.001)
+
+
+def test_the_reason_is_that_of_the_call(backend):
+    """Where one of two examples is skipped, there is a single run; in the next call there are two."""
+    table, seen = wyrm.ParameterNode([[1.0], [2.0]]), wyrm.BagInputNode(1)
+    loss = table.index(wyrm.SampledIndexNode(2, exclude=seen)).square()
+    optimizer = SGD(0.01, [table])
+    for n in range(2):
+        loss._kept = {}
+        alone = wyrm.fit(loss, {seen: [[0], [1]]}, optimizer, backend=backend, num_threads=1).reason
+        loss._kept = {}
+        single = wyrm.fit(loss, {seen: [[0, 1], [1]]}, optimizer, backend=backend, num_threads=1).reason
+        assert single == "an epoch is a single run" != alone
+        for bags, reason in [([[0], [1]], alone), ([[0, 1], [1]], single)][:: 1 - 2 * n]:
+            assert wyrm.fit(loss, {seen: bags}, optimizer, backend=backend, num_threads=1).reason == reason
 
 
 @pytest.mark.parametrize("seed", [None, 3])

@@ -23,7 +23,7 @@ from wyrm.training.crews import Hogwild
 from wyrm.training.feed import Data
 from wyrm.training.models import GraphModel, Traced, kept_value, seen_from
 from wyrm.training.order import key_seed
-from wyrm.training.programs import Programs, TrainingPrograms
+from wyrm.training.programs import Programs, TrainingPrograms, are_large
 from wyrm.training.runners import Part
 
 __all__ = ["HeldFeed", "KeptTraining", "key_of", "put_back", "take_out"]
@@ -98,6 +98,10 @@ class HeldFeed:
         """Whether programs read keys of random numbers."""
         return any(isinstance(node, RandomNode) for node, _ in self._constants)
 
+    def has_large(self, dtype: str) -> bool:
+        """Whether constants, as they are now, are larger than programs of a dtype take inputs to be."""
+        return are_large([kept_value(node, 0) for node, _ in self._constants if isinstance(node, InputNode)], dtype)
+
     def replace(self, data: Data, seed: int = 0) -> None:
         """Let data of the same layout take its place, after they have been checked; random inputs follow a seed."""
         columns = list(data.columns.values())
@@ -129,6 +133,7 @@ class KeptTraining:
         self._trainable = [node.trainable for node in self._all]
         self._training, self._numbers = programs.assignment.of(self._nodes, True)
         feed.watch(programs, traced, part)
+        self._large = feed.has_large(programs.dtype)
 
     @staticmethod
     def may_be(programs: TrainingPrograms, part: Part, crew: Hogwild) -> bool:
@@ -141,6 +146,8 @@ class KeptTraining:
         if not self._feed.has_room(data) or _may_be_behind(assignment, self._all):
             return False
         if [node.trainable for node in self._all] != self._trainable:
+            return False
+        if self._feed.has_large(self.part.executable.program.dtype) != self._large:  # which gradients are looked at
             return False
         training, numbers = assignment.of(self._nodes, True)
         if training != self._training or numbers != self._numbers:

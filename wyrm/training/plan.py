@@ -88,7 +88,8 @@ class Session:
         if self._begun != self.programs.changes:
             self.assignment.begin()
             self._begun = self.programs.changes
-        how = self._schedule, self._threads, self._reproducible, self.programs.checked
+        single = self._schedule == "auto" and self.batch_size == arrangement.runs == 1
+        how = self._schedule, self._threads, self._reproducible, self.programs.checked, single
         may_keep = self._once and self.batch_size == 1  # between epochs, data may change where they stand
         key = key_of(self.model, data, "fit", self.assignment.backend, *how) if may_keep else None
         if key is not None:
@@ -108,7 +109,6 @@ class Session:
 
         backend = self.assignment.backend
         work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
-        single = self._schedule == "auto" and self.batch_size == arrangement.runs == 1
         threads = 1 if single else self._threads
         crew = make_crew(work, self._schedule, threads, self._reproducible, "fit", self._trial)
         crew.reason = "an epoch is a single run" if single else self._reason or crew.reason

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from wyrm.backend import Backend, Executable
 from wyrm.errors import OptionError
@@ -29,7 +30,7 @@ from wyrm.training.feed import Data
 from wyrm.training.models import Model, Traced
 from wyrm.training.runners import Part
 
-__all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms", "uncollected"]
+__all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms", "are_large", "uncollected"]
 
 _logger = logging.getLogger("wyrm.fit")
 
@@ -78,8 +79,7 @@ class Programs(ABC):
             nodes = [structures[n].live_parameter() for n in records.leaves(PARAMETER)]
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
             constants = [traced.kept(leaf, 0).array for leaf in leaves if leaf.op is INPUT and traced.place(leaf) is None]
-            large = any(not (np.abs(array) < 2.0 ** LEAF[records.dtype]).all() for array in constants)
-            program, numbers = self._lower(records, nodes, traced.examples, large)
+            program, numbers = self._lower(records, nodes, traced.examples, are_large(constants, records.dtype))
             self._made[traced] = _Made(compiled(program, self.backend), leaves, nodes, numbers)
         return self._made[traced]
 
@@ -276,6 +276,11 @@ class EvaluatingPrograms(Programs):
                 self._values.clear()
                 return True
         return False
+
+
+def are_large(constants: Iterable[npt.NDArray[Any]], dtype: str) -> bool:
+    """Whether constants are larger than inputs are taken to be: then more gradients have to be looked at."""
+    return any(not (np.abs(array) < 2.0 ** LEAF[dtype]).all() for array in constants)
 
 
 @contextmanager
