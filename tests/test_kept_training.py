@@ -177,6 +177,22 @@ def test_gradients_that_overflow_by_a_constant_that_has_grown(backend, dtype, va
     np.testing.assert_allclose(parameter.value, -0.001)
 
 
+def test_gradients_are_looked_at_by_each_call_as_it_asks(backend):
+    parameter, x = wyrm.ParameterNode([[0.0]]), wyrm.InputNode((1, 1))
+    loss, optimizer = parameter * x * x * x, SGD(0.001, [parameter])
+    for check in ("loss", "all", "loss", "all"):
+        wyrm.fit(loss, {x: [1.0]}, optimizer, backend=backend, check=check)
+        parameter.set_value([[0.0]])
+        if check == "all":
+            with pytest.raises(wyrm.NotFiniteError, match="gradient"):
+                wyrm.fit(loss, {x: [1e15]}, optimizer, backend=backend, check=check)
+            assert parameter.value == 0
+        else:
+            wyrm.fit(loss, {x: [1e15]}, optimizer, backend=backend, check=check)
+            assert np.isinf(parameter.value)
+            parameter.set_value([[0.0]])
+
+
 def test_the_reason_is_that_of_the_call(backend):
     """Where one of two examples is skipped, there is a single run; in the next call there are two."""
     table, seen = wyrm.ParameterNode([[1.0], [2.0]]), wyrm.BagInputNode(1)
