@@ -208,7 +208,7 @@ patch_fault(
 
 
 def _unconditional(rule: Rule) -> Rule:
-    steps = tuple(replace(s, kernel="copy", operands=s.operands[1:2]) if s.kernel == "select" else s for s in rule.steps)
+    steps = tuple(replace(s, kernel="maximum", operands=s.operands[1:2] * 2) if s.kernel == "select" else s for s in rule.steps)
     return replace(rule, steps=steps)
 
 
