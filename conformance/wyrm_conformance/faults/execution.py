@@ -341,8 +341,7 @@ class _Holding(_Deaf):
     """Keeps the interpreter's lock, in calls that take long; that is all it does."""
 
     def run(self, order: Array, start: int, stop: int) -> int:
-        if not start % 500:
-            sum(range(4_000_000))
+        sum(range(2_000 * (stop - start)))
         return 0
 
 
