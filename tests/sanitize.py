@@ -29,6 +29,7 @@ TESTS = (
     "test_runs.py",
     "test_schedules.py",
     "test_several_graphs.py",
+    "test_set_gradients.py",
     "test_sparse_gradients.py",
 )
 

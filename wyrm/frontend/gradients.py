@@ -8,13 +8,14 @@ that has lost neither.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
-from wyrm.frontend.values import as_reals
+from wyrm.frontend.values import as_indices, as_reals, unchangeable
 from wyrm.memory import GradientBuffer
 from wyrm.program import Shape
 
@@ -99,16 +100,18 @@ class RowSparseGradient(_Arithmetic):
     Attributes
     ----------
     rows
-        Which, as int64: sorted, none twice.
+        Which, as int64: sorted, none twice. A copy of what was given, which cannot be written to.
     values
-        Their gradients, of shape (len(rows), columns).
+        Their gradients, real numbers of shape (len(rows), columns). Not copied.
     shape
         Of the parameter.
 
     Raises
     ------
+    DTypeError
+        If rows are no whole numbers, or values no real ones.
     ShapeError, OutOfRangeError
-        Where rows and values do not fit together, or rows are not sorted, not distinct or outside the parameter.
+        If rows and values do not fit together, or rows are not sorted, not distinct or outside the parameter.
 
     Examples
     --------
@@ -125,22 +128,32 @@ class RowSparseGradient(_Arithmetic):
     shape: Shape
 
     def __post_init__(self) -> None:
-        if self.values.shape != (len(self.rows), self.shape[1]):
+        rows = unchangeable(as_indices(self.rows, "row-sparse gradient: rows"))
+        values = as_reals(self.values, "row-sparse gradient: values")
+        shape = _shape_of(self.shape)
+        if rows.ndim != 1 or values.shape != (len(rows), shape[1]):
             raise ShapeError(
-                f"row-sparse gradient: {len(self.rows)} rows of a parameter of shape {self.shape} need values of shape "
-                f"{(len(self.rows), self.shape[1])}, got {self.values.shape}"
+                f"row-sparse gradient: expected a vector of rows, and for {rows.size} rows of a parameter of shape {shape} "
+                f"values of shape {(rows.size, shape[1])}; got shapes {rows.shape} and {values.shape}"
             )
-        if np.any(np.diff(self.rows) <= 0):
+        if (rows[1:] <= rows[:-1]).any():
             raise ShapeError("row-sparse gradient: rows must be sorted, with none twice; RowSparseGradient.merged sees to it")
-        if len(self.rows) and not 0 <= self.rows[0] <= self.rows[-1] < self.shape[0]:
-            raise OutOfRangeError(f"row-sparse gradient: rows must be within 0 and {self.shape[0] - 1}")
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < shape[0]:
+            raise OutOfRangeError(
+                f"row-sparse gradient: rows must be within 0 and {shape[0] - 1}; they go from {rows[0]} to {rows[-1]}"
+            )
+        for name, checked in (("rows", rows), ("values", values), ("shape", shape)):
+            object.__setattr__(self, name, checked)
 
     @classmethod
-    def merged(cls, rows: npt.ArrayLike, values: Array, shape: Shape) -> RowSparseGradient:
-        """From rows in any order; those that stand several times are summed."""
-        distinct, place = np.unique(np.asarray(rows, np.int64), return_inverse=True)
-        total = np.zeros((len(distinct), shape[1]), values.dtype)
-        np.add.at(total, place.reshape(-1), values)
+    def merged(cls, rows: npt.ArrayLike, values: npt.ArrayLike, shape: Shape) -> RowSparseGradient:
+        """From rows in any order; those that stand several times are summed. It raises what the class raises."""
+        numbers, parts = as_indices(rows, "row-sparse gradient: rows"), as_reals(values, "row-sparse gradient: values")
+        distinct, place = np.unique(numbers, return_inverse=True)
+        if numbers.ndim != 1 or parts.shape != (len(numbers), _shape_of(shape)[1]):
+            return cls(numbers, parts, shape)  # which says what is wrong
+        total = np.zeros((len(distinct), parts.shape[1]), parts.dtype)
+        np.add.at(total, place.reshape(-1), parts)
         return cls(distinct, total, shape)
 
     @classmethod
@@ -173,6 +186,15 @@ class RowSparseGradient(_Arithmetic):
 Gradient = DenseGradient | RowSparseGradient
 
 
+def _shape_of(shape: Any) -> Shape:
+    """A parameter's shape, checked."""
+    try:
+        rows, cols = (index(length) for length in shape)
+    except (TypeError, ValueError):
+        raise ShapeError(f"row-sparse gradient: expected a parameter's shape, (rows, columns), got {shape!r}") from None
+    return rows, cols
+
+
 def read_gradient(buffer: GradientBuffer, frozen: npt.NDArray[np.int64] | None = None) -> Gradient:
     """What a gradient buffer has gathered, as a copy; rows that are frozen have none."""
     if buffer.touched and buffer.dense is not None:
@@ -191,20 +213,27 @@ def read_gradient(buffer: GradientBuffer, frozen: npt.NDArray[np.int64] | None =
 def as_gradient(value: Any, shape: Shape, label: str) -> Gradient:
     """A gradient for a parameter of a shape, from one, from a matrix or from a ``scipy.sparse`` one.
 
+    What was checked when a gradient was made is checked again here: since then, its arrays may have been changed.
+
     Raises
     ------
-    ShapeError, DTypeError
-        Where the shape is another, or it holds no real numbers.
+    ShapeError, DTypeError, OutOfRangeError
+        If the shape is another, it holds no real numbers, or it is row-sparse and its rows are not what they have to be.
     """
     if hasattr(value, "tocsr"):
         value = RowSparseGradient.from_scipy(value)
-    if not isinstance(value, (DenseGradient, RowSparseGradient)):
-        value = DenseGradient(as_reals(value, label))
-    if value.values.dtype.kind not in "fiub":
-        raise DTypeError(f"{label}: expected real numbers, got {value.values.dtype}")
-    if value.shape != shape:
-        raise ShapeError(f"{label}: set_gradient expected shape {shape}, got {value.shape}")
-    gradient: Gradient = value
+    gradient: Gradient
+    if isinstance(value, RowSparseGradient):
+        try:
+            gradient = RowSparseGradient(value.rows, value.values, value.shape)
+        except (DTypeError, ShapeError, OutOfRangeError) as error:
+            raise type(error)(f"{label}: {error}") from None
+        found: tuple[int, ...] = gradient.shape
+    else:
+        gradient = DenseGradient(as_reals(value.values if isinstance(value, DenseGradient) else value, label))
+        found = gradient.values.shape
+    if found != shape:
+        raise ShapeError(f"{label}: set_gradient expected shape {shape}, got {found}")
     return gradient
 
 
