@@ -15,12 +15,12 @@ import pytest
 from conftest import SEED, VARIANTS
 from wyrm_conformance import runner
 from wyrm_conformance.__main__ import main
+from wyrm_conformance.applying import apply
 from wyrm_conformance.cases import CASES
 from wyrm_conformance.check import CHECKS, LEVELS, REQUIRED, SECTIONS, Context, Failure
 from wyrm_conformance.faults import FAULTS, correct_backend
 from wyrm_conformance.faults.chains import with_chains
 from wyrm_conformance.guard import Guard, GuardError
-from wyrm_conformance.kernels import apply
 from wyrm_conformance.results import levels_reached, missing, schema
 from wyrm_conformance.runner import find_backend, run, run_one, select
 from wyrm_conformance.selftest import run_correct, run_fault, run_selftest, unused

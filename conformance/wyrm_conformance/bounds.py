@@ -20,8 +20,8 @@ import numpy as np
 from wyrm.kernels import KERNELS
 from wyrm.memory import GradientBuffer, Leaves, Memory, address
 from wyrm.program import Attributes, Buffer, Instruction, ParameterSlot, Program, Shape, Slot
+from wyrm_conformance.applying import matrix
 from wyrm_conformance.check import Array, Context, check
-from wyrm_conformance.kernels import matrix
 
 __all__ = ["guarded"]
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from wyrm.memory import Leaves, Memory, Source
 from wyrm.program import Buffer, Chain, InputSlot, Instruction, Program, Shape, Slot
+from wyrm_conformance.applying import matrix, poison
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.formulas import BOUNDS, ELEMENTWISE, WIDE
-from wyrm_conformance.kernels import SIZES, arguments, matrix, poison
+from wyrm_conformance.kernels import arguments
+from wyrm_conformance.shapes import SIZES, Trial, long_shapes, shapes
 
 __all__ = ["STEPS", "Sample", "samples", "sums"]
 
@@ -129,8 +131,9 @@ def run_chain(
     """
     offset, slots = 3, list[Slot]()
     for rows, cols in (*(operand.shape for operand in operands), *(shape for _ in chain.results)):
-        slots.append(Slot(0, offset, (rows, cols), cols + gap))
-        offset += rows * (cols + gap) + 5
+        stride = cols + (gap and gap + len(slots) % 3)
+        slots.append(Slot(0, offset, (rows, cols), stride))
+        offset += rows * stride + 5
     read, targets = slots[: len(operands)], slots[len(operands) :]
     targets = [read[shared[n]] if n in shared else target for n, target in enumerate(targets)]
     instruction = Instruction("fused", targets[0], (*targets[1:], *read), (("chain", chain),))
@@ -194,7 +197,8 @@ def check_fused(context: Context) -> None:
         for sample in (*samples(), *sums()):
             for shape in SHAPES:
                 _try(context, sample, shape, dtype)
-            _try(context, sample, (3, 33), dtype, gap=0)
+            for shape, gap in (*shapes(context.rng)[-3:], *long_shapes(context.rng)[:2], Trial((3, 33), 0)):
+                _try(context, sample, shape, dtype, gap)
         for sample in (*samples(), *sums()[1::2]):
             for shape in ((1, 1), (3, 33), (1, 130)):
                 _try(context, sample, shape, dtype, examples=MANY)

@@ -10,9 +10,10 @@ from wyrm.kernels import KERNELS
 from wyrm.memory import BagBuffer, GradientBuffer, Memory, Sink, Source, aligned
 from wyrm.philox import uniform
 from wyrm.program import Buffer, InputSlot, Instruction, ParameterSlot, Program, Slot
+from wyrm_conformance.applying import apply
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.formulas import WIDE
-from wyrm_conformance.kernels import SIZES, apply
+from wyrm_conformance.shapes import SIZES, beyond, long_shapes
 
 __all__ = ["random_bags"]
 
@@ -82,7 +83,7 @@ def check_rows(context: Context) -> None:
     rng = context.rng
     for dtype in context.dtypes:
         for n in SIZES[1:]:
-            for count in (1, 4):
+            for count in (1, 4, 19):
                 table, rows = (rng.uniform(-1, 1, shape).astype(dtype) for shape in ((ROWS, n), (count, n)))
                 index, column = rng.integers(0, ROWS, (count, 1)), rng.integers(0, n, (count, 1))
                 index[0] = ROWS - 1
@@ -122,6 +123,10 @@ def check_dropout_mask(context: Context) -> None:
                 p = np.array([[rate]], dtype)
                 kept = uniform(key[:, 0], 3 * n).reshape(3, n) >= p
                 _stored(context, "dropout_mask", [key, p], np.where(kept, 1 / (1 - p.astype(WIDE)), 0), dtype)
+        for shape, _ in long_shapes(context.rng):
+            key, p = context.rng.integers(0, 2**62, (3, 1)), np.array([[0.25]], dtype)
+            kept = uniform(key[:, 0], shape[0] * shape[1]).reshape(shape) >= 0.25
+            _stored(context, "dropout_mask", [key, p], np.where(kept, 1 / (1 - p.astype(WIDE)), 0), dtype)
 
 
 @check("kernels/gradients", "core", "gradients gather what is added to them, and can be summed and merged", at_least=2000)
@@ -187,13 +192,14 @@ def _dense(gradient: GradientBuffer) -> Array:
 def check_lookup(context: Context) -> None:
     """Runs of a program that reads a row of one table, adds an input to it, and takes the sum from a row of another."""
     for dtype in context.dtypes:
-        for n in SIZES[1:]:
-            program = _looking_up(n, dtype)
-            whole = [aligned((ROWS + 2, n), dtype, fill=None) for _ in range(2)]  # with a row before and one after
+        many = beyond(context.rng, 16)
+        for n, rows in (*((n, ROWS) for n in SIZES[1:]), (1, many), (5, many)):
+            program = _looking_up(n, dtype, rows)
+            whole = [aligned((rows + 2, n), dtype, fill=None) for _ in range(2)]  # with a row before and one after
             for array in whole:
                 array[...] = context.rng.uniform(-1, 1, array.shape)
             first, second = (array[1:-1] for array in whole)
-            indices = context.rng.integers(0, ROWS, (2, 20, 1))
+            indices = context.rng.integers(0, rows, (2, 20, 1))
             x = context.rng.uniform(-1, 1, (20, n)).astype(dtype)
             exact = [array.astype(WIDE) for array in whole]
             sums = np.zeros((20, n), WIDE)
@@ -212,21 +218,21 @@ def check_lookup(context: Context) -> None:
             context.compare("the table that is changed", whole[1], exact[1], _tolerance(dtype, 20))
 
 
-def _looking_up(n: int, dtype: str) -> Program:
+def _looking_up(n: int, dtype: str, rows: int) -> Program:
     """See :func:`check_lookup`."""
     tables = Buffer("value", 0), Buffer("value", 1)
-    rows = [Buffer("row", number, table=table) for number, table in enumerate(tables)]
+    read_at = [Buffer("row", number, table=table) for number, table in enumerate(tables)]
     x, total = Slot(0, 0, (1, n), n), Slot(0, n + 3, (1, n), n)
     read, changed = Slot(4, 0, (1, n), n), Slot(5, 0, (1, n), n)
-    inputs = [InputSlot("index", Slot(1, number, (1, 1), 1), limit=ROWS) for number in range(2)]
+    inputs = [InputSlot("index", Slot(1, number, (1, 1), 1), limit=rows) for number in range(2)]
     return Program(
         "evaluate",
         dtype,
-        (Buffer("real"), Buffer("index"), *tables, *rows),
+        (Buffer("real"), Buffer("index"), *tables, *read_at),
         real_length=2 * n + 3,
         index_length=2,
         inputs=(*inputs, InputSlot("dense", x)),
-        parameters=(ParameterSlot((ROWS, n)), ParameterSlot((ROWS, n))),
+        parameters=(ParameterSlot((rows, n)), ParameterSlot((rows, n))),
         forward=(Instruction("add", total, (read, x)), Instruction("subtract", changed, (changed, total))),
         outputs=(total,),
     )
