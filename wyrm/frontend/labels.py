@@ -9,7 +9,7 @@ What is computed in any other way is not checked.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,10 +118,10 @@ class LabelInputNode(InputNode):
         _set_value(self, value)
 
 
-def labels_of(node: Node, among: Any = None) -> list[Labels]:
-    """What the losses that are made of an input take: of those that exist, or are ``among`` nodes."""
-    uses = getattr(node, "_uses", ())
-    return [labels for _, _, labels, use in uses if (made := use()) is not None and (among is None or made in among)]
+def labels_of(node: Node, roots: Sequence[Node] = ()) -> list[Labels]:
+    """What the losses that are made of an input take: of those that exist and, if there are roots, that one depends on."""
+    existing = [(labels, made) for _, _, labels, use in getattr(node, "_uses", ()) if (made := use()) is not None]
+    return [labels for labels, made in existing if not roots or any(root._depends_on(made) for root in roots)]
 
 
 def expect_labels(target: Any, labels: Labels, use: Node) -> None:

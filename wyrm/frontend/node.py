@@ -65,16 +65,14 @@ class Node(
     array([[7.]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_graph", "_inputs", "_kept", "_parents", "_structure", "name")
+    __slots__ = ("__weakref__", "_graph", "_leaves", "_parents", "_structure", "name")
 
     _structure: Structure
     #: ``None`` for parameters, which belong to no graph.
     _graph: Graph | None
     _parents: tuple[Node, ...]
-    #: The inputs behind a node that is fed, by their structures in its graph.
-    _inputs: dict[Structure, Node]
-    #: Programs that stay bound for calls of :func:`wyrm.fit` and :func:`wyrm.evaluate` with little data.
-    _kept: dict[Any, Any]
+    #: The leaves behind a node that is trained or evaluated, but for parameters, by their structures in its graph.
+    _leaves: dict[Structure, Node]
     name: str | None
     #: NumPy leaves `array * node` to the node.
     __array_ufunc__ = None

@@ -40,6 +40,10 @@ class Recent(MutableMapping[K, V]):
                 del self._entries[next(iter(self._entries))]
             return self._entries.setdefault(key, default)
 
+    def take(self, key: K) -> V | None:
+        """The value of a key, which nobody else finds until it is put back; ``None`` if there is none."""
+        return self._entries.pop(key, None)
+
     def __getitem__(self, key: K) -> V:
         return self._entries[key]
 

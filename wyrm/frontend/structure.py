@@ -12,7 +12,7 @@ keep their own structures, and programs have a cache of their own, by content; s
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ class Structure:
         self.parameter = parameter
         self.bindings: dict[Any, Binding] = {}
         trained = parameter is not None or any(parent.dependents is not None for parent in parents)
-        self.dependents: dict[tuple[int, tuple[Any, ...]], dict[Any, Any]] | None = {} if trained else None
+        self.dependents: dict[tuple[int, tuple[Any, ...]], MutableMapping[Any, Any]] | None = {} if trained else None
 
     @property
     def number(self) -> int:
@@ -125,14 +125,14 @@ def _keep(key: tuple[Any, ...], structure: Structure) -> Structure:
     return STORE.setdefault(key, structure)
 
 
-def note_dependent(found: dict[Any, Any], key: tuple[Any, ...], parents: Iterable[Structure]) -> None:
+def note_dependent(found: MutableMapping[Any, Any], key: tuple[Any, ...], parents: Iterable[Structure]) -> None:
     """Take note that something is looked up by structures, so that it is forgotten with the parameters behind them."""
     for parent in parents:
         if parent.dependents is not None:
             parent.dependents[id(found), key] = found
 
 
-def _unlink(found: dict[Any, Any], key: tuple[Any, ...], parents: Iterable[Structure]) -> None:
+def _unlink(found: MutableMapping[Any, Any], key: tuple[Any, ...], parents: Iterable[Structure]) -> None:
     for parent in parents:
         if parent.dependents is not None:
             parent.dependents.pop((id(found), key), None)

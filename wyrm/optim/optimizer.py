@@ -15,6 +15,7 @@ from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, T
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
+from wyrm.frontend.recent import Recent
 from wyrm.frontend.threads import CURRENT
 from wyrm.gradient_use import IN_USE, in_use
 from wyrm.memory import Report
@@ -31,6 +32,8 @@ __all__ = ["Optimizer", "Result", "shrunk"]
 Array = npt.NDArray[Any]
 #: Options that every optimizer has, and the base class sees to.
 _COMMON = frozenset({"l2", "weight_decay", "clip_value", "clip_norm"})
+#: How many sessions of :func:`wyrm.fit` stay ready.
+_MOST_SESSIONS = 4
 #: Options whose absence is ``None``, not 0.
 _UNBOUNDED = frozenset({"clip_norm", "clip_value"})
 #: The new value and the new states by name.
@@ -69,7 +72,7 @@ class Optimizer:
     #: Without a ``__dict__``, it is an error to set what would change nothing, such as an option.
     __slots__ = (
         *("__weakref__", "_clip_norm", "_groups", "_kept", "_native", "_options", "_runs", "_scheduled", "_steps"),
-        "paths",
+        *("paths", "sessions"),
     )
 
     #: Under which parameters keep the state.
@@ -125,6 +128,8 @@ class Optimizer:
         #: The thread that trains by it, once for each run that it is in.
         self._runs: list[Any] = []
         self._kept: Any = None
+        #: What stays ready for the next call of :func:`wyrm.fit` (:mod:`wyrm.training.plan`).
+        self.sessions: Recent[Any, Any] = Recent(_MOST_SESSIONS)
 
     def _check_parameters(self, nodes: list[ParameterNode]) -> None:
         name = type(self).__name__

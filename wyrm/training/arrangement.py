@@ -56,8 +56,8 @@ class Arrangement:
         """The order of runs, and the part of each, for an order of the examples; ``None``: there is one part."""
         if self._skipped is not None:
             examples = examples[~self._skipped[examples]]
-        if self.rows == 1 and len(self.parts) == 1:
-            return examples.reshape(-1, 1), None
+        if len(self.parts) == 1:
+            return examples.reshape(-1, self.parts[0][1]), None
         numbers = np.zeros(len(examples), np.int64) if self._numbers is None else self._numbers[examples]
         if self.rows == 1:
             return examples.reshape(-1, 1), self._whole[numbers]
@@ -74,7 +74,7 @@ class Arrangement:
         structures = numbers[leading]
         choice = np.where(lengths == self.rows, self._whole[structures], self._last[structures])
         sequence = np.argsort(together[leading])
-        return order[sequence], None if len(self.parts) == 1 else choice[sequence]
+        return order[sequence], choice[sequence]
 
     def counts(self, choice: Numbers | None) -> Numbers:
         """How many examples each run takes, by its part."""

@@ -50,8 +50,6 @@ class Assignment:
         #: The group that trains each storage, by number, and the node that the optimizer has.
         self._owners: dict[HogwildParameter, tuple[int, ParameterNode]] = {}
         for number, optimizer in enumerate(optimizers):
-            if not isinstance(optimizer, Optimizer):
-                raise OptionError(f"fit: expected an optimizer or several, got {optimizer!r}")
             for group in optimizer.groups:
                 self.groups.append((group, number))
                 for node in group.parameters:
@@ -170,6 +168,11 @@ class Schedules:
                 sources.append(Source(self._rows[key], by_position=True))
         return sources
 
+    @property
+    def any(self) -> bool:
+        """Whether programs read any."""
+        return bool(self._rows)
+
     def begin(self, examples: npt.NDArray[np.int64]) -> None:
         """Fill them for the steps that come next; ``examples`` says how many each run has."""
         for (number, batch), rows in self._rows.items():
@@ -178,6 +181,10 @@ class Schedules:
                 rows[:, 0] = np.repeat(1 / counts, batch)[: len(rows)]
                 continue
             group, optimizer = self._assignment.groups[number]
+            first = self._assignment.optimizers[optimizer].steps
+            if batch == 1:
+                group.rows(first, rows)
+                continue
             steps = np.zeros((-(-len(rows) // batch), rows.shape[1]), rows.dtype)
-            group.rows(self._assignment.optimizers[optimizer].steps, steps)
+            group.rows(first, steps)
             rows[...] = np.repeat(steps, batch, axis=0)[: len(rows)]

@@ -18,6 +18,7 @@ from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
+from wyrm.frontend.values import unchangeable
 from wyrm.memory import BagSource, Source, aligned
 from wyrm.program import Shape
 
@@ -88,13 +89,15 @@ class Column:
     @property
     def layout(self) -> tuple[Any, ...]:
         """What is equal for columns that can take each other's place in memory."""
-        return self.index, self.shape, self.rows.dtype.str, self.rows.shape, self.offsets is None
+        rows = self._used()
+        return self.index, self.shape, rows.dtype.char, rows.shape, None if self.offsets is None else len(self)
 
     def own(self) -> Column:
-        """The same data in memory of their own, of which others can take the place."""
-        rows = aligned(self.rows.shape, self.rows.dtype, fill=None)
-        rows[...] = self.rows
-        return Column(rows, self.shape, self.index, self.name, self.offsets)
+        """The same data in memory of their own, of which others can take the place; sequences have one length."""
+        rows = aligned((used := self._used()).shape, used.dtype, fill=None)
+        rows[...] = used
+        offsets = None if self.offsets is None else unchangeable(self.offsets - self.offsets[0])
+        return Column(rows, self.shape, self.index, self.name, offsets)
 
     def has_room(self, other: Column) -> bool:
         """Whether the data of a column of the same layout can take the place of these."""
@@ -102,7 +105,7 @@ class Column:
 
     def replace(self, other: Column) -> None:
         """Let the data of a column of the same layout take the place of these."""
-        self.rows[...] = other.rows
+        self.rows[...] = other._used()
 
     def within(self, limit: int) -> bool:
         """Whether all indices are at least 0 and below ``limit``."""

@@ -126,6 +126,11 @@ class WorkersCrew(Crew):
         self.workers = list(workers)
         self.num_threads, self.batch_size = len(self.workers), self.workers[0].batch_size
 
+    def begin(self) -> None:
+        """Count from nothing again."""
+        for worker in self.workers:
+            worker.examples = worker.steps = 0
+
     @property
     def loss(self) -> float:
         """The sum of the losses of the epoch's runs so far."""

@@ -12,24 +12,28 @@ import numpy.typing as npt
 from wyrm.backend import Backend, Order
 from wyrm.errors import DTypeError, OptionError, ShapeError, WyrmError
 from wyrm.frontend.node import Node
+from wyrm.frontend.recent import Recent
+from wyrm.frontend.structure import note_dependent
 from wyrm.frontend.values import real_dtype
 from wyrm.memory import Sink, aligned
 from wyrm.selection import get_backend
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.crews import Crew, Work
 from wyrm.training.feed import Data, Table, check_count
-from wyrm.training.kept import HeldFeed, key_of, put_back, take_out
+from wyrm.training.kept import HeldFeed, layout_of
 from wyrm.training.losses import VALIDATION, VALUES, Values
-from wyrm.training.models import FunctionModel, GraphModel, Model
+from wyrm.training.models import FunctionModel, GraphModel, Model, Traced
 from wyrm.training.programs import EvaluatingPrograms
 from wyrm.training.runners import Choice
 from wyrm.training.schedules import make_crew, resolve_threads
-from wyrm.training.skipping import Skipped, exclusions, skipped
+from wyrm.training.skipping import Skipped, skipped
 
 __all__ = ["Validation", "evaluate"]
 
 Array = npt.NDArray[Any]
 Function = Callable[..., Any]
+#: Evaluations that stay bound, by the structures of what is computed and the layout of the data. They go with the parameters.
+_KEPT: Recent[tuple[Any, ...], _KeptEvaluation] = Recent()
 
 
 @overload
@@ -138,57 +142,62 @@ def evaluate(
         finish(nodes, 1, None)  # before the feed is read
         made = GraphModel(nodes, finish)
     data = made.read(feed)
-    key = key_of(made, data, chosen) if threads == 1 else None
-    if key is not None and isinstance(made, GraphModel):
-        arrays = _evaluated(made, data, chosen, key)
-    else:
+    layout = layout_of(made, data, VALUES) if threads == 1 else None
+    if layout is None:
         arrays = _Evaluation(made, VALUES, data, chosen, threads).run()
+    else:
+        arrays = _evaluated(made, data, chosen, layout)
     return arrays[0] if isinstance(model, Node) or (not several and finish.single) else arrays
 
 
-def _evaluated(model: GraphModel, data: Data, backend: Backend, key: tuple[Any, ...]) -> list[Array]:
-    """The values of nodes over little data, by programs that were bound for other data of the same layout if there are any."""
-    kept = take_out(model.nodes[0], key)
-    if kept is None or not kept.has_room(data):
-        kept = _KeptEvaluation(model, data, backend)
-    behind = kept.may_be_behind()
-    arrays = _Evaluation(model, VALUES, data, backend, 1).run() if behind else kept.run(data)
-    if not kept.reads_copies:
-        put_back(model.nodes[0], key, kept)
+def _evaluated(model: Model, data: Data, backend: Backend, layout: tuple[Any, ...]) -> list[Array]:
+    """The values over little data, by programs that were bound for other data of the same layout if there are any."""
+    traced = model.traced(data, 0, min(data.length, model.rows), VALUES)
+    key = *traced.structures, layout, backend
+    kept = _KEPT.take(key)
+    arrays = None if kept is None else kept.run(data, traced)
+    if kept is None or arrays is None:
+        kept = _KeptEvaluation(model, data, traced, backend)
+        arrays = kept.first()
+    if kept.stays:
+        _KEPT[key] = kept
+        note_dependent(_KEPT, key, traced.structures)
     return arrays
 
 
 class _KeptEvaluation:
-    """An evaluation that stays bound, to memory of its own."""
+    """An evaluation that stays bound, to memory of its own.
 
-    def __init__(self, model: GraphModel, data: Data, backend: Backend) -> None:
+    Attributes
+    ----------
+    stays
+        Whether it may: it is not if programs read copies of parameters, which have rows that are behind.
+    """
+
+    def __init__(self, model: Model, data: Data, traced: Traced, backend: Backend) -> None:
         self._feed = HeldFeed(data)
-        evaluation = _Evaluation(model, VALUES, self._feed.data, backend, 1)
-        self._values = evaluation.values
-        traced = model.traced(self._feed.data, 0, 1, VALUES)
-        self._feed.watch(evaluation.programs, traced, evaluation.parts[0])
-        numbers = {name: number for number, name in enumerate(self._feed.data.columns)}
-        #: The samples that may have nothing left to draw, each with the number of its column.
-        self._exclusions = [(numbers[each.column], each) for each in exclusions(traced)]
-        self.reads_copies = evaluation.programs.reads_copies
+        held = self._feed.named(data)
+        evaluation = _Evaluation(model, VALUES, held, backend, 1)
+        self._values, self._skipped = evaluation.values, evaluation.skipped
+        self._feed.watch(evaluation.programs, traced, held, evaluation.parts[0])
+        self.stays = not evaluation.programs.reads_copies
         self._storages = [(storage, storage._array) for storage in evaluation.programs.storages()]
 
-    def may_be_behind(self) -> bool:
-        """Whether there are rows of parameters that optimizers have left behind."""
-        return any(len(storage.behind()) for storage, _ in self._storages)
+    def first(self) -> list[Array]:
+        """The values for the data that it was made for."""
+        return self._computed(self._skipped)
 
-    def has_room(self, data: Data) -> bool:
-        """Whether data of the same layout fit, and the parameters are where they were."""
-        return self._feed.has_room(data) and all(storage._array is array for storage, array in self._storages)
+    def run(self, data: Data, traced: Traced) -> list[Array] | None:
+        """The values for data of the same layout, which are checked; ``None``: it has to be made anew."""
+        for storage, array in self._storages:
+            if storage._array is not array or len(storage.behind()):
+                return None
+        if not self._feed.has_room(data) or not self._feed.replace(data, traced):
+            return None
+        return self._computed(self._feed.skipped(data))
 
-    def run(self, data: Data) -> list[Array]:
-        """The values for data, which are checked."""
-        self._feed.replace(data)
-        found: Skipped = [None] * len(self._values.arrays)
-        columns = list(data.columns.values())
-        for number, exclusion in self._exclusions:
-            exclusion.note(found, columns[number])
-        return [array.copy() for array in self._values.compute(found)]
+    def _computed(self, skipped: Skipped) -> list[Array]:
+        return [array.copy() for array in self._values.compute(skipped)]
 
 
 @dataclass

@@ -15,7 +15,6 @@ from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.module import Module
 from wyrm.optim import Optimizer
 from wyrm.selection import get_backend
-from wyrm.training.assignment import Assignment
 from wyrm.training.callbacks import Callback, as_callbacks
 from wyrm.training.evaluation import Validation
 from wyrm.training.feed import Table, check_count, check_integer
@@ -23,10 +22,10 @@ from wyrm.training.history import Epoch, History
 from wyrm.training.losses import loss_of
 from wyrm.training.models import FunctionModel, GraphModel, Model
 from wyrm.training.order import run_seed
-from wyrm.training.plan import Plan, Session, is_stream
+from wyrm.training.plan import How, Plan, Session, is_stream
 from wyrm.training.progress import ProgressBar, progress_bar
 from wyrm.training.run import Carried, Resumed, Run
-from wyrm.training.schedules import resolve_threads
+from wyrm.training.schedules import check_schedule, resolve_threads
 
 __all__ = ["fit"]
 
@@ -233,22 +232,31 @@ def _fit(
         )
     chosen = get_backend(backend)
     threads = resolve_threads(num_threads, "fit")
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) or not isinstance(optimizer, Iterable) else list(optimizer)
+    optimizers = _optimizers(optimizer)
     called = as_callbacks(callbacks)
     resumed = None if resume is None else Resumed(resume)
     reproducible = seed is not None if resumed is None else resumed.reproducible
     seed = run_seed(resumed.seed if resumed is not None and seed is None else seed)
+    check_schedule(schedule, "fit")
+    if is_stream(feed) and weights is not None:
+        raise OptionError(
+            "fit: weights do not go with a stream of feeds, of which each has examples of its own; let the weights be an "
+            "argument of the function, and multiply by them"
+        )
 
     history.backend, history.num_threads, history.schedule, history.seed = chosen.name, threads or 1, schedule, seed
     if resumed is not None:
         history.epochs += resumed.history.epochs
     bar = progress_bar(progress)
     with bar.tracing():
-        assignment = Assignment(optimizers, chosen)
-        model = _model(loss, mean, rows, assignment, weights is not None)
-        how = check == "all", schedule, threads, reproducible, bool(shuffle)
-        session = Session(model, assignment, batch_size, mean, *how, seed, num_epochs == 1)
-        plans = session.plans(feed, weights)
+        model = _model(loss, mean, rows, optimizers, weights is not None)
+        checked, streams = check == "all", is_stream(feed)
+        how = How(batch_size, mean, checked, schedule, threads, reproducible, bool(shuffle), num_epochs == 1 or streams)
+        if streams:
+            session = Session(model, optimizers, chosen, how, seed)
+        else:
+            session = Session.of(model, optimizers, chosen, how, seed, model.read(feed, weights))
+        assignment, plans = session.assignment, session.plans(feed)
         begun = plans()
         first: Plan | None = next(begun)
         assert first is not None
@@ -314,7 +322,15 @@ def _traced(plans: Iterator[Plan], bar: ProgressBar) -> Iterator[Plan]:
         yield plan
 
 
-def _model(loss: Any, mean: bool, rows: int, assignment: Assignment, weighted: bool) -> Model:
+def _optimizers(given: Any) -> list[Optimizer]:
+    optimizers = [given] if isinstance(given, Optimizer) or not isinstance(given, Iterable) else list(given)
+    wrong = [each for each in optimizers if not isinstance(each, Optimizer)]
+    if wrong or not optimizers:
+        raise OptionError(f"fit: expected an optimizer or several, got {wrong[0] if wrong else given!r}")
+    return optimizers
+
+
+def _model(loss: Any, mean: bool, rows: int, optimizers: Sequence[Optimizer], weighted: bool) -> Model:
     if isinstance(loss, Node):
         if loss.shape != (1, 1):
             raise ShapeError(f"fit: expected a loss of shape (1, 1), got {loss!r}; reduce it with .mean() or .scalar_sum()")
@@ -324,4 +340,4 @@ def _model(loss: Any, mean: bool, rows: int, assignment: Assignment, weighted: b
     if not callable(loss):
         raise ShapeError(f"fit: expected a loss of shape (1, 1), or a function that returns one, got {loss!r}")
     finish = loss_of(f"the function {getattr(loss, '__qualname__', type(loss).__name__)!r}", mean)
-    return FunctionModel(loss, "fit", finish, rows, assignment.nodes[0].dtype, weighted)
+    return FunctionModel(loss, "fit", finish, rows, optimizers[0].parameters[0].dtype, weighted)

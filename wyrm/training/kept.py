@@ -1,64 +1,42 @@
-"""Programs that stay bound to memory of their own from one call to the next, for data that are little.
+"""Feeds in memory of their own: what programs stay bound to from one call to the next, for data that are little.
 
-Who trains or evaluates with one example after the other waits for programs to be bound, not for arithmetic. So the first node
-of a model keeps the last few bindings. Data of the same layout, which is the inputs that are fed, their dtypes and the number
-of examples, are checked as ever and copied to where the programs read them. A binding refers to no node that depends on inputs,
-so it goes with the node that keeps it. It is taken out while it is in use, and put back if all went well.
+Who trains or evaluates with one example after the other waits for programs to be bound, not for arithmetic. So what is bound
+stays ready: :func:`wyrm.fit` keeps it with the optimizer, and :func:`wyrm.evaluate` by the structures of what is computed.
+Data of the same layout, which is the structures of roots and inputs, the shapes and dtypes of the data and the number of
+examples, are checked as ever and copied to where the programs read them. What is kept refers to structures and to parameters'
+memory, to no node that depends on inputs and to no function: so these are free when the caller is done with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
 
-from wyrm.frontend.inputs import InputNode
-from wyrm.frontend.labels import Labels
-from wyrm.frontend.node import Node
-from wyrm.frontend.parameters import ParameterNode
-from wyrm.frontend.random import RandomNode
-from wyrm.training.assignment import Assignment
-from wyrm.training.crews import Hogwild
+from wyrm.frontend.op import INPUT, RANDOM
+from wyrm.frontend.structure import Structure
+from wyrm.training.columns import BagColumn
 from wyrm.training.feed import Data
-from wyrm.training.models import GraphModel, Traced, kept_value, seen_from
-from wyrm.training.order import key_seed
-from wyrm.training.programs import Programs, TrainingPrograms, are_large
+from wyrm.training.models import Model, Traced, kept_value
+from wyrm.training.programs import Programs, are_large
 from wyrm.training.runners import Part
+from wyrm.training.skipping import Exclusion, Skipped, exclusions
 
-__all__ = ["HeldFeed", "KeptTraining", "key_of", "put_back", "take_out"]
+__all__ = ["HeldFeed", "layout_of"]
 
 Array = npt.NDArray[Any]
-#: How many numbers a feed has at most for which programs stay bound, and how many bindings a node keeps.
-_SMALL, _MOST_KEPT = 4096, 4
+#: How many numbers a feed has at most for which programs stay bound.
+_SMALL = 4096
 
 
-def key_of(model: Any, data: Data, *options: Any) -> tuple[Any, ...] | None:
-    """What a binding is found by; ``None`` if none is kept for such a model or so much data."""
-    if not isinstance(model, GraphModel) or model.weighted or data.size > _SMALL:
+def layout_of(model: Model, data: Data, purpose: str) -> tuple[Any, ...] | None:
+    """What is equal for data that go through the same programs in the same memory.
+
+    ``None``: none stays bound for these, as they are too many, or runs of several kinds.
+    """
+    if len(data.structures) > 1 or (data.length > model.rows and data.length % model.rows) or data.size > _SMALL:
         return None
-    first = model.nodes[0]
-    layouts = [(seen_from(first, node), column.layout) for node, column in data.columns.items()]
-    return *options, *[seen_from(first, node) for node in model.nodes[1:]], *layouts
-
-
-def take_out(node: Node, key: tuple[Any, ...]) -> Any:
-    """What the node keeps under a key, which nobody else has then; ``None`` if there is nothing."""
-    try:
-        return node._kept.pop(key, None)
-    except AttributeError:
-        return None
-
-
-def put_back(node: Node, key: tuple[Any, ...], kept: Any) -> None:
-    """Have a node keep something."""
-    try:
-        bindings = node._kept
-    except AttributeError:
-        bindings = node._kept = {}
-    if len(bindings) >= _MOST_KEPT:
-        bindings.clear()
-    bindings[key] = kept
+    return model.traced(data, 0, min(data.length, model.rows), purpose).layout(data)
 
 
 class HeldFeed:
@@ -66,105 +44,86 @@ class HeldFeed:
 
     Attributes
     ----------
-    data
-        What programs are bound to.
+    random
+        Whether programs read keys of random numbers.
     """
 
     def __init__(self, data: Data) -> None:
-        self.data = Data({name: column.own() for name, column in data.columns.items()}, data.length)
-        self._columns = list(self.data.columns.values())
-        #: For each input that is fed, the number of its column, what indices lie below, and what labels losses take.
-        self._checks: list[tuple[int, int, list[Labels]]] = []
+        self._columns = [column.own() for column in data.columns.values()]
+        self.random = False
+        #: For each input that is fed, the number of its column, its position, what indices lie below, and itself.
+        self._checks: list[tuple[int, int, int, Structure]] = []
         #: Inputs that keep their values, or are random, and where programs read these.
-        self._constants: list[tuple[Node, Array]] = []
+        self._constants: list[tuple[Structure, Array]] = []
+        #: The samples that may have nothing left to draw, each with the number of its column.
+        self._exclusions: list[tuple[int, Exclusion]] = []
+        self._roots = 0
+        self._large, self._dtype = False, ""
 
-    def watch(self, programs: Programs, traced: Traced, part: Part) -> None:
+    def named(self, data: Data) -> Data:
+        """What is held, by the names of data of the same layout."""
+        return Data(dict(zip(data.columns, self._columns, strict=True)), data.length)
+
+    def watch(self, programs: Programs, traced: Traced, data: Data, part: Part) -> None:
         """Take note of what has to be checked and brought up to date for a part that is bound to it."""
-        numbers = {name: number for number, name in enumerate(self.data.columns)}
-        inputs = zip(programs.leaves(traced), part.executable.program.inputs, part.sources, strict=False)
-        for leaf, expected, source in inputs:
-            place, owner = traced.place(leaf), traced.owner(leaf)
+        numbers = {name: number for number, name in enumerate(data.columns)}
+        program = part.executable.program
+        self._checks, self._constants, self._dtype, self.random = [], [], program.dtype, False
+        for leaf, expected, source in zip(programs.leaves(traced), program.inputs, part.sources, strict=False):
+            place = traced.place(leaf)
             if place is not None:
-                self._checks.append((numbers[place[0]], expected.limit, traced.labels(leaf)))
-            elif isinstance(owner, (InputNode, RandomNode)):
-                self._constants.append((owner, source.array))
+                self._checks.append((numbers[place[0]], place[1], expected.limit, leaf))
+            else:
+                self._constants.append((leaf, source.array))
+                self.random |= leaf.op is RANDOM
+        self._large = self._are_large(self._values(traced, 0))
+        some_bags = any(isinstance(column, BagColumn) for column in self._columns)
+        self._exclusions = [(numbers[each.column], each) for each in (exclusions(traced) if some_bags else ())]
+        self._roots = len(traced.roots)
 
     def has_room(self, data: Data) -> bool:
         """Whether data of the same layout can take its place."""
         return all(own.has_room(column) for own, column in zip(self._columns, data.columns.values(), strict=True))
 
-    @property
-    def random(self) -> bool:
-        """Whether programs read keys of random numbers."""
-        return any(isinstance(node, RandomNode) for node, _ in self._constants)
+    def skipped(self, data: Data) -> Skipped:
+        """The examples of data of the same layout that are skipped."""
+        found: Skipped = [None] * self._roots
+        if self._exclusions:
+            columns = list(data.columns.values())
+            for number, exclusion in self._exclusions:
+                exclusion.note(found, columns[number])
+        return found
 
-    def has_large(self, dtype: str) -> bool:
-        """Whether constants, as they are now, are larger than programs of a dtype take inputs to be."""
-        return are_large([kept_value(node, 0) for node, _ in self._constants if isinstance(node, InputNode)], dtype)
+    def replace(self, data: Data, traced: Traced, seed: int = 0) -> bool:
+        """Let data of the same layout take its place, after they have been checked; random inputs follow a seed.
 
-    def replace(self, data: Data, seed: int = 0) -> None:
-        """Let data of the same layout take its place, after they have been checked; random inputs follow a seed."""
+        False: they cannot, as other gradients have to be looked at than programs look at, for constants that are large.
+        """
         columns = list(data.columns.values())
-        for number, limit, all_labels in self._checks:
+        labelled = traced.has_labels
+        for number, position, limit, leaf in self._checks:
             column = columns[number]
             if column.index and not column.within(limit):
-                column.check_range(limit)
-            for labels in all_labels:
-                column.check_labels(labels)
+                column.check_range(limit, None, position)
+            if labelled:
+                for labels in traced.labels(leaf):
+                    column.check_labels(labels, None, position)
+        values = self._values(traced, seed)
+        if values and self._are_large(values) != self._large:
+            return False
         for own, column in zip(self._columns, columns, strict=True):
             own.replace(column)
-        for node, array in self._constants:
-            array[...] = kept_value(node, seed)
+        for (_, array), value in zip(self._constants, values, strict=True):
+            array[...] = value
+        return True
 
+    def _values(self, traced: Traced, seed: int) -> list[Array]:
+        """What the inputs hold that are not fed."""
+        for leaf, _ in self._constants:
+            traced.place(leaf)  # raises if it has to be fed
+        return [kept_value(traced.owner(leaf), seed) for leaf, _ in self._constants]
 
-class KeptTraining:
-    """The programs of steps, one example a run, on one thread.
-
-    Parameters
-    ----------
-    feed
-        What they are bound to.
-    """
-
-    def __init__(self, feed: HeldFeed, programs: TrainingPrograms, traced: Traced, part: Part, crew: Hogwild) -> None:
-        self.part, self.crew = part, crew
-        self._feed, self._reason = feed, crew.reason
-        self._nodes, self._all = programs.parameters(traced), programs.noted
-        self._trainable = [node.trainable for node in self._all]
-        self._training, self._numbers = programs.assignment.of(self._nodes, True)
-        feed.watch(programs, traced, part)
-        self._large = feed.has_large(programs.dtype)
-
-    @staticmethod
-    def may_be(programs: TrainingPrograms, part: Part, crew: Hogwild) -> bool:
-        """Whether programs may stay bound: nothing in them belongs to one call alone."""
-        scheduled = any(expected.kind == "schedule" for expected in part.executable.program.inputs)
-        return crew.num_threads == 1 and not scheduled and not _may_be_behind(programs.assignment, programs.noted)
-
-    def fits(self, data: Data, assignment: Assignment) -> bool:
-        """Whether data of the same layout fit, and the same is trained, in the same memory."""
-        if not self._feed.has_room(data) or _may_be_behind(assignment, self._all):
-            return False
-        if [node.trainable for node in self._all] != self._trainable:
-            return False
-        if self._feed.has_large(self.part.executable.program.dtype) != self._large:  # which gradients are looked at
-            return False
-        training, numbers = assignment.of(self._nodes, True)
-        if training != self._training or numbers != self._numbers:
-            return False
-        shared = assignment.buffers(self.part.executable.program, numbers)
-        return all(memory is self.part.shared[buffer] for buffer, memory in shared.items())
-
-    def begin(self, data: Data, programs: TrainingPrograms, seed: int) -> None:
-        """Get ready for data."""
-        self._feed.replace(data, key_seed(seed) if self._feed.random else 0)
-        programs.note(self._all)
-        programs.dtype = self.part.executable.program.dtype
-        self.crew.reason = self._reason
-        for worker in self.crew.workers:
-            worker.examples = worker.steps = 0
-
-
-def _may_be_behind(assignment: Assignment, nodes: Sequence[ParameterNode]) -> bool:
-    """Whether there may be rows of parameters that optimizers leave behind."""
-    return any(node.storage.lazy for node in (*nodes, *assignment.nodes))
+    def _are_large(self, values: list[Array]) -> bool:
+        """Whether values are larger than programs take inputs to be."""
+        pairs = zip(self._constants, values, strict=True)
+        return are_large([value for (leaf, _), value in pairs if leaf.op is INPUT], self._dtype)

@@ -63,6 +63,23 @@ def kept_value(node: Any, seed: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(node.value.reshape(1, -1))
 
 
+def _leaves_of(roots: Sequence[Node]) -> dict[Structure, Node]:
+    """The leaves behind nodes, but for parameters, as the graph of the first sees them."""
+    nodes = dict.fromkeys(node for root in roots for node in root._ancestors())
+    return {seen_from(roots[0], node): node for node in nodes if node._structure.op in INPUTS}
+
+
+def _leaves(root: Node) -> dict[Structure, Node]:
+    """Those behind one node, which keeps them; one that is a leaf itself would keep itself."""
+    if not root._parents:
+        return _leaves_of([root])
+    try:
+        return root._leaves
+    except AttributeError:
+        root._leaves = leaves = _leaves_of([root])
+        return leaves
+
+
 class Traced:
     """One structure of a model.
 
@@ -81,24 +98,26 @@ class Traced:
     @cached_property
     def _fed(self) -> dict[Structure, tuple[Any, int]]:
         """For each input behind the roots, the column and the position that it is loaded from."""
-        fed = {node: place for node, place in self._places.items() if node in self._nodes}  # not, say, weights
+        behind = set(self._owners.values())
+        fed = {node: place for node, place in self._places.items() if node in behind}  # not, say, weights
         return {seen_from(self.roots[0], node): place for node, place in fed.items()}
-
-    @cached_property
-    def _nodes(self) -> dict[Node, None]:
-        """The roots and all behind them."""
-        return dict.fromkeys(node for root in self.roots for node in root._ancestors())
 
     @cached_property
     def _owners(self) -> dict[Structure, Node]:
         """The node of each input."""
-        inputs = (node for node in self._nodes if node._structure.op in INPUTS)
-        return {seen_from(self.roots[0], node): node for node in inputs}
+        first = self.roots[0]
+        return _leaves(first) if len(self.roots) == 1 else _leaves_of(self.roots)
 
     @property
     def structures(self) -> list[Structure]:
         """Those of the roots, in the graph of the first."""
         return [seen_from(self.roots[0], root) for root in self.roots]
+
+    def layout(self, data: Data) -> tuple[Any, ...]:
+        """What is equal for data that the same programs can read in the same memory."""
+        first, columns = self.roots[0], data.columns
+        fed = [(seen_from(first, node), at, columns[name].layout) for node, (name, at) in self._places.items()]
+        return *self.structures, *fed
 
     def place(self, leaf: Structure) -> tuple[Any, int] | None:
         """The column and the position that an input is loaded from; ``None`` where it keeps its value.
@@ -126,15 +145,20 @@ class Traced:
 
     def labels(self, leaf: Structure) -> list[Labels]:
         """What the losses among these nodes take that an input feeds labels to."""
-        return labels_of(self._owners[leaf], self._nodes)
+        return labels_of(self._owners[leaf], self.roots)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a loss may take what is fed as labels."""
+        return any(hasattr(node, "_uses") for node in self._places)
 
     def kept(self, leaf: Structure, seed: int) -> Source:
         """Where runners read an input that keeps its value, or is random: with ``seed``, where the graph names none."""
         return Source(kept_value(self._owners[leaf], seed), constant=True)
 
-    def inputs(self) -> list[Node]:
+    def inputs(self) -> dict[Structure, Node]:
         """The inputs that a feed may have data for."""
-        return [node for node in self._owners.values() if isinstance(node, _FED)]
+        return {leaf: node for leaf, node in self._owners.items() if isinstance(node, _FED)}
 
 
 class Model(ABC):
@@ -185,22 +209,10 @@ class GraphModel(Model):
         self.nodes = list(nodes)
         self._traced: dict[frozenset[Node], dict[str, Traced]] = {}
 
-    @property
-    def _inputs(self) -> dict[Structure, Node]:
-        """The inputs that a feed may have data for; a node that is a model by itself keeps its own."""
-        first = self.nodes[0]
-        if len(self.nodes) > 1 or not first._parents:
-            return {seen_from(first, node): node for node in Traced(self.nodes, {}, 1).inputs()}
-        try:
-            return first._inputs
-        except AttributeError:
-            first._inputs = inputs = {seen_from(first, node): node for node in Traced([first], {}, 1).inputs()}
-            return inputs
-
     def read(self, feed: Any, weights: Any = None) -> Data:
         """Check a feed by input nodes, or their names."""
         first = self.nodes[0]
-        inputs = self._inputs
+        inputs = Traced(self.nodes, {}, 1).inputs()
         columns: dict[Any, Column] = {}
         fed = set()
         for key, data in as_mapping(feed, "input nodes, or their names,").items():

@@ -2,17 +2,23 @@
 
 A :class:`Session` is what all feeds of one training run have in common. It makes a :class:`Plan` of each: of the one feed that
 there is, once; of a stream, of each chunk in turn. Functions are traced, and programs compiled, once for all of them.
+
+A plan for little data is bound to memory of its own, and data of the same layout take their place: the next chunk of a stream,
+or the feed of the next call, for which the optimizer keeps the session. What programs depend on is either part of the key by
+which a session is found, or looked at by :meth:`Plan.take`, or the parameters tell the programs (``changes``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from wyrm.errors import FeedError, NotFiniteError, OptionError, WyrmError
-from wyrm.frontend.node import Node
+from wyrm.backend import Backend
+from wyrm.errors import FeedError, NotFiniteError, WyrmError
+from wyrm.optim import Optimizer
 from wyrm.program import Purpose
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.assignment import Assignment, Schedules
@@ -20,16 +26,16 @@ from wyrm.training.auto import Trial
 from wyrm.training.crews import Crew, Hogwild, Work
 from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import Data, is_table
-from wyrm.training.kept import HeldFeed, KeptTraining, key_of, put_back, take_out
+from wyrm.training.kept import HeldFeed, layout_of
 from wyrm.training.losses import TRAINING
-from wyrm.training.models import GraphModel, Model
+from wyrm.training.models import Model
 from wyrm.training.order import epoch_order, in_order, key_seed
 from wyrm.training.programs import TrainingPrograms, uncollected
 from wyrm.training.runners import Part
 from wyrm.training.schedules import make_crew
 from wyrm.training.skipping import skipped
 
-__all__ = ["Plan", "Session", "is_stream"]
+__all__ = ["How", "Plan", "Session", "is_stream"]
 
 
 def is_stream(feed: Any) -> bool:
@@ -37,122 +43,134 @@ def is_stream(feed: Any) -> bool:
     return not isinstance(feed, (Mapping, str, bytes)) and isinstance(feed, Iterable) and not is_table(feed)
 
 
+class How(NamedTuple):
+    """How a model is trained.
+
+    Attributes
+    ----------
+    batch_size
+        How many runs make a step.
+    mean
+        Whether a step is made by the mean of its examples' gradients; else by their sum.
+    checked
+        Whether a gradient that is not finite ends training before its update; else the loss alone is looked at.
+    schedule, threads, reproducible
+        How threads share the work, as :func:`wyrm.training.schedules.make_crew` takes it.
+    shuffle
+        Whether epochs visit the examples in a random order.
+    once
+        Whether a feed is gone through once: between epochs, data may change where they stand.
+    """
+
+    batch_size: int
+    mean: bool
+    checked: bool
+    schedule: str
+    threads: int | None
+    reproducible: bool
+    shuffle: bool
+    once: bool
+
+
 class Session:
     """A model, its optimizers, and how they are trained.
 
     Parameters
     ----------
-    schedule, threads, reproducible
-        How threads share the work, as :func:`wyrm.training.schedules.make_crew` takes it.
-    mean
-        Whether a step is made by the mean of its examples' gradients; else by their sum.
-    checked
-        Whether a gradient that is not finite ends training before its update; else the loss alone is looked at.
-    shuffle, seed
-        Whether epochs visit the examples in a random order, and of what.
-    once
-        Whether there is one epoch.
+    data
+        The one feed; ``None``: there will be a stream of them.
     """
 
     def __init__(
-        self,
-        model: Model,
-        assignment: Assignment,
-        batch_size: int,
-        mean: bool,
-        checked: bool,
-        schedule: str,
-        threads: int | None,
-        reproducible: bool,
-        shuffle: bool,
-        seed: int,
-        once: bool,
+        self, model: Model, optimizers: Sequence[Optimizer], backend: Backend, how: How, seed: int, data: Data | None = None
     ) -> None:
-        self.model, self.assignment, self.batch_size = model, assignment, batch_size
-        self._schedule, self._threads, self._reproducible = schedule, threads, reproducible
-        self.shuffle, self.seed, self._once = shuffle, seed, once
+        self.model: Any = model
+        self.assignment, self.how, self.seed = Assignment(optimizers, backend), how, seed
+        self._schedule, self._threads = how.schedule, how.threads
         self._trial, self._reason = Trial(), ""
-        self._kept: tuple[tuple[Any, ...], KeptTraining] | None = None
-        assignment.begin()
+        self.assignment.begin()
         self._begun = 0
-        purpose: Purpose = "train" if batch_size == 1 else "accumulate"
-        self.programs = TrainingPrograms(model, TRAINING, assignment, purpose, mean, checked)
+        purpose: Purpose = "train" if how.batch_size == 1 else "accumulate"
+        self.programs = TrainingPrograms(model, TRAINING, self.assignment, purpose, how.mean, how.checked)
+        self._layout: tuple[Any, ...] | None = None
+        self._plan: Plan | None = None
+        if data is not None:
+            self._plan = self._made(data, layout_of(model, data, TRAINING) if how.once else None)
+        #: By what the first optimizer keeps it.
+        self._key: tuple[Any, ...] = ()
 
-    def plan(self, data: Data) -> Plan:
-        """A plan for data."""
+    @staticmethod
+    def of(model: Model, optimizers: Sequence[Optimizer], backend: Backend, how: How, seed: int, data: Data) -> Session:
+        """A session for data: that of an earlier call, if there is one that does the same as one made now."""
+        layout = layout_of(model, data, TRAINING) if how.once else None
+        if layout is None:
+            return Session(model, optimizers, backend, how, seed, data)
+        scheduled = [group.schedule is not None for optimizer in optimizers for group in optimizer.groups]
+        key = layout, how, backend, *map(weakref.ref, optimizers), *scheduled
+        kept: Session | None = optimizers[0].sessions.take(key)
+        if kept is None or not kept._goes_on(model, optimizers, seed, data):
+            kept = Session(model, optimizers, backend, how, seed, data)
+            kept._key = key
+        return kept
+
+    def _goes_on(self, model: Model, optimizers: Sequence[Optimizer], seed: int, data: Data) -> bool:
+        """Get ready for another call; whether that is possible."""
+        self.model, self.assignment.optimizers, self.seed = model, optimizers, seed
+        self.programs.begin(model)
+        return self._plan is not None and self._plan.take(self, data)
+
+    def end(self) -> None:
+        """Stay ready for the next call, as this one ended well: without what belongs to the caller."""
+        if self._key and self._plan is not None and self._plan.stays:
+            first, *_ = self.assignment.optimizers
+            self.model, self.assignment.optimizers = None, ()
+            self.programs.end()
+            self._plan.end()
+            first.sessions[self._key] = self
+
+    def _made(self, data: Data, layout: tuple[Any, ...] | None) -> Plan:
+        """A plan for data; they are copied if they have a layout."""
+        self._layout = layout
         with uncollected():
-            return Plan(self, data)
+            return Plan(self, data, layout is not None)
 
     def crew(self, data: Data, arrangement: Arrangement, schedules: Schedules) -> tuple[list[Part], Crew]:
         """The programs that data go through, bound to them, and the threads that run these."""
         if self._begun != self.programs.changes:
             self.assignment.begin()
             self._begun = self.programs.changes
-        single = self._schedule == "auto" and self.batch_size == arrangement.runs == 1
-        how = self._schedule, self._threads, self._reproducible, self.programs.checked, single
-        may_keep = self._once and self.batch_size == 1  # between epochs, data may change where they stand
-        key = key_of(self.model, data, "fit", self.assignment.backend, *how) if may_keep else None
-        if key is not None:
-            kept: KeptTraining | None = take_out(self._owner, key)
-            if kept is not None and kept.fits(data, self.assignment):
-                kept.begin(data, self.programs, self.seed)
-                self.programs.check_optimizers()
-                self._kept = key, kept
-                return [kept.part], kept.crew
-            feed = HeldFeed(data)
-            data = feed.data
         parts = self.programs.parts(data, arrangement, key_seed(self.seed), schedules)
         self.programs.check_optimizers()
 
         def update(shards: int) -> Part:
             return self.assignment.update(self.programs.dtype, schedules, shards)
 
-        backend = self.assignment.backend
-        work = Work(backend, parts, None if self.batch_size == 1 else update, self.batch_size, ordered=not self.shuffle)
-        threads = 1 if single else self._threads
-        crew = make_crew(work, self._schedule, threads, self._reproducible, "fit", self._trial)
+        backend, batch_size = self.assignment.backend, self.how.batch_size
+        single = self._schedule == "auto" and batch_size == arrangement.runs == 1
+        work = Work(backend, parts, None if batch_size == 1 else update, batch_size, ordered=not self.how.shuffle)
+        crew = make_crew(work, self._schedule, 1 if single else self._threads, self.how.reproducible, "fit", self._trial)
         crew.reason = "an epoch is a single run" if single else self._reason or crew.reason
-        self._kept = None
-        if key is not None and isinstance(crew, Hogwild) and KeptTraining.may_be(self.programs, parts[0], crew):
-            traced = self.model.traced(data, 0, 1, TRAINING)
-            self._kept = key, KeptTraining(feed, self.programs, traced, parts[0], crew)
         return parts, crew
 
-    @property
-    def _owner(self) -> Node:
-        """The node that keeps what stays bound."""
-        assert isinstance(self.model, GraphModel)
-        return self.model.nodes[0]
-
-    def end(self) -> None:
-        """Have programs stay bound for the next run, as this one ended well."""
-        if self._kept is not None:
-            put_back(self._owner, *self._kept)
-            self._kept = None
-
-    def plans(self, feed: Any, weights: Any = None) -> Callable[[], Iterator[Plan]]:
-        """What gives the plans of an epoch, one for each chunk.
+    def plans(self, feed: Any) -> Callable[[], Iterator[Plan]]:
+        """What gives the plans of an epoch: the one plan, or one for each chunk of a stream.
 
         Raises
         ------
         FeedError
             Of a stream, as it is gone through: where a chunk is no good, naming its number, or there is none.
         """
-        if not is_stream(feed):
-            plan = self.plan(self.model.read(feed, weights))
-            return lambda: iter([plan])
-        if weights is not None:
-            raise OptionError(
-                "fit: weights do not go with a stream of feeds, of which each has examples of its own; let the weights be an "
-                "argument of the function, and multiply by them"
-            )
-        return lambda: self._stream(feed)
+        plan = self._plan
+        return (lambda: self._stream(feed)) if plan is None else (lambda: iter([plan]))
 
     def _stream(self, feed: Iterable[Any]) -> Iterator[Plan]:
-        number = -1
+        number, plan = -1, None
         for number, chunk in enumerate(feed):
             try:
-                plan = self.plan(self.model.read(chunk))
+                data = self.model.read(chunk)
+                layout = layout_of(self.model, data, TRAINING)
+                if plan is None or not plan.stays or layout != self._layout or not plan.take(self, data):
+                    plan = self._made(data, layout)
             except WyrmError as error:
                 raise type(error)(f"chunk {number} of the stream: {error}") from error
             yield plan
@@ -173,23 +191,63 @@ class Plan:
         How many of them are left out, as their samples have nothing left to draw.
     crew
         The threads.
+
+    Parameters
+    ----------
+    held
+        Whether programs are bound to a copy of the data, of which others can take the place.
     """
 
-    def __init__(self, session: Session, data: Data) -> None:
+    def __init__(self, session: Session, data: Data, held: bool) -> None:
         self.length = data.length
-        self._session, self._data = session, data
+        self._session: Any = session
+        self._data: Any = data
         self._arrangement = Arrangement(data, session.model.rows)
         (left_out,) = skipped(session.model, TRAINING, data, self._arrangement)
         self.skipped = 0 if left_out is None else int(left_out.sum())
         if 0 < self.skipped < self.length:  # where it is all of them, there is nothing to run, but all the same to check
             self._arrangement = Arrangement(data, session.model.rows, left_out)
+        self._held = HeldFeed(data) if held and not self.skipped else None
         self._bind()
 
     def _bind(self) -> None:
-        session = self._session
+        session: Session = self._session
+        held = self._held
         self._changes = session.programs.changes
-        self._schedules = Schedules(session.assignment, self._arrangement.runs, session.batch_size)
-        self._parts, self.crew = session.crew(self._data, self._arrangement, self._schedules)
+        self._schedules = Schedules(session.assignment, self._arrangement.runs, session.how.batch_size)
+        data = self._data if held is None else held.named(self._data)
+        self._parts, self.crew = session.crew(data, self._arrangement, self._schedules)
+        if held is not None:
+            structure, examples = self._arrangement.parts[0]
+            traced = session.model.traced(data, structure, examples, TRAINING)
+            held.watch(session.programs, traced, data, self._parts[0])
+
+    @property
+    def stays(self) -> bool:
+        """Whether other data of its layout can be gone through by it."""
+        one = isinstance(self.crew, Hogwild) and self.crew.num_threads == 1
+        return self._held is not None and one and self._changes == self._session.programs.changes
+
+    def take(self, session: Session, data: Data) -> bool:
+        """Let data of the same layout take the place of those before, after they have been checked; whether they can."""
+        held, self._session = self._held, session
+        if held is None or not self.stays or not held.has_room(data):
+            return False
+        assert isinstance(self.crew, Hogwild)
+        structure, examples = self._arrangement.parts[0]
+        traced = session.model.traced(data, structure, examples, TRAINING)
+        if any(examples is not None for examples in held.skipped(data)):
+            return False
+        if not held.replace(data, traced, key_seed(session.seed) if held.random else 0):
+            return False
+        session.programs.check_optimizers()
+        self._data = data
+        self.crew.begin()
+        return True
+
+    def end(self) -> None:
+        """Let go of the data and the session, which keeps the plan."""
+        self._session = self._data = None
 
     def run(self, epoch: int, chunk: int, progress: Callable[[int], Any]) -> float:
         """Go through all examples that are not skipped once; returns the sum of their losses, each before its own update.
@@ -201,20 +259,21 @@ class Plan:
         progress
             Called with the number of examples that were run since it was last called.
         """
-        session = self._session
+        session: Session = self._session
         if self._changes != session.programs.changes:  # of what is trained
             self._bind()
         if self.skipped == self.length:
             progress(self.length)
             return 0.0
         crew = self.crew
-        shuffled, length = session.shuffle, self.length
+        shuffled, length = session.how.shuffle, self.length
         examples = epoch_order(session.seed, epoch, length, chunk) if shuffled else in_order(length)
         order, choice = self._arrangement.of(examples)
         made = crew.steps
-        first_step = session.assignment.optimizers[0].steps * session.batch_size * session.model.rows
+        first_step = session.assignment.optimizers[0].steps * session.how.batch_size * session.model.rows
         crew.begin_epoch(first_step)
-        self._schedules.begin(self._arrangement.counts(choice))
+        if self._schedules.any:
+            self._schedules.begin(self._arrangement.counts(choice))
         try:
             crew.run_epoch(order, choice, _Progress(self.length, len(order), progress))
         except NotFiniteError as error:

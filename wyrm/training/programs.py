@@ -54,7 +54,8 @@ class Programs(ABC):
     """
 
     def __init__(self, model: Model, roots: str, backend: Backend) -> None:
-        self.model, self.backend, self._roots = model, backend, roots
+        self.model: Any = model
+        self.backend, self._roots = backend, roots
         self._made: dict[Traced, _Made] = {}
 
     def note(self, nodes: Sequence[ParameterNode]) -> None:
@@ -86,10 +87,6 @@ class Programs(ABC):
     def leaves(self, traced: Traced) -> list[Structure]:
         """The structures of the inputs of a graph's program, in its order."""
         return self._make(traced).leaves
-
-    def parameters(self, traced: Traced) -> list[ParameterNode]:
-        """The nodes of the parameters of a graph's program, in its order."""
-        return self._make(traced).nodes
 
     def parts(
         self,
@@ -193,15 +190,20 @@ class TrainingPrograms(Programs):
             storages[p].keep_up()
         return program() if whole else made, numbers
 
+    def begin(self, model: Model) -> None:
+        """Go on with a model that is as the one before, for another call, which has warnings of its own."""
+        self.model, self._idle = model, -1
+        self._told.clear()
+
+    def end(self) -> None:
+        """Let go of the model and its graphs, of which programs that have been bound know nothing."""
+        self.model = None
+        self._made.clear()
+
     def expire(self) -> None:
         """Have the programs made anew: what is trained has changed."""
         self._made.clear()
         self.changes += 1
-
-    @property
-    def noted(self) -> list[ParameterNode]:
-        """The nodes of the parameters of all structures so far."""
-        return list(self._nodes)
 
     def note(self, nodes: Sequence[ParameterNode]) -> None:
         """As for other programs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from wyrm.backend import Backend
 from wyrm.errors import CapabilityError, DTypeError, OptionError
@@ -12,7 +13,7 @@ from wyrm.training.crews import Crew, Hogwild, Work, available_cores
 from wyrm.training.feed import check_integer
 from wyrm.training.synchronized import Synchronized, refuse_synchronized
 
-__all__ = ["SCHEDULES", "make_crew", "resolve_threads"]
+__all__ = ["SCHEDULES", "check_schedule", "make_crew", "resolve_threads"]
 
 SCHEDULES = ("auto", "sequential", "hogwild", "synchronized", "conflict_free")
 #: What a backend has to declare for a schedule on several threads.
@@ -36,6 +37,21 @@ def resolve_threads(num_threads: int | None, caller: str) -> int | None:
         message = f"{caller}: {threads} threads on {available_cores()} cores will get in each other's way"
         warnings.warn(message, RuntimeWarning, stacklevel=4)
     return threads
+
+
+def check_schedule(schedule: Any, caller: str) -> str:
+    """A schedule by its name.
+
+    Raises
+    ------
+    DTypeError, OptionError
+        If it is none of :data:`SCHEDULES`.
+    """
+    if not isinstance(schedule, str):
+        raise DTypeError(f"{caller}: expected schedule as a string, got {schedule!r}")
+    if schedule not in SCHEDULES:
+        raise OptionError(f"{caller}: expected schedule to be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    return schedule
 
 
 def make_crew(
@@ -62,14 +78,10 @@ def make_crew(
     Raises
     ------
     OptionError
-        Where the schedule is not known, or the model cannot have it.
+        Where the model cannot have the schedule.
     CapabilityError
         Where the backend does not declare it.
     """
-    if not isinstance(schedule, str):
-        raise DTypeError(f"{caller}: expected schedule as a string, got {schedule!r}")
-    if schedule not in SCHEDULES:
-        raise OptionError(f"{caller}: expected schedule to be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     if schedule == "auto":
         return _auto(work, num_threads, reproducible, caller, trial or Trial())
     if schedule == "sequential":
