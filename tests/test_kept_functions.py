@@ -149,6 +149,18 @@ def test_what_changes_between_calls_is_noticed(backend):
     both(OPTIMIZERS["scheduled"], backend, script)
 
 
+def test_a_schedule_that_comes_back(backend):
+    def script(run):
+        state = run.made.state_dict()
+        run.made.learning_rate = 0.03
+        for n in range(6):
+            if n == 3:
+                run.made.load_state_dict(state)
+            run.fit(run.loss, example(n))
+
+    both(OPTIMIZERS["scheduled"], backend, script)
+
+
 def test_options_that_change(backend):
     def script(run):
         options = [
@@ -230,7 +242,11 @@ def test_wrong_data_are_refused_as_ever(backend):
                 run.fit(run.loss, {**example(1), **wrong})
         with pytest.raises(wyrm.OutOfRangeError):
             run.evaluate(run.score, {**without_y(0), "word": [-1]})
+        run.fit(run.loss, example(1))
+        run.evaluate(run.score, without_y(1))
         run.scale.constant = False
+        with pytest.raises(wyrm.FeedError, match="constant=True"):
+            run.evaluate(run.score, without_y(0))
         with pytest.raises(wyrm.FeedError, match="constant=True"):
             run.fit(run.loss, example(0))
         run.scale.constant = True

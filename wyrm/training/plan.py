@@ -5,7 +5,8 @@ there is, once; of a stream, of each chunk in turn. Functions are traced, and pr
 
 A plan for little data is bound to memory of its own, and data of the same layout take their place: the next chunk of a stream,
 or the feed of the next call, for which the optimizer keeps the session. What programs depend on is either part of the key by
-which a session is found, or looked at by :meth:`Plan.take`, or the parameters tell the programs (``changes``).
+which a session is found, or looked at by :meth:`Plan.take`; or parameters tell of it, so that programs are bound anew
+(``changes``).
 """
 
 from __future__ import annotations
@@ -225,8 +226,7 @@ class Plan:
     @property
     def stays(self) -> bool:
         """Whether other data of its layout can be gone through by it."""
-        one = isinstance(self.crew, Hogwild) and self.crew.num_threads == 1
-        return self._held is not None and one and self._changes == self._session.programs.changes
+        return self._held is not None and isinstance(self.crew, Hogwild) and self.crew.num_threads == 1
 
     def take(self, session: Session, data: Data) -> bool:
         """Let data of the same layout take the place of those before, after they have been checked; whether they can."""
