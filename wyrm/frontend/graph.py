@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wyrm.frontend.mode import tracing
+from wyrm.frontend.mode import set_traced_by
 from wyrm.frontend.structure import Structure, renumbered
 from wyrm.frontend.threads import CURRENT, IDLE, begin, end
 from wyrm.memory import Leaves
@@ -21,7 +20,7 @@ from wyrm.memory import Leaves
 if TYPE_CHECKING:
     from wyrm.frontend.binding import Workspace
 
-__all__ = ["Graph", "current_graph", "no_value", "traced_graph"]
+__all__ = ["Graph", "TracedGraph", "current_graph", "no_value"]
 
 #: How many inputs a graph has room for at first.
 _CAPACITY = 64
@@ -47,19 +46,23 @@ def current_graph() -> Graph:
     return graph
 
 
-@contextmanager
-def traced_graph(who: str) -> Iterator[Graph]:
-    """A new graph, to which this thread's inputs belong meanwhile, and which is never run; ``who`` traces a function."""
-    before = _local.graph
-    graph = Graph()
-    graph.traced = who
-    _local.graph = weakref.ref(graph)
-    try:
-        with tracing(who):
-            yield graph
-    finally:
-        graph.closed = True
-        _local.graph = before
+class TracedGraph:
+    """A block with a new graph, to which this thread's inputs belong, and which is never run; ``who`` traces a function."""
+
+    def __init__(self, who: str) -> None:
+        self._graph = Graph()
+        self._graph.traced = who
+
+    def __enter__(self) -> Graph:
+        graph = self._graph
+        self._before = _local.graph, set_traced_by(graph.traced)
+        _local.graph = weakref.ref(graph)
+        return graph
+
+    def __exit__(self, *error: object) -> None:
+        self._graph.closed = True
+        _local.graph, who = self._before
+        set_traced_by(who)
 
 
 def no_value(label: str, who: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["evaluating", "is_evaluating", "traced_by", "tracing"]
+__all__ = ["evaluating", "is_evaluating", "set_traced_by", "traced_by"]
 
 _evaluating = ContextVar("wyrm.evaluating", default=False)
 _local = threading.local()
@@ -49,12 +49,8 @@ def traced_by() -> str:
     return getattr(_local, "tracing", "")
 
 
-@contextmanager
-def tracing(who: str) -> Iterator[None]:
-    """Let this thread know that a function is called for its graph alone."""
+def set_traced_by(who: str) -> str:
+    """Let this thread know who traces a function from now on; returns who did before."""
     before = traced_by()
     _local.tracing = who
-    try:
-        yield
-    finally:
-        _local.tracing = before
+    return before

@@ -16,6 +16,8 @@ __all__ = ["as_indices", "as_lists", "as_reals", "is_native", "real_dtype", "unc
 Array = npt.NDArray[Any]
 #: As they are mostly given; NumPy needs longer to find a dtype's name than a node needs to be made.
 _DTYPES = {None: "float32", "float32": "float32", "float64": "float64"}
+#: What native code reads as it is, by how NumPy writes dtype and byte order.
+_NATIVE = frozenset(np.dtype(name).str for name in SOURCE_DTYPES)
 #: What is no array, nor holds any.
 _NUMBERS = frozenset({bool, int, float, str, np.float32, np.float64, np.int32, np.int64})
 
@@ -49,6 +51,8 @@ def as_reals(value: Any, label: str) -> Array:
     """
     if type(value) is np.ndarray:
         array = value
+    elif type(value) is list and _NUMBERS.issuperset(map(type, value)):
+        array = np.asarray(value)
     else:
         _refuse_masked(value, label)
         _refuse_categories(value, label)
@@ -138,7 +142,7 @@ def _by_dlpack(value: Any) -> bool:
 
 def is_native(array: Array) -> bool:
     """Whether native code can read an array's elements as they are."""
-    return array.dtype.name in SOURCE_DTYPES and array.dtype.isnative
+    return array.dtype.str in _NATIVE
 
 
 def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:

@@ -85,7 +85,8 @@ class Assignment:
 
     def trains(self, node: ParameterNode) -> bool:
         """Whether an optimizer changes a parameter now."""
-        return self._training(node) is not None
+        _, owned = self._owners.get(node.storage, (0, None))
+        return owned is not None and owned.trainable
 
     def _training(self, node: ParameterNode) -> Training | None:
         number, owned = self._owners.get(node.storage, (0, None))

@@ -6,7 +6,7 @@ NaN is looked for when a column is made, indices out of range and labels when it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,8 @@ class Column:
     def _check_numbers(self) -> None:
         rows = self._used()
         for part in _parts(*rows.shape):
-            if not rows[part].size or not np.isnan(rows[part].min()):  # a fraction of the cost of looking at each element
+            least = np.minimum.reduce(rows[part], None, initial=np.inf)  # a fraction of the cost of looking at each element
+            if least == least:
                 continue
             place = part.start + int(np.isnan(rows[part]).any(axis=1).argmax())
             if self.offsets is None:
@@ -296,8 +297,7 @@ def _outside(label: str, example: int, where: str, value: int, limit: int) -> st
     )
 
 
-def _parts(count: int, width: int) -> Iterator[slice]:
+def _parts(count: int, width: int) -> list[slice]:
     """Slices of a number of rows, of not too many elements each."""
     step = max(1, _CHUNK // max(1, width))
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

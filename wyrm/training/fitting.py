@@ -307,7 +307,7 @@ def _fit(
             if held_out is not None:
                 epoch.metrics["validation_loss"] = held_out.loss()
             run.end_epoch(epoch)
-            bar.note(loss=f"{epoch.loss:.4g}", **{name: f"{value:.4g}" for name, value in epoch.metrics.items()})
+            bar.note(epoch)
     session.end()
     return history
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from wyrm.errors import FeedError, OptionError, WyrmError
 from wyrm.frontend.agreement import has_changed
 from wyrm.frontend.bag_inputs import BagInputNode
-from wyrm.frontend.graph import traced_graph
+from wyrm.frontend.graph import TracedGraph
 from wyrm.frontend.inputs import ConstantNode, IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels, labels_of
 from wyrm.frontend.node import Node
@@ -287,18 +287,22 @@ class FunctionModel(Model):
     def read(self, feed: Any, weights: Any = None) -> Data:
         """Check a feed by argument name."""
         feed = as_mapping(feed, f"the argument names of {self.name!r}")
-        self._check_names(feed)
-        if not feed:
-            raise FeedError(f"feed: expected data for the arguments of {self.name!r}, got none")
-        data = read_columns({name: column_of(repr(name), values) for name, values in feed.items()}, weights)
-        self._check_repetition(data)
-        return data
-
-    def _check_names(self, feed: Mapping[Any, Any]) -> None:
         for name in feed:
             if not isinstance(name, str):
                 label = name._label() if isinstance(name, Node) else repr(name)
                 raise FeedError(f"feed: the model is the function {self.name!r}, so data go by argument names; got {label}")
+        try:
+            if not feed:
+                raise FeedError(f"feed: expected data for the arguments of {self.name!r}, got none")
+            data = read_columns({name: column_of(repr(name), values) for name, values in feed.items()}, weights)
+        except WyrmError:
+            self._check_names(feed)
+            raise
+        self._check_repetition(data)
+        return data
+
+    def _check_names(self, feed: Iterable[str]) -> None:
+        """Raise if the arguments of the function are others: to say why something else went wrong, the call included."""
         try:
             function = self.function.forward if isinstance(self.function, Module) else self.function
             parameters = inspect.signature(function).parameters
@@ -345,7 +349,7 @@ class FunctionModel(Model):
         lengths = iter(data.structures[structure])
         arguments: dict[str, Node | list[Node]] = {}
         fed: dict[Node, tuple[Any, int]] = {}
-        with traced_graph(self._who) as graph:
+        with TracedGraph(self._who) as graph:
             for name, column in data.columns.items():
                 if name == WEIGHTS:
                     continue
@@ -359,6 +363,7 @@ class FunctionModel(Model):
             except WyrmError as error:
                 raise type(error)(f"{error} ({self._described(data, structure)})") from error
             except Exception as error:
+                self._check_names(arguments)
                 described = self._described(data, structure)
                 if 0 not in data.structures[structure]:
                     if hasattr(error, "add_note"):

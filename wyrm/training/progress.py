@@ -5,23 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
+
+from wyrm.training.history import Epoch
 
 __all__ = ["ProgressBar", "progress_bar"]
 
 #: Seconds from one time that a bar is drawn to the next.
 _INTERVAL = 0.1
+_QUIETLY = nullcontext()
 
 
 class ProgressBar:
     """No progress bar: what a bar can be told, and does nothing about."""
 
-    @contextmanager
-    def tracing(self) -> Iterator[None]:
+    def tracing(self) -> AbstractContextManager[None]:
         """Say meanwhile that functions are traced and programs compiled."""
-        yield
+        return _QUIETLY
 
     def begin(self, examples: int | None) -> None:
         """Count from now on up to so many examples; ``None`` if nobody knows how many."""
@@ -29,8 +31,8 @@ class ProgressBar:
     def update(self, examples: int) -> None:
         """Count examples that have been run."""
 
-    def note(self, **values: str) -> None:
-        """Show these behind the bar."""
+    def note(self, epoch: Epoch) -> None:
+        """Show loss and metrics of an epoch behind the bar."""
 
     def close(self) -> None:
         """Leave the bar as it is in the end."""
@@ -78,8 +80,9 @@ class _ShownBar(ProgressBar):
                 self._bar.refresh()
             self._drawn, self._waiting = now, 0
 
-    def note(self, **values: str) -> None:
-        self._bar.set_postfix(refresh=False, **values)
+    def note(self, epoch: Epoch) -> None:
+        numbers = {"loss": epoch.loss, **epoch.metrics}
+        self._bar.set_postfix(refresh=False, **{name: f"{value:.4g}" for name, value in numbers.items()})
 
     def close(self) -> None:
         self._bar.n += self._waiting

@@ -9,6 +9,7 @@ mistake.
 from __future__ import annotations
 
 import mmap
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,17 @@ def column_for(node: Node, data: Any) -> Column:
     index = isinstance(node, IndexInputNode)
     values = _indices(data, label) if index else _reals(data, label)
     shape = node.shape
-    forms = {shape, tuple(length for length in shape if length != 1), *((length,) for length in shape if 1 in shape)}
-    if index:
-        forms = {(shape[0],), shape, *([()] if shape[0] == 1 else [])}
-    if values.ndim == 0 or values.shape[1:] not in forms:
+    if values.ndim == 0 or values.shape[1:] not in _forms(shape, index):
         raise FeedError(f"{label}: expected shape (N, {', '.join(map(str, shape))}), got {values.shape}")
     return Column(_rows(values, shape, label), shape, index, name)
+
+
+@lru_cache(256)
+def _forms(shape: Shape, index: bool) -> set[tuple[int, ...]]:
+    """The shapes in which an example's data may come for an input."""
+    if index:
+        return {(shape[0],), shape, *([()] if shape[0] == 1 else [])}
+    return {shape, tuple(length for length in shape if length != 1), *((length,) for length in shape if 1 in shape)}
 
 
 def column_of(name: str, data: Any) -> Column:
@@ -71,7 +77,7 @@ def column_of(name: str, data: Any) -> Column:
     values = data.values if isinstance(data, (Ragged, Dense)) else _array(data, label)
     dense = data.dense if isinstance(data, Ragged) else isinstance(data, Dense)
     index = values.dtype.kind in "iu" and not dense
-    values = _indices(values, label) if index else _reals(values, label)
+    values = _indices(values, label) if index else _native(values, label)
     if not 1 <= values.ndim <= (2 if index or offsets is not None else 3):
         raise FeedError(
             f"{label}: expected a number, a row or a matrix of real numbers for each example, (N,), (N, columns) or (N, rows, "
@@ -94,7 +100,11 @@ def _array(data: Any, label: str) -> Array:
 
 
 def _reals(data: Any, label: str) -> Array:
-    values = as_reals(data.values if isinstance(data, Dense) else data, label)
+    return _native(as_reals(data.values if isinstance(data, Dense) else data, label), label)
+
+
+def _native(values: Array, label: str) -> Array:
+    """Real numbers in a dtype in which runners read them."""
     if is_native(values):
         return values
     _refuse_copy(values, label)

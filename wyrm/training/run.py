@@ -163,12 +163,18 @@ class Run:
             _logger.info("epoch %d of %d: loss %.6g%s, %.4g examples/s", *numbers)
 
     def __enter__(self) -> Run:
-        with contextlib.ExitStack() as begun:
-            for optimizer in self.optimizers:
+        for number, optimizer in enumerate(self.optimizers):
+            try:
                 optimizer.begin_run()
-                begun.callback(optimizer.end_run)
-            self._ends = begun.pop_all()
+            except BaseException:
+                self._end(number)
+                raise
         return self
+
+    def _end(self, count: int) -> None:
+        """Let other threads train by the first optimizers again."""
+        for optimizer in self.optimizers[:count]:
+            optimizer.end_run()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Tell the callbacks that training has ended."""
@@ -177,7 +183,7 @@ class Run:
             for callback in self._begun:
                 callback.end(self)
         finally:
-            self._ends.close()
+            self._end(len(self.optimizers))
 
 
 class Resumed:
