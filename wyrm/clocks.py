@@ -34,6 +34,8 @@ NEVER_BEHIND = 2**62
 SHORTEST = 8
 #: The fewest steps of which rates are kept.
 _FEWEST = 1024
+#: So many rows are gone through one by one: for more, NumPy is faster.
+_FEW = 16
 #: Every how many steps rows are brought up to date in turn; a power of two.
 _EVERY = 64
 
@@ -162,7 +164,7 @@ class Clock:
                 total = _one_after_another(total, self._steps(starts + part))
             else:
                 total = _one_after_another(total, self.stretches[self._place(starts + part, length // 2)].T)
-        self.stretches[self._place(starts, length)] = total.T
+        self.stretches[self._place(starts, length)] = np.transpose(total)
 
     def _steps(self, steps: Array) -> Array:
         """``keep``, ``move`` and ``fade`` of single steps."""
@@ -176,6 +178,9 @@ class Clock:
 
     def missed(self, since: Array) -> Array:
         """What the steps come to that were made since each of these: ``keep``, ``move`` and ``fade``, three rows of float64."""
+        if len(since) <= _FEW:
+            few: Array = np.array([self._missed_since(step) for step in since.tolist()]).reshape(-1, 3).T
+            return few
         now, capacity = self.now, self.capacity
         start = np.maximum(since, now - capacity)
         total = _nothing(len(start))
@@ -193,6 +198,21 @@ class Clock:
             further[:, ~single] = self.stretches[self._place(begin[~single], length[~single])].T
             total[:, waiting] = _one_after_another(total[:, waiting], further)
             start[waiting] += length
+
+    def _missed_since(self, start: int) -> tuple[float, float, float]:
+        """The same since one step, number by number."""
+        now, capacity, decay, momentum = self.now, self.capacity, self.decay, self.momentum
+        start, total = max(start, now - capacity), (1.0, 0.0, 1.0)
+        while start < now:
+            length = min(start & -start or capacity, 1 << (now - start).bit_length() - 1)
+            if length < SHORTEST:
+                rate, length = self.rates.item(start & (capacity - 1)), 1
+                further = 1 - rate * decay, rate * momentum, momentum
+            else:
+                further = self.stretches[self._place(start, length)].tolist()
+            total = _one_after_another(total, further)
+            start += length
+        return total
 
     # -- copies
 
@@ -220,7 +240,7 @@ def _nothing(count: int) -> Array:
     return np.repeat([[1.0], [0.0], [1.0]], count, axis=1)
 
 
-def _one_after_another(first: Array, second: Array) -> Array:
+def _one_after_another(first: Any, second: Any) -> Any:
     """What stretches come to that follow each other. Native code computes the same, product by product, to the bit."""
     keep, move, fade = first
-    return np.stack([second[0] * keep, second[0] * move + second[1] * fade, second[2] * fade])
+    return second[0] * keep, second[0] * move + second[1] * fade, second[2] * fade

@@ -21,8 +21,12 @@ VALUE_TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
 GRADIENT_TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
 #: Of gradients against the reference's in float64.
 REFERENCE_TOLERANCE = {"float64": 1e-11, "float32": 1e-4}
-#: A trial with at most so many elements is put to finite differences, element by element.
+#: A trial with at most so many elements is put to finite differences.
 FEW = 150
+#: A parameter with at most so many is moved element by element; a larger one in so many directions, by all elements at once.
+EACH, DIRECTIONS = 12, 6
+#: By how much an element is moved.
+MOVE = 1e-6
 
 
 def build(
@@ -35,24 +39,48 @@ def build(
     return result, (result * weights).scalar_sum(), parameters
 
 
-def differences(case: Case, seed: int, values: list[Array], upstream: Array, backend: str) -> list[Array]:
-    """The gradients of the weighted sum by central differences in float64."""
-    _, total, parameters = build(case, seed, values, "float64", upstream)
-    gradients = []
-    for parameter, value in zip(parameters, values, strict=True):
-        gradient = np.zeros_like(value)
-        for place in np.ndindex(*value.shape):
-            sums = []
-            for step in (1e-6, -1e-6):
-                moved = value.copy()
-                moved[place] += step
-                parameter.set_value(moved)
-                total.forward(backend=backend)
-                sums.append(float(total.value[0, 0]))
-            gradient[place] = (sums[0] - sums[1]) / 2e-6
+class Slope(NamedTuple):
+    """What finite differences give for the gradient by one parameter.
+
+    Attributes
+    ----------
+    directions
+        Those in which the parameter was moved, of elements 1 and -1; ``None`` if each element was moved by itself.
+    values
+        The slope in each direction, or by each element.
+    """
+
+    directions: Array | None
+    values: Array
+
+    def along(self, gradient: Array) -> Array:
+        """What a gradient says the slopes are."""
+        if self.directions is None:
+            return gradient
+        slopes: Array = np.tensordot(self.directions, gradient.astype(np.float64), 2)
+        return slopes[None]
+
+
+def differences(total: wyrm.Node, parameters: list[wyrm.ParameterNode], seed: int, backend: str) -> list[Slope]:
+    """The slopes of a sum by central differences; parameters are as they were afterwards."""
+
+    def moved_to(parameter: wyrm.ParameterNode, value: Array) -> float:
         parameter.set_value(value)
-        gradients.append(gradient)
-    return gradients
+        total.forward(backend=backend)
+        return float(total.value[0, 0])
+
+    rng, slopes = np.random.default_rng(seed), []
+    for parameter in parameters:
+        value = parameter.value.copy()
+        if value.size <= EACH:
+            directions, shape = np.eye(value.size).reshape(-1, *value.shape), value.shape
+        else:
+            directions, shape = rng.choice([-1.0, 1.0], (DIRECTIONS, *value.shape)), (1, DIRECTIONS)
+        pairs = [[moved_to(parameter, value + step * d) for step in (MOVE, -MOVE)] for d in directions]
+        found = np.array([(up - down) / (2 * MOVE) for up, down in pairs]).reshape(shape)
+        parameter.set_value(value)
+        slopes.append(Slope(None if value.size <= EACH else directions, found))
+    return slopes
 
 
 class Trial(NamedTuple):
@@ -61,7 +89,7 @@ class Trial(NamedTuple):
     Attributes
     ----------
     slopes
-        The gradients by finite differences; ``None`` where there are too many elements.
+        By finite differences; ``None`` if there are too many elements.
     gradients
         Those of the reference, for an upstream gradient that is multiplied by 1.
     """
@@ -70,7 +98,7 @@ class Trial(NamedTuple):
     values: list[Array]
     value: Array
     upstream: Array
-    slopes: list[Array] | None
+    slopes: list[Slope] | None
     gradients: list[Array]
 
 
@@ -85,17 +113,15 @@ def make_trials(context: Context, case: Case, trials: int) -> list[Trial]:
         for shapes in sorted(drawn, key=_elements):
             seed = int(rng.integers(2**31))
             values = [np.round(rng.uniform(-2, 2, shape), 3) for shape in shapes]
-            node, _, _ = build(case, seed, values, "float64")
-            node.forward(backend=reference)
-            upstream = rng.uniform(-2, 2, node.shape)
-            _, total, parameters = build(case, seed, values, "float64", upstream)
+            upstream = rng.uniform(-2, 2, build(case, seed, values, "float64")[0].shape)
+            node, total, parameters = build(case, seed, values, "float64", upstream)
             total.forward(backend=reference)
             total.backward(1.0)
-            gradients = [parameter.gradient.to_dense().copy() for parameter in parameters]
-            slopes = differences(case, seed, values, upstream, reference) if _elements(shapes) <= FEW else None
+            value, gradients = node.value.copy(), [parameter.gradient.to_dense().copy() for parameter in parameters]
+            slopes = differences(total, parameters, seed, reference) if _elements(shapes) <= FEW else None
             if slopes is not None and not case.differentiable:  # a detached product: half of the slope is cut off
-                slopes = [slope / 2 for slope in slopes]
-            result.append(Trial(seed, values, node.value, upstream, slopes, gradients))
+                slopes = [slope._replace(values=slope.values / 2) for slope in slopes]
+            result.append(Trial(seed, values, value, upstream, slopes, gradients))
     return result
 
 
@@ -132,9 +158,10 @@ def check_op(context: Context, name: str, case: Case | None, trials: int = TRIAL
                 what, tolerance = f"gradient of {label} by operand {n}", GRADIENT_TOLERANCE[dtype]
                 if trial.slopes is not None:
                     slope = trial.slopes[n]
-                    context.compare(what, gradient, weight * slope, tolerance)
-                    expected += slope.size
-                    if not gradient.any() and np.abs(slope).max(initial=0) > tolerance:
+                    along = "" if slope.directions is None else ", in random directions"
+                    context.compare(what + along, slope.along(gradient), weight * slope.values, tolerance)
+                    expected += slope.values.size
+                    if not gradient.any() and np.abs(slope.values).max(initial=0) > tolerance:
                         raise context.failure(f"{what} is zero and should not be")
                 context.compare(f"{what}, against the reference", gradient, weight * wanted, REFERENCE_TOLERANCE[dtype])
     if context.compared != expected:
