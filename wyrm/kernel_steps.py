@@ -376,9 +376,10 @@ class _Target:
             operands = [registers[r] for r in step.operands]
             if step.kernel == "row_mean":
                 full = np.broadcast_to(operands[0], registers[0].shape)
-                registers.append(self.kernels["sum"](full, axis=1) / dtype.type(full.shape[1]))
+                result = self.kernels["sum"](full, axis=1) / dtype.type(full.shape[1])
             else:
-                registers.append(self.kernels[step.kernel](*operands))
+                result = self.kernels[step.kernel](*operands)
+            registers.append(np.asarray(result, dtype))  # a kernel may compute more precisely
         for target, register in zip((self.value, *self.states), rule.results, strict=True):
             target[rows] = registers[register]
 
