@@ -11,9 +11,11 @@ ONLY ?=
 ROWS ?=
 PEERS ?=
 SETS ?= portable
+SECONDS ?= 60
+SANITIZE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples quick test conformance sanitize reports bench bench-pages check format docs layout clean
+.PHONY: help install demo examples quick test conformance sanitize fuzz reports bench bench-pages check format docs layout clean
 
 help:
 	@echo "make demo                 train the same models on every backend: a table and a picture (out/demo.png)"
@@ -23,6 +25,8 @@ help:
 	@echo "make test                 all tests, and the conformance suite on every backend"
 	@echo "make conformance          the conformance suite alone; SEED=5 draws other numbers"
 	@echo "make sanitize             the C backend under the address sanitizer; SETS=avx512,avx2,portable chooses (minutes to build)"
+	@echo "make fuzz SECONDS=60      what breaks Wyrm, looked for at random; ONLY=feeds chooses targets, SEED=7 other cases"
+	@echo "make fuzz SANITIZE=1      the same under the address sanitizer, once make sanitize has built the backend"
 	@echo "make reports              the same on every variant of every backend, and their comparison: docs/conformance"
 	@echo "make bench                the benchmarks and their page, docs/benchmarks.md; ONLY=\"w1 w2\" chooses"
 	@echo "make bench PEERS=1        the same with programs by others, which are installed into out/peers"
@@ -72,6 +76,11 @@ sanitize: install
 	@SKBUILD_CMAKE_DEFINE="WYRM_SANITIZE=ON;WYRM_SETS=$(SETS)" $(BIN)/python -m pip install --quiet --no-deps \
 		--upgrade --target out/sanitize ./backends/c_simd_backend
 	@$(BIN)/python tests/sanitize.py out/sanitize --sets $(SETS)
+
+fuzz: install
+	@$(BIN)/python -m pip install --quiet --group fuzz
+	@$(BIN)/python $(if $(SANITIZE),tests/sanitize.py out/sanitize --run) -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) \
+		$(if $(ONLY),--only "$(ONLY)")
 
 reports: install
 	@for backend in $(BACKENDS); do variant=; test $$backend = reference || variant="--variant all"; \

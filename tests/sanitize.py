@@ -59,8 +59,12 @@ def main() -> int:
     parser.add_argument("library", type=Path)
     parser.add_argument("--sets", default="portable")
     parser.add_argument("--tests", nargs="*", default=[str(HERE / name) for name in TESTS])
+    parser.add_argument("--run", nargs=argparse.REMAINDER, help="run Python with these arguments instead")
     options = parser.parse_args()
     sets = options.sets.split(",")
+    if options.run:
+        command = [sys.executable, *options.run]
+        return subprocess.run(command, env=environment(options.library.resolve(), sets[0]), check=False).returncode
     suite = [sys.executable, "-m", "wyrm_conformance", "--backend", "c_simd"]
     tests = [sys.executable, "-m", "pytest", "-q", "--quick", "-p", "no:cacheprovider", *options.tests]
     for command, chosen in [*((suite, name) for name in sets), (tests, sets[0])]:

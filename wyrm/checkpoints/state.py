@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.checkpoints.alike import Alike
-from wyrm.errors import CheckpointError, DTypeError, OptionError
+from wyrm.errors import CheckpointError, DTypeError, OptionError, ShapeError
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.nn.module import Module
 from wyrm.optim import Optimizer
+from wyrm.optim.state import checked_state
 
 __all__ = ["Model", "ModelState", "Parameters", "listed"]
 
@@ -158,8 +159,15 @@ class Model:
             Where it is that of another model or optimizer, naming ``source`` and what differs; nothing has changed then.
         """
         self.compare(state, source)
+        states = self._optimizer_states(state, source)
         for name, node in self.nodes.items():
             node.storage.set_value(state.arrays[name])
+        for optimizer, kept in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(kept)
+
+    def _optimizer_states(self, state: ModelState, source: str) -> list[dict[str, Any]]:
+        """What each optimizer is to take over, which has been found to fit it."""
+        states = []
         for optimizer, found in zip(self.optimizers, state.description["optimizers"] if self.optimizers else (), strict=True):
             groups = found["groups"]
             kept: dict[str, Any] = {
@@ -174,7 +182,12 @@ class Model:
                         key = f"{group.rule.name}.{name}"
                         kept[f"{number}.{key}"] = state.arrays[f"{self.names[node.storage]}/{key}"]
                     number += 1
-            optimizer.load_state_dict(kept)
+            try:
+                checked_state(type(optimizer).__name__, optimizer.groups, kept)
+            except (DTypeError, OptionError, ShapeError) as error:
+                raise CheckpointError(f"{source}: {error}") from None
+            states.append(kept)
+        return states
 
     def compare(self, state: ModelState, source: str) -> None:
         """Raise a :class:`CheckpointError` if a state does not fit this model."""

@@ -31,6 +31,11 @@ def _plain(numbers: list[Any]) -> array[int] | None:
     return None if numbers and type(numbers[0]) is bool else taken
 
 
+def _is_number(value: Any) -> bool:
+    """Whether an entry is no list of entries itself."""
+    return not isinstance(value, (list, tuple)) and np.ndim(value) == 0
+
+
 class BagInputNode(BoundedIndex):
     """Bags of row numbers, to look up tables with by ``index_sum`` and ``index_mean``; one bag, or several.
 
@@ -96,7 +101,7 @@ class BagInputNode(BoundedIndex):
         rows = self._structure.shape[0]
         if rows == 1 and self._take(value):
             return
-        flat = rows == 1 and isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value[0] if len(value) else 0) == 0
+        flat = rows == 1 and isinstance(value, (list, tuple, np.ndarray)) and (not len(value) or _is_number(value[0]))
         bags = Bags.of([value] if flat else value, self._label())
         if len(bags) != rows:
             raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")

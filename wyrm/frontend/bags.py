@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -114,10 +114,9 @@ class Bags:
         if hasattr(data, "tocsr"):
             if len(data.shape) != 2:
                 raise ShapeError(f"{label}: expected a sparse matrix with a row for each bag, got shape {data.shape}")
-            data = data.tocsr()
+            data = _as_csr(data, label)
         if all(hasattr(data, name) for name in ("indptr", "indices", "data")) and getattr(data, "format", "csr") == "csr":
-            count = int(data.indptr[-1])  # there may be room for more behind
-            return cls(data.indices[:count], data.indptr, data.data[:count])
+            return _named(label, lambda: cls._of_csr(data))
         shape: tuple[int, ...] = tuple(getattr(data, "shape", ()))
         if len(shape) == 2 and shape[1] > 2 and _indicates(as_reals(data, label)):
             raise DTypeError(
@@ -131,10 +130,13 @@ class Bags:
             raise DTypeError(
                 f"{label}: expected Bags, a sparse matrix such as CSR, or a sequence of lists of row numbers, got {got}"
             )
-        try:
-            return cls.from_lists(lists)
-        except (DTypeError, ShapeError) as error:
-            raise type(error)(f"{label}: {error}") from None
+        return _named(label, lambda: cls.from_lists(lists))
+
+    @classmethod
+    def _of_csr(cls, matrix: Any) -> Bags:
+        places = as_indices(matrix.indptr, "bags: offsets")
+        count = int(places[-1]) if places.size else 0  # there may be room for more behind
+        return cls(matrix.indices[:count], places, matrix.data[:count])
 
     def take(self, numbers: npt.ArrayLike) -> Bags:
         """The bags of these numbers, in this order, any of them as often as it is named; what is in them is not copied.
@@ -211,6 +213,42 @@ class Bags:
     def __repr__(self) -> str:
         weighted = "" if self._weights is None else ", weighted"
         return f"Bags({len(self)} bags, {int((self._ends - self._begins).sum())} values{weighted})"
+
+
+def _named(label: str, make: Callable[[], Bags]) -> Bags:
+    """Make bags; if they are refused, the message begins with the label."""
+    try:
+        return make()
+    except (DTypeError, ShapeError) as error:
+        raise error if label == "bags" else type(error)(f"{label}: {error}") from None
+
+
+def _as_csr(matrix: Any, label: str) -> Any:
+    """A sparse matrix as CSR, after what its conversion relies on has been checked: SciPy would read and write anywhere."""
+    kind = getattr(matrix, "format", "csr")
+    rows, cols = matrix.shape
+    try:
+        if kind in ("csc", "bsr"):
+            block = np.shape(matrix.data)[1:] if kind == "bsr" else (1, 1)
+            major, minor = (cols, rows) if kind == "csc" else (rows // block[0], cols // block[1])
+            starts = np.asarray(matrix.indptr)
+            fits = len(starts) == major + 1 and starts[0] == 0 and bool((np.diff(starts) >= 0).all())
+            fits = fits and starts[-1] <= min(len(matrix.indices), len(matrix.data)) and _within(matrix.indices, minor)
+        elif kind == "coo":
+            fits = _within(matrix.row, rows) and _within(matrix.col, cols)
+        else:
+            fits = True
+        if fits:
+            return matrix.tocsr()
+        why = "its indices do not fit its shape"
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        why = str(error)
+    raise DTypeError(f"{label}: this sparse matrix, of format {kind}, cannot be read as CSR: {why}")
+
+
+def _within(numbers: Any, limit: int) -> bool:
+    numbers = np.asarray(numbers)
+    return not numbers.size or bool(numbers.min() >= 0 and numbers.max() < limit)
 
 
 def _indicates(matrix: Array) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import MissingValueError, OutOfRangeError, ShapeError
+from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeError
 from wyrm.frontend.current import TIME
 from wyrm.frontend.graph import Graph, no_value
 from wyrm.frontend.node import Node
@@ -83,10 +83,13 @@ class InputBase(Node):
         """Keep a checked number in the graph's cell."""
         graph = self._graph
         assert graph is not None
-        if self.dtype == "int64":
-            graph.indices[self._number] = int(number)
-        else:
-            graph.reals[self._number] = number
+        try:
+            if self.dtype == "int64":
+                graph.indices[self._number] = int(number)
+            else:
+                graph.reals[self._number] = number
+        except (OverflowError, ValueError):  # of a whole number, by memoryviews
+            raise DTypeError(f"{self._label()}: got a whole number that is beyond what {self.dtype} holds") from None
         self._cell = self._number
         self._was_set(graph)
 

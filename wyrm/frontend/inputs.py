@@ -120,7 +120,7 @@ class InputNode(InputBase):
                     self._date = TIME.now
                     graph.fresh = None
                     return
-            except AttributeError:  # not yet set, or not of one element
+            except (AttributeError, ValueError):  # not yet set, not of one element, or beyond what it holds
                 pass
         self._set_alone(value)
 

@@ -17,7 +17,7 @@ from wyrm.frontend.constraints import FROZEN, LARGEST, checked_norm, frozen_mask
 from wyrm.frontend.current import TIME
 from wyrm.frontend.mode import traced_by
 from wyrm.frontend.stale_rows import StaleRows
-from wyrm.frontend.values import as_reals, real_dtype
+from wyrm.frontend.values import as_dtype, as_reals, real_dtype
 from wyrm.memory import aligned
 from wyrm.program import Buffer, Shape
 
@@ -61,7 +61,7 @@ class HogwildParameter(StaleRows):
     Raises
     ------
     DTypeError
-        Where the value does not hold real numbers.
+        If the value does not hold real numbers, or one that is finite and beyond what the dtype holds.
     ShapeError
         Where it is not a matrix.
 
@@ -88,7 +88,7 @@ class HogwildParameter(StaleRows):
             )
         if copy:
             self._array = aligned(array.shape, name, fill=None)
-            self._array[...] = array
+            self._array[...] = as_dtype(array, name, "parameter")
         else:
             if not isinstance(value, np.ndarray) or value.dtype.name != name or not value.flags.carray:
                 raise OptionError(
@@ -152,12 +152,12 @@ class HogwildParameter(StaleRows):
         ShapeError
             If the shape is another.
         DTypeError
-            If the value does not hold real numbers.
+            If the value does not hold real numbers, or one that is finite and beyond what the dtype holds.
         """
         array = as_reals(value, label)
         if array.shape != self.shape and not (array.ndim == 0 and self.shape == (1, 1)):
             raise ShapeError(f"{label}: set_value expected shape {self.shape}, got {array.shape}")
-        self._write(np.broadcast_to(array, self.shape).astype(self.dtype, copy=False))
+        self._write(np.broadcast_to(as_dtype(array, self.dtype, label), self.shape))
         self.note_change()
 
     def note_change(self) -> None:

@@ -11,7 +11,17 @@ import numpy.typing as npt
 from wyrm.errors import DTypeError
 from wyrm.memory import SOURCE_DTYPES
 
-__all__ = ["as_indices", "as_lists", "as_reals", "is_native", "real_dtype", "unchangeable", "view_of"]
+__all__ = [
+    "as_dtype",
+    "as_indices",
+    "as_lists",
+    "as_reals",
+    "find_beyond",
+    "is_native",
+    "real_dtype",
+    "unchangeable",
+    "view_of",
+]
 
 Array = npt.NDArray[Any]
 #: As they are mostly given; NumPy needs longer to find a dtype's name than a node needs to be made.
@@ -114,6 +124,8 @@ def _remedy(value: Any, array: Array) -> str:
         return "; values are missing (None or NA): fill them, or leave their examples out"
     if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, Iterable):
         return "; make a list or an array of it"
+    if kinds == {int}:
+        return "; a whole number is beyond 64 bits: make floating-point numbers of them, within what these hold"
     if kinds:
         return f", which holds {' and '.join(sorted(kind.__name__ for kind in kinds))}; convert it by astype(float)"
     return ""
@@ -157,7 +169,9 @@ def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:
     if array.dtype.kind == "b":
         raise DTypeError(f"{label}: expected row numbers, got booleans")
     if array.dtype.kind == "f":
-        wrong = array[~(np.isfinite(array) & (array == np.floor(array)))]
+        array = array.astype(np.promote_types(array.dtype, np.float64))  # in which bounds can be written
+        with np.errstate(invalid="ignore"):
+            wrong = array[~(np.isfinite(array) & (array == np.floor(array)))]
         if wrong.size:
             missing = ", which stands for a missing value" if np.isnan(wrong.flat[0]) else ""
             raise DTypeError(f"{label}: expected whole row numbers, got {wrong.flat[0]}{missing}")
@@ -167,6 +181,30 @@ def as_indices(value: Any, label: str) -> npt.NDArray[np.int64]:
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DTypeError(f"{label}: row number {int(array.max())} does not fit into 64 bits")
     return array.astype(np.int64)
+
+
+def as_dtype(array: Array, dtype: str, label: str) -> Array:
+    """Real numbers in a dtype that a graph may have: the array itself if it has it.
+
+    Raises
+    ------
+    DTypeError
+        If a number is finite and beyond what the dtype holds, naming ``label``.
+    """
+    with np.errstate(over="ignore"):
+        converted: Array = array.astype(dtype, copy=False)
+    place = find_beyond(array, converted)
+    if place is not None:
+        raise DTypeError(f"{label}: {array.reshape(-1)[place]} is beyond what {dtype} holds; scale it, or use float64")
+    return converted
+
+
+def find_beyond(array: Array, converted: Array) -> int | None:
+    """The place, in C order, of the first finite number that became infinite in another dtype; ``None`` if there is none."""
+    if array.dtype.kind != "f" or array.dtype.itemsize <= converted.dtype.itemsize or np.isfinite(converted).all():
+        return None
+    beyond = (np.isinf(converted) & np.isfinite(array)).reshape(-1)
+    return int(beyond.argmax()) if beyond.any() else None
 
 
 def unchangeable(array: Array) -> Array:

@@ -18,7 +18,7 @@ from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
-from wyrm.frontend.values import unchangeable
+from wyrm.frontend.values import find_beyond, unchangeable
 from wyrm.memory import BagSource, Source, aligned
 from wyrm.program import Shape
 
@@ -27,6 +27,8 @@ __all__ = ["BagColumn", "Column"]
 Array = npt.NDArray[Any]
 #: Elements that are checked at a time, so that data on disk is never in memory as a whole.
 _CHUNK = 1 << 20
+#: What float32 holds.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Column:
@@ -52,6 +54,8 @@ class Column:
         self._largest: int | None = None
         #: What all of it has been seen to be labels for.
         self._labels: set[Labels] = set()
+        #: Whether all finite numbers are so in float32 as well.
+        self._narrow = True
         if rows.dtype.kind == "f":
             self._check_numbers()
 
@@ -89,8 +93,8 @@ class Column:
     @property
     def layout(self) -> tuple[Any, ...]:
         """What is equal for columns that can take each other's place in memory."""
-        rows = self._used()
-        return self.index, self.shape, rows.dtype.char, rows.shape, None if self.offsets is None else len(self)
+        rows, lengths = self._used(), None if self.offsets is None else len(self)
+        return self.index, self.shape, rows.dtype.char, rows.shape, lengths, self._narrow
 
     def own(self) -> Column:
         """The same data in memory of their own, of which others can take the place; sequences have one length."""
@@ -152,6 +156,38 @@ class Column:
             example, where, value = first
             raise LabelError(f"{self.label}: example {example}, {where} holds {labels.told(value)}")
 
+    def check_dtype(self, dtype: str) -> None:
+        """Require numbers that a dtype holds, if they are finite.
+
+        Raises
+        ------
+        FeedError
+            Naming the example.
+        """
+        if self._narrow or dtype == "float64":
+            return
+        numbers = self._numbers()
+        with np.errstate(over="ignore"):
+            place = find_beyond(numbers, numbers.astype(dtype))
+        if place is not None:
+            raise FeedError(
+                f"{self.label}: example {self._example_of(place)} holds {numbers.reshape(-1)[place]}, which is beyond what "
+                f"{dtype} holds; scale the data, or make the model's parameters of float64"
+            )
+
+    def _numbers(self) -> Array:
+        """The real numbers that belong to an example."""
+        return self._used()
+
+    def _example_of(self, place: int) -> str:
+        """The example of a place among the numbers, for messages."""
+        row = place // max(1, self.rows.shape[1])
+        if self.offsets is None:
+            return str(row)
+        row += int(self.offsets[0])
+        example = int(np.searchsorted(self.offsets, row, "right")) - 1
+        return f"{example}, position {row - self.offsets[example]},"
+
     def _first(self, wrong: Callable[[Array], Array], examples: Array | None, position: int) -> tuple[int, str, Any] | None:
         """The first value that is wrong: its example, where it stands, and what it is."""
         examples = np.arange(len(self)) if examples is None else examples
@@ -172,9 +208,12 @@ class Column:
         return self.rows if self.offsets is None else self.rows[self.offsets[0] : self.offsets[-1]]
 
     def _check_numbers(self) -> None:
-        rows = self._used()
+        rows, wide = self._used(), self.rows.dtype.itemsize > 4
         for part in _parts(*rows.shape):
             least = np.minimum.reduce(rows[part], None, initial=np.inf)  # a fraction of the cost of looking at each element
+            if wide and self._narrow:
+                most = np.maximum.reduce(rows[part], None, initial=-np.inf)
+                self._narrow = bool(least >= -_LARGEST and most <= _LARGEST)
             if least == least:
                 continue
             place = part.start + int(np.isnan(rows[part]).any(axis=1).argmax())
@@ -201,6 +240,17 @@ class BagColumn(Column):
         if each == 0 or len(bags) % each:
             raise FeedError(f"{self.label}: expected {each} bags for each example, got {len(bags)} in all")
         self.bags = bags
+        weights = bags._weights
+        if weights is not None and weights.size and weights.dtype.itemsize > 4:
+            self._narrow = bool(weights.min() >= -_LARGEST and weights.max() <= _LARGEST)
+
+    def _numbers(self) -> Array:
+        weights = self.bags._weights
+        return np.zeros(0) if weights is None else weights
+
+    def _example_of(self, place: int) -> str:
+        holding = np.flatnonzero((self.bags._begins <= place) & (place < self.bags._ends))
+        return f"{holding[0] // self.shape[0]}, as a weight," if len(holding) else "none"
 
     def __len__(self) -> int:
         return len(self.bags) // self.shape[0]
@@ -237,7 +287,7 @@ class BagColumn(Column):
     @property
     def layout(self) -> tuple[Any, ...]:
         """As for other columns."""
-        return "bags", self.shape, len(self.bags)
+        return "bags", self.shape, len(self.bags), self._narrow
 
     def own(self) -> Column:
         """As for other columns."""

@@ -131,6 +131,7 @@ class Programs(ABC):
                 continue
             name, position = place
             column = data.columns[name]
+            column.check_dtype(program.dtype)
             if column.index and not column.within(expected.limit):
                 column.check_range(expected.limit, data.examples(structure), position)
             for labels in traced.labels(leaf):

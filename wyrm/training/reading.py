@@ -20,7 +20,7 @@ from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.bags import Bags
 from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.node import Node
-from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native
+from wyrm.frontend.values import as_dtype, as_indices, as_lists, as_reals, is_native
 from wyrm.program import Shape
 from wyrm.training.columns import BagColumn, Column
 from wyrm.training.data import Dense, Ragged
@@ -109,7 +109,7 @@ def _native(values: Array, label: str) -> Array:
         return values
     _refuse_copy(values, label)
     small = values.dtype.kind == "b" or values.dtype.itemsize < 4
-    return values.astype(np.float32 if small else np.float64)
+    return as_dtype(values, "float32" if small else "float64", label)
 
 
 def _indices(data: Any, label: str) -> Array:
