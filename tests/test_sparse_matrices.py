@@ -1,4 +1,4 @@
-"""Sparse matrices as bags: whatever is wrong with them is refused by the node's name, before SciPy reads beside their memory."""
+"""Sparse matrices as bags: what is wrong with them is refused by the node's name, before SciPy reads beside their memory."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def refused(matrix, pattern):
 @pytest.mark.parametrize("dtype", [object, "S5", "U5", "M8[D]", "c16"])
 def test_elements_that_are_no_numbers(form, dtype):
     matrix = sparse.random(4, 6, 0.6, form, random_state=1)
-    matrix.data = np.array(np.ones(matrix.data.shape), dtype if dtype != object else float)
+    matrix.data = np.array(np.ones(matrix.data.shape), float if dtype is object else dtype)
     if dtype is object:
         matrix.data = matrix.data.astype(object)
         matrix.data.reshape(-1)[0] = None
