@@ -5,6 +5,7 @@ import pytest
 
 import wyrm
 from wyrm.frontend.lowering.bounds import Bounds
+from wyrm.frontend.lowering.implied import implied
 from wyrm.frontend.lowering.value import Value
 from wyrm.optim import SGD
 from wyrm.reference import ReferenceBackend
@@ -75,6 +76,40 @@ def test_rows_that_may_be_behind_are_no_larger_than_parameters():
     values = {kernel: Value(kernel, (table,) * 4, None, (4, 2)) for kernel in exponents}
     bounds = Bounds("float32", values.values())
     assert {kernel: bounds.of(value) for kernel, value in values.items()} == exponents
+
+
+def _call(kernel, *operands, shape=(2, 3), **attributes):
+    return Value(kernel, operands, attributes, shape)
+
+
+def test_what_a_finite_loss_says_of_its_operands():
+    """Terms and factors are finite; what a function limits is a number; nothing is known of what may be left out."""
+    a, b, c, d = (_call("power", Value("", shape=(2, 3), place=("input", n))) for n in range(4))
+    tanh, largest, chosen = _call("tanh", b), _call("maximum", a, c), _call("select", a, d, d)
+    product = _call("multiply", _call("add", a, tanh), _call("sum", largest, shape=(1, 1)))
+    loss = _call("sum", _call("add", product, chosen), shape=(1, 1))
+    found = implied(loss, 128)
+    assert {found[value] for value in (product, chosen, tanh, a)} == {128}
+    assert {found[value] for value in (b, c)} == {np.inf}
+    assert d not in found
+    bounds = Bounds("float32", [a, b, c, d, tanh, largest, chosen, product], loss)
+    assert bounds.of(tanh) == 0
+    assert Bounds("float32", [b, tanh]).of(tanh) == np.inf
+
+
+def test_a_look_at_a_matrix_tells_of_its_parts():
+    """Of those columns only; and of what is computed from these."""
+    left, right, other = (_call("power", Value("", shape=(2, 3), place=("input", n))) for n in range(3))
+    row = _call("blocks", left, right, shape=(2, 6), places=((0, 0), (0, 3)))
+    stack = _call("blocks", row, other, shape=(4, 6), places=((0, 0), (2, 0)))
+    total = _call("add", right, _call("negate", right))
+    bounds = Bounds("float32", [left, right, other, row, stack, total.operands[1], total])
+    copied = bounds.copy()
+    bounds.limit(_call("slice", stack, shape=(4, 3), row=0, col=3), 50)
+    assert [bounds.again(value) for value in (left, right, row, stack, total)] == [np.inf, 50, np.inf, np.inf, 51]
+    assert bounds.again(_call("slice", row, shape=(2, 2), row=0, col=4)) == 50
+    assert bounds.again(_call("slice", row, shape=(2, 2), row=0, col=2)) == np.inf
+    assert copied.again(right) == np.inf
 
 
 def test_a_product_of_two_finite_matrices_that_overflows_ends_training(backend):

@@ -148,6 +148,43 @@ def test_overflow_of_a_gradient(backend, how):
     assert not w.value.any()
 
 
+@pytest.mark.parametrize(
+    ("schedule", "options"),
+    [
+        ("auto", {}),
+        ("auto", {"batch_size": 3}),
+        ("auto", {"rows": 2}),
+        ("hogwild", {"num_threads": 2}),
+        ("synchronized", {"batch_size": 4, "num_threads": 2}),
+        ("conflict_free", {"num_threads": 2, "shuffle": True}),
+    ],
+    ids=str,
+)
+def test_large_gradients_that_are_finite_are_applied(backend, schedule, options):
+    """Looks are scaled, and overflow for some examples; gradients do not: the same steps as without a look."""
+    if options.get("num_threads", 1) > 1 and wyrm.get_backend().name == "reference":
+        pytest.skip("one thread")
+    rows, found = 12, []
+    alone = schedule == "conflict_free"  # for which every parameter is looked up
+    x = np.ones((rows, 4))
+    x[[3, 7]] = 1e8 if alone else 1e16
+    feed = {"index": np.arange(rows), "x": wyrm.Dense(x)}
+    how = {"schedule": schedule, "num_threads": 1, "shuffle": False, "seed": 1, "num_epochs": 2, **options}
+    for check in ("all", "loss"):
+        table, weights = wyrm.ParameterNode(np.ones((rows, 4))), wyrm.ParameterNode(np.full((4, 4), 0.5))
+
+        def model(index, x, table=table, weights=weights):
+            hidden = table.index(index) * x
+            return (hidden * x * x).sum(axis=1) if alone else hidden.dot(weights).relu().dot(weights).sum(axis=1)
+
+        optimizer = SGD(1e-26, [table]) if alone else SGD(1e-18, [table, weights])
+        history = wyrm.fit(model, feed, optimizer, check=check, **how)
+        found.append((table.value, weights.value, history.losses, optimizer.steps, history[-1].examples))
+    for with_looks, without in zip(*found, strict=True):
+        np.testing.assert_allclose(with_looks, without, rtol=0.02 if schedule == "hogwild" else 1e-6)
+    assert (found[0][0][[3, 7]] < 0.99).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_not_chosen_has_no_gradient(backend, dtype):
     """Behind where, and what chooses like it: roots, logarithms, quotients, powers and products outside of their domain."""
@@ -173,6 +210,21 @@ def test_what_is_not_chosen_has_no_gradient(backend, dtype):
     loss.forward()
     loss.backward(1.0)
     np.testing.assert_allclose(x.gradient.to_dense(), [[0, 1, -1]], rtol=1e-5)
+
+
+def test_where_it_begins_inside_a_composition(backend):
+    """Of what is in between there are no nodes: the op is named, and the node that it is part of."""
+
+    @wyrm.composition
+    def layer(x, w):
+        return [(x * w).sqrt() + w]
+
+    w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1))
+    (hidden,) = layer(x, w)
+    with pytest.raises(wyrm.NotFiniteError, match=r"began at sqrt \(1, 1\), which is part of node \d in wyrm.draw") as info:
+        wyrm.fit(hidden.square(), {x: [0.0]}, SGD(0.1, [w]), num_threads=1)
+    assert info.value.node == "sqrt (1, 1)"
+    assert w.value == 1
 
 
 def test_small_models_need_no_look():

@@ -161,12 +161,19 @@ class _Rerun:
             seen.update(culprits)
         return "loss", *self._told(min(begins))
 
-    def _named(self, number: int) -> tuple[int, str]:
-        """The place of a record's node in a drawing, and its label."""
+    def _named(self, number: int) -> tuple[str, str]:
+        """Where a record's node is in a drawing, and its label; of what a composition has made, where its result is."""
         nodes = self.loss._ancestors()
-        structures = [seen_from(self.loss, node) for node in nodes]
-        place = structures.index(self.structures[number])
-        return place, nodes[place]._label()
+        places = {seen_from(self.loss, node): place for place, node in enumerate(nodes)}
+        structure = self.structures[number]
+        if structure in places:
+            return f"node {places[structure]} in wyrm.draw(loss)", nodes[places[structure]]._label()
+        dependent = {number}
+        for later in range(number + 1, len(self.trace.records)):
+            if not dependent.isdisjoint(self.trace.records[later].operands):
+                dependent.add(later)
+        place = min(places[self.structures[n]] for n in dependent if self.structures[n] in places)
+        return f"which is part of node {place} in wyrm.draw(loss)", f"{structure.op.name} {structure.shape}"
 
     def _told_of_gradient(self, record: int, operand: int, part: Array) -> tuple[str, str]:
         records = self.trace.records
@@ -176,7 +183,7 @@ class _Rerun:
         value = self._operand(record, operand)
         by = self._named(operand)[1]
         return label, (
-            f"The loss is finite. It began at {label}, node {place} in wyrm.draw(loss), whose derivative by {by} "
+            f"The loss is finite. It began at {label}, {place}, whose derivative by {by} "
             f"{_infinite(part)}; the value there is {_extremes(value)}. It reaches {parameters}. For a loss that has no "
             f"derivative there, keep the operand away from the place, as with maximum or clip"
         )
@@ -193,7 +200,7 @@ class _Rerun:
         assert isinstance(record.op, Op)
         operands = [self._operand(number, n) for n in record.operands]
         extremes = " and ".join(_extremes(operand) for operand in operands if operand.size and operand.dtype.kind == "f")
-        return label, f"It began at {label}, node {place} in wyrm.draw(loss), which {what}; its operands are finite: {extremes}"
+        return label, f"It began at {label}, {place}, which {what}; its operands are finite: {extremes}"
 
 
 def _infinite(value: Array) -> str:

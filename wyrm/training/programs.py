@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +37,18 @@ __all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms", "are_large", "u
 _logger = logging.getLogger("wyrm.fit")
 
 
+#: A program, the numbers of its parameters, and what makes a part of it that looks at gradients more closely.
+_Lowered = tuple[Program, list[int], Callable[[Part], Part] | None]
+
+
 class _Made(NamedTuple):
-    """A program, the structures of its inputs, the nodes of its parameters and their numbers."""
+    """A program, the structures of its inputs, the nodes of its parameters and their numbers; and what looks more closely."""
 
     executable: Executable
     leaves: list[Structure]
     nodes: list[ParameterNode]
     numbers: list[int]
+    closely: Callable[[Part], Part] | None
 
 
 class Programs(ABC):
@@ -63,8 +70,8 @@ class Programs(ABC):
         return
 
     @abstractmethod
-    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> tuple[Program, list[int]]:
-        """The program of a trace over parameters for runs of so many examples, and the parameters' numbers.
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> _Lowered:
+        """The program of a trace over parameters for runs of so many examples, the parameters' numbers, and ``Part.closely``.
 
         ``large``: constants are larger than :mod:`wyrm.frontend.lowering.bounds` takes inputs to be.
         """
@@ -80,8 +87,9 @@ class Programs(ABC):
             nodes = [structures[n].live_parameter() for n in records.leaves(PARAMETER)]
             leaves = [structures[n] for n in records.leaves(*INPUTS)]
             constants = [traced.kept(leaf, 0).array for leaf in leaves if leaf.op is INPUT and traced.place(leaf) is None]
-            program, numbers = self._lower(records, nodes, traced.examples, are_large(constants, records.dtype))
-            self._made[traced] = _Made(compiled(program, self.backend), leaves, nodes, numbers)
+            large = are_large(constants, records.dtype)
+            program, numbers, closely = self._lower(records, nodes, traced.examples, large)
+            self._made[traced] = _Made(compiled(program, self.backend), leaves, nodes, numbers, closely)
         return self._made[traced]
 
     def leaves(self, traced: Traced) -> list[Structure]:
@@ -121,7 +129,7 @@ class Programs(ABC):
         self, data: Data, structure: int, examples: int, seed: int, schedules: Schedules | None, sinks: Sequence[Sink]
     ) -> Part:
         traced = self.model.traced(data, structure, examples, self._roots)
-        executable, leaves, _, numbers = self._make(traced)
+        executable, leaves, _, numbers, closely = self._make(traced)
         program = executable.program
         sources = []
         for leaf, expected in zip(leaves, program.inputs, strict=False):
@@ -139,7 +147,7 @@ class Programs(ABC):
             sources.append(column.source(position))
         if schedules is not None:
             sources += schedules.sources(program)
-        return Part(executable, sources, sinks, examples, self._shared(program, numbers), numbers)
+        return Part(executable, sources, sinks, examples, self._shared(program, numbers), numbers, closely)
 
 
 class TrainingPrograms(Programs):
@@ -172,7 +180,7 @@ class TrainingPrograms(Programs):
         #: The dtype of the model.
         self.dtype = ""
 
-    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> tuple[Program, list[int]]:
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> _Lowered:
         training, numbers = self.assignment.of(nodes, self._purpose == "train")
         self.dtype = traced.dtype
         share: float | None = 1.0
@@ -181,15 +189,17 @@ class TrainingPrograms(Programs):
         storages = [self.assignment.nodes[number].storage for number in numbers]
         kernels = self.backend.capabilities.kernels
 
-        def program() -> Program:
+        def maker() -> Callable[..., Program]:
             lazy = tuple(storage.lazy for storage in storages)
-            return lower(traced, self._purpose, kernels, training, lazy, share=share, checked=self.checked, large=large)
+            given = traced, self._purpose, kernels, training, lazy
+            return partial(lower, *given, share=share, checked=self.checked, large=large)
 
-        made = program()
+        made = maker()()
         whole = {made.buffers[i.operands[0].buffer].number for i in made.instructions if i.kernel == "current"}
         for p in whole:  # each step brings all of it up to date, so that no run has to copy it
             storages[p].keep_up()
-        return program() if whole else made, numbers
+        closely = partial(_closer, maker(), self.backend, self.assignment, numbers) if self.checked else None
+        return maker()() if whole else made, numbers, closely
 
     def begin(self, model: Model) -> None:
         """Go on with a model that is as the one before, for another call, which has warnings of its own."""
@@ -246,9 +256,9 @@ class EvaluatingPrograms(Programs):
         #: What is read: parameters themselves, or copies in which all rows are up to date.
         self._values: dict[HogwildParameter, Any] = {}
 
-    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> tuple[Program, list[int]]:
+    def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> _Lowered:
         numbers = [self._nodes.setdefault(node.storage, len(self._nodes)) for node in nodes]
-        return lower(traced, "evaluate", self.backend.capabilities.kernels), numbers
+        return lower(traced, "evaluate", self.backend.capabilities.kernels), numbers, None
 
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
         storages = list(self._nodes)
@@ -279,6 +289,14 @@ class EvaluatingPrograms(Programs):
                 self._values.clear()
                 return True
         return False
+
+
+def _closer(
+    maker: Callable[..., Program], backend: Backend, assignment: Assignment, numbers: Sequence[int], part: Part
+) -> Part:
+    """The part of a program that looks at each gradient itself, with all else that a part has."""
+    executable = compiled(maker(closely=True), backend)
+    return replace(part, executable=executable, shared=assignment.buffers(executable.program, numbers), closely=None)
 
 
 def are_large(constants: Iterable[npt.NDArray[Any]], dtype: str) -> bool:

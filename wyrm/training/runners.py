@@ -19,7 +19,7 @@ from wyrm.errors import BackendError, NotFiniteError, OutOfRangeError
 from wyrm.memory import BagBuffer, GradientBuffer, Memory, Report, Sink, Source
 from wyrm.program import Buffer
 
-__all__ = ["Choice", "Part", "Worker", "bind_part", "recover"]
+__all__ = ["Choice", "Part", "Worker", "bind_part", "closer", "looks_closer", "recover"]
 
 #: For each run of an order, the part that makes it; ``None``: the first.
 Choice = npt.NDArray[np.int64] | None
@@ -44,6 +44,9 @@ class Part:
     parameters
         For each parameter of the program, its number in the whole model: gradients are a worker's own, and shared by its
         parts. ``None``: the same number.
+    closely
+        Makes of this part one that does the same, but ends a run for a gradient only if that is not finite, not if it is just
+        very large. Without, the part itself is like that.
     """
 
     executable: Executable
@@ -52,6 +55,7 @@ class Part:
     examples: int = 1
     shared: Mapping[Buffer, Any] = field(default_factory=dict)
     parameters: Sequence[int] | None = None
+    closely: Callable[[Part], Part] | None = None
 
     def parameter(self, number: int) -> int:
         """The number in the whole model."""
@@ -99,6 +103,16 @@ def recover(memory: Memory, status: int) -> None:
         raise BackendError(f"the runner returned status {status}: {words}")
 
 
+def looks_closer(parts: Sequence[Part]) -> bool:
+    """Whether runs that parts end for a gradient may have finite ones."""
+    return all(part.closely is not None for part in parts)
+
+
+def closer(parts: Sequence[Part]) -> list[Part]:
+    """Parts that look at each gradient itself."""
+    return [part if part.closely is None else part.closely(part) for part in parts]
+
+
 class Worker:
     """Parts with memory of their own, for one thread.
 
@@ -110,6 +124,8 @@ class Worker:
         The step that follows each batch, where the parts' programs gather gradients.
     batch_size
         How many runs make a batch: for so many, gradients have room.
+    gradients
+        Those of another worker, which takes turns with this one.
 
     Attributes
     ----------
@@ -119,9 +135,18 @@ class Worker:
         How many it has run, and how many updates it has made.
     """
 
-    def __init__(self, backend: Backend, parts: Sequence[Part], update: Part | None = None, batch_size: int = 1) -> None:
-        self.parts, self.batch_size = list(parts), batch_size
-        self.gradients: dict[int, GradientBuffer] = {}
+    def __init__(
+        self,
+        backend: Backend,
+        parts: Sequence[Part],
+        update: Part | None = None,
+        batch_size: int = 1,
+        gradients: dict[int, GradientBuffer] | None = None,
+    ) -> None:
+        self.backend, self.parts, self.update, self.batch_size = backend, list(parts), update, batch_size
+        self.gradients = {} if gradients is None else gradients
+        #: Makes the runs for which this one's parts suspect a gradient that is not finite.
+        self._closer: Worker | None = None
         self.memories: list[Memory] = []
         runners = [self._bind(part) for part in self.parts]
         step = None if update is None else self._bind(update)
@@ -159,16 +184,30 @@ class Worker:
         if self.runner.choice is not choice:
             self.runner.choice = choice
         position = start
-        while status := self.runner.run(order, position, stop):
+        while position < stop and (status := self.runner.run(order, position, stop)):
             memory = self.memories[self.runner.failed]
             reached = int(memory.report.words[4])
             self._count(order, choice, position, reached)
             position = reached
-            recover(memory, status)
+            if status == Report.NOT_FINITE and looks_closer(self.parts):
+                self._run_closely(order, choice, position)
+                position += 1
+            else:
+                recover(memory, status)
         self._count(order, choice, position, stop)
         seconds = max(time.perf_counter() - began, 1e-9)
         fitting = (stop - start) * _SLICE_SECONDS / seconds
         self._length = max(1, min(int(fitting), 4 * self._length, 1 << 22))
+
+    def _run_closely(self, order: Order, choice: Choice, position: int) -> None:
+        """Make a run, unless a gradient is not finite indeed, which is raised."""
+        if self._closer is None:
+            self._closer = Worker(self.backend, closer(self.parts), self.update, self.batch_size, self.gradients)
+        runner = self._closer.runner
+        runner.loss, runner.first_step = 0.0, self.runner.first_step
+        self._closer.run(order, choice, position, position + 1)
+        self.runner.loss += runner.loss
+        self._count(order, choice, position, position + 1)
 
     def _count(self, order: Order, choice: Choice, start: int, stop: int) -> None:
         runs = stop - start

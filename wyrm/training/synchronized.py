@@ -6,12 +6,13 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from wyrm.backend import Order, Team
 from wyrm.memory import GradientBuffer, Report
 from wyrm.training.crews import Crew, Progress, Work, run_threads
-from wyrm.training.runners import Choice, Worker, bind_part, recover
+from wyrm.training.runners import Choice, Worker, bind_part, closer, looks_closer, recover
 
 __all__ = ["SHARDS", "Synchronized", "refuse_synchronized"]
 
@@ -75,10 +76,14 @@ class _Shards:
             elif status != Report.ROWS_FULL:
                 recover(self.memory, status)
         finally:
-            for worker in self.workers:
-                for gradient in worker.gradients.values():
-                    gradient.clear()
+            self.clear()
         self.make_room()
+
+    def clear(self) -> None:
+        """Throw away what a batch that failed has gathered."""
+        for worker in self.workers:
+            for gradient in worker.gradients.values():
+                gradient.clear()
 
 
 class Synchronized(Crew):
@@ -98,6 +103,8 @@ class Synchronized(Crew):
         self.shards: _Shards = work.shards if isinstance(work, Synchronized) else _Shards(work, shards)
         self.num_threads, self.batch_size = num_threads, self.shards.batch_size
         self.team = self.shards.team(num_threads)
+        #: Makes the batches for which the parts suspect a gradient that is not finite.
+        self._closer: Synchronized | None = None
         self._examples = max(part.examples for part in self.shards.work.parts)
         #: How many batches a slice has.
         self.slice_batches = 1
@@ -133,8 +140,25 @@ class Synchronized(Crew):
             finally:
                 self.shards.steps += -(-(slices.done - start) // self.batch_size)
             start = slices.done
-            if slices.status:
+            if slices.status == Report.NOT_FINITE and looks_closer(self.shards.work.parts):
+                end = min(stop, start + self.batch_size)
+                self._run_closely(order, choice, start, end, progress)
+                start = end
+            elif slices.status:
                 self.shards.recover(slices.status, self.team.failed)
+
+    def _run_closely(self, order: Order, choice: Choice, start: int, stop: int, progress: Progress) -> None:
+        """Make the runs of a batch, unless a gradient is not finite indeed, which is raised."""
+        self.shards.clear()
+        first = self.shards.workers[0].runner
+        if self._closer is None:
+            work = replace(self.shards.work, parts=closer(self.shards.work.parts))
+            self._closer = Synchronized(work, 1, len(self.shards.workers))
+            self.shards.teams.append(self._closer.team)
+        self._closer.begin_epoch(first.first_step)
+        self._closer.run(order, choice, start, stop, progress)
+        first.loss += self._closer.loss
+        self.shards.steps += 1
 
     def measure(self, runs: int, seconds: float) -> None:
         """Let the next slice take as long as it should, by how long this one took."""

@@ -2,8 +2,11 @@
 
 The loss of a step becomes ``loss + (w - w)``, where w is a number that is NaN or infinite if a gradient is: so backends have
 one number to look at, and nothing besides. w sums up as little as is enough. What has a bound (:mod:`.bounds`) needs no look;
-of a product with something bounded, the other factor is looked at; so for most small models w is empty, and a step
-costs what it did.
+of a product with something bounded, the other factor is looked at; and what was looked at has a bound from then on. So for
+most small models w is empty, and a step costs what it did.
+
+Looks are scaled, so that a number that is large, and finite, may make w infinite. So w is a suspicion: whoever trains makes
+such a step by a program that looks at each gradient itself (:func:`looked_at_closely`), where w is 0 or NaN.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from wyrm.frontend.lowering.bounds import Bounds, columns, spread, terms
 from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.value import Value
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "looked_at_closely"]
 
 _SEEN_THROUGH = frozenset({"copy", "negate", "transpose", "view"})
-#: The most parts of a matrix that are looked at one by one, and how much larger than a product a factor may be.
-_MOST_PARTS, _TIMES = 4, 8
-#: Which share of the largest exponent a look may be scaled by: numbers that an ordinary program has must not overflow by it.
+#: The most parts of a matrix that are looked at one by one.
+_MOST_PARTS = 4
+#: Which share of the largest exponent a look may be scaled by: numbers that an ordinary program has must not be suspected.
 _MOST_SCALED = 0.625
+#: What a look at a product costs in looks at a factor: it has to be computed, though it may be added in place otherwise.
+_COMPUTED = 4
 
 
 def guarded(k: Emitter, dtype: str, loss: Value, gradients: Iterable[Value], large: bool) -> Value:
@@ -35,12 +40,22 @@ def guarded(k: Emitter, dtype: str, loss: Value, gradients: Iterable[Value], lar
     large
         Whether inputs may be so large that a product with them overflows.
     """
-    looks = _Looks(Bounds(dtype, k.values, loss, large))
-    for gradient in gradients:
-        looks.add(gradient)
+    bounds = Bounds(dtype, k.values, loss, large)
+    found = sorted(gradients, key=lambda gradient: gradient.kernel != "matmul")  # looks at products tell most of the others
+    count = sum(gradient.kernel == "matmul" for gradient in found)
+    orders = [found] if count < 2 else [found, found[:count][::-1] + found[count:]]  # what follows from what is not known
+    looks = min((_Looks(bounds.copy(), order) for order in orders), key=lambda looks: looks.size)
+    return _with(k, loss, [_scaled_sum(k, value, 2.0**looks.most) for value in looks.values])
+
+
+def looked_at_closely(k: Emitter, loss: Value, gradients: Iterable[Value]) -> Value:
+    """Record the loss with a look at each gradient itself: not finite if, and only if, the loss or one of them is not."""
+    return _with(k, loss, [_scaled_sum(k, g.operands[1] if g.kernel == "rows" else g, 0.0) for g in gradients])
+
+
+def _with(k: Emitter, loss: Value, numbers: Iterable[Value]) -> Value:
     total: Value | None = None
-    for value, exponent in looks.distinct():
-        number = k.reduce(value, (1, 1)) if not exponent else _scaled_sum(k, value, 2.0**exponent)
+    for number in numbers:
         total = number if total is None else k.add(total, number)
     if total is None:
         return loss
@@ -49,49 +64,51 @@ def guarded(k: Emitter, dtype: str, loss: Value, gradients: Iterable[Value], lar
 
 
 def _scaled_sum(k: Emitter, value: Value, scale: float) -> Value:
-    """The sum of the elements, each multiplied, so that it overflows where one of them does."""
+    """The sum of the elements, each multiplied, so that it overflows if one of them does."""
+    if value.shape[0] > 1 and value.kernel not in ("slice", "view"):
+        value = k.reshape(value, (1, value.shape[0] * value.shape[1]))
     if value.shape[1] == 1:
         return k.reduce(k.multiply(value, k.literal(scale)), (1, 1))
     return k.reduce(k.row_dot(value, k.literal(scale)), (1, 1))
 
 
 class _Looks:
-    """What has to be looked at: values, each with the exponent of what it is multiplied with and must not overflow then."""
+    """The values that have to be looked at.
 
-    def __init__(self, bounds: Bounds) -> None:
+    All are multiplied with two to the power of ``most``, so that what they are part of has small bounds.
+    """
+
+    def __init__(self, bounds: Bounds, gradients: Iterable[Value]) -> None:
         self.bounds = bounds
-        self.values: dict[Value, int] = {}
+        self.values: list[Value] = []
+        self.most = int(_MOST_SCALED * bounds.largest)
+        for gradient in gradients:
+            self._covered(gradient, 0.0)
 
-    def add(self, gradient: Value) -> None:
-        """Look at a gradient."""
-        if not self._covered(gradient, 0.0):
-            self._look(gradient, 0.0)
-
-    def distinct(self) -> list[tuple[Value, int]]:
-        """The looks, without those at rows of matrices that are looked at as a whole."""
-        wholes: dict[tuple[Value, int, int], Value] = {}
-        for value in self.values:
-            base, begin = columns(value)
-            if base.kernel == "blocks" and value.shape[0] == base.shape[0]:
-                wholes |= {(part.viewed or part, begin, value.shape[1]): value for part in base.operands}
-        looks: dict[Value, int] = {}
-        for value, exponent in self.values.items():
-            base, begin = columns(value)
-            whole = wholes.get((base, begin, value.shape[1]), value)
-            looks[whole] = max(exponent, looks.get(whole, 0))
-        return list(looks.items())
+    @property
+    def size(self) -> int:
+        """How many elements are looked at."""
+        return sum(map(_size, self.values))
 
     def _look(self, value: Value, exponent: float) -> bool:
-        if exponent > _MOST_SCALED * self.bounds.largest:
+        if exponent > self.most:
             return False  # so what it is multiplied with is looked at as a whole, which needs less
-        self.values[value] = max(self.values.get(value, 0), int(exponent) + (exponent > int(exponent)))
+        whole, _ = columns(value)  # which lies in memory without gaps
+        if value.shape[0] == whole.shape[0] and _size(whole) <= 2 * _size(value) and whole.kernel:
+            value = whole
+        self.values.append(value)
+        self.bounds.limit(value, self.bounds.largest - self.most)
         return True
 
     def _covered(self, value: Value, exponent: float) -> bool:
         """See to it that a value is finite, and stays so when it is multiplied by a power of two."""
-        if self.bounds.of(value) + exponent < self.bounds.largest:
+        if self.bounds.again(value) + exponent < self.bounds.largest:
             return True
-        return (value.onto is None and self._covered_by_operands(value, exponent)) or self._look(value, exponent)
+        if value.onto is not None:  # whose memory has the sum now
+            exponent += 1
+            if self.bounds.again(value.onto) + exponent >= self.bounds.largest:
+                return self._look(value, exponent - 1)
+        return self._covered_by_operands(value, exponent) or self._look(value, exponent)
 
     def _covered_by_operands(self, value: Value, exponent: float) -> bool:
         kernel, operands = value.kernel, value.operands
@@ -108,14 +125,17 @@ class _Looks:
         return False
 
     def _covered_by_factors(self, value: Value, exponent: float) -> bool:
+        """By a look at one factor, if the other has a bound; or at both; unless one at the value is less to do."""
+        least = _size(value) * (_COMPUTED if value.kernel == "matmul" else 1)
+        chosen: list[tuple[Value, float]] = []
         for factor, other in (value.operands, value.operands[::-1]):
-            bound = self.bounds.of(other)
-            if bound < inf and _size(factor) <= _TIMES * _size(value):
-                return self._covered(factor, exponent + max(bound, 0.0))
-        if value.kernel == "multiply":
-            return False
+            bound = self.bounds.again(other)
+            if bound < inf and exponent + max(bound, 0.0) <= self.most and _size(factor) <= least:
+                least, chosen = _size(factor), [(factor, exponent + max(bound, 0.0))]
         half = (self.bounds.largest + exponent) / 2
-        return all(map(partial(self._covered, exponent=half), value.operands))
+        if not chosen and value.kernel == "matmul" and half <= self.most and sum(map(_size, value.operands)) <= least:
+            chosen = [(factor, half) for factor in value.operands]
+        return bool(chosen) and all(self._covered(factor, part) for factor, part in chosen)
 
 
 def _size(value: Value) -> int:

@@ -22,7 +22,7 @@ from wyrm.frontend.lowering.differentiate import Share, differentiate
 from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, part_options
 from wyrm.frontend.lowering.fuse import fused, fused_between_draws, fused_step
-from wyrm.frontend.lowering.guard import guarded
+from wyrm.frontend.lowering.guard import guarded, looked_at_closely
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.narrow import narrow
@@ -52,6 +52,7 @@ def lower(
     share: float | None = 1.0,
     checked: bool = False,
     large: bool = False,
+    closely: bool = False,
 ) -> Program:
     """The program of a trace.
 
@@ -75,13 +76,16 @@ def lower(
         For ``train`` and ``accumulate``, what the loss counts for in a step: its gradient is multiplied with it. ``None``: a
         number for each run, which comes as an input.
     checked
-        For ``train`` and ``accumulate``, whether the loss is to be NaN if a gradient is not finite (:mod:`.guard`).
+        For ``train`` and ``accumulate``, whether the loss is to be NaN if a gradient is not finite (:mod:`.guard`): it may
+        be, too, if one is just very large.
     large
         Whether inputs may be larger than :mod:`.bounds` takes them to be.
+    closely
+        Whether to look at each gradient itself, which takes longer: the loss is NaN, then, only if a gradient is not finite.
     """
-    key = (trace, purpose, optional_kernels, training, lazy, evaluating, share, checked, large)
+    key = (trace, purpose, optional_kernels, training, lazy, evaluating, share, checked, large, closely)
     evaluating = evaluating or purpose == "evaluate"
-    options = training, lazy, evaluating, share, checked, large
+    options = training, lazy, evaluating, share, checked, large, closely
     return _CACHE.made(key, lambda: _Lowering(trace, purpose, optional_kernels, *options).program())
 
 
@@ -94,7 +98,7 @@ def lower_shares(trace: Trace) -> tuple[Program, list[tuple[int, int, Slot, Slot
         The program, made of required kernels; and in the order in which they are computed, for each share the record of the
         result and that of the operand, and where the gradient of the one and the share of the other are.
     """
-    lowering = _Lowering(trace, "interactive", frozenset(), (), (), False, 1.0, False, False)
+    lowering = _Lowering(trace, "interactive", frozenset(), (), (), False, 1.0, False, False, False)
     lowering.shares = []
     program = lowering.program()
     return program, lowering.share_slots
@@ -112,6 +116,7 @@ class _Lowering:
         share: float | None,
         checked: bool,
         large: bool,
+        closely: bool,
     ) -> None:
         self.trace, self.purpose, self.training = trace, purpose, training
         self.values: list[Value] = []
@@ -129,7 +134,7 @@ class _Lowering:
         self.inputs: list[Value] = []
         self.outputs: dict[int, Value] = {}
         self.updates = Updates(self.k)
-        self.share, self.checked, self.large = share, checked, large
+        self.share, self.checked, self.large, self.closely = share, checked, large, closely
         self.shares: list[Share] | None = None
         self.share_slots: list[tuple[int, int, Slot, Slot]] = []
         self.forward_end = 0  # how many calls are made before the loss is known
@@ -278,7 +283,10 @@ class _Lowering:
                     parts = self.contributions[number] = self.k.products_over_time(parts)
                 gradients += parts
         loss = self.values[root]
-        known = guarded(self.k, self.trace.dtype, loss, gradients, self.large)
+        if self.closely:
+            known = looked_at_closely(self.k, loss, gradients)
+        else:
+            known = guarded(self.k, self.trace.dtype, loss, gradients, self.large)
         if known is not loss:
             known.uses += 1
             self.outputs[root] = known
