@@ -11,6 +11,7 @@ import pytest
 import wyrm
 from wyrm.frontend import threads
 from wyrm.optim import SGD
+from wyrm.turns import NOT_AT_ONCE, OPEN, READY, at_once
 
 
 def elsewhere(call, *arguments):
@@ -145,7 +146,7 @@ def test_nothing_is_set_while_a_pass_is_at_work(backend, monkeypatch):
     loss.forward(backend=backend)
     workspace = loss._workspace
     errors = []
-    forward = workspace.forward
+    forward, backward = workspace.forward, workspace.backward
 
     def slow():
         for call in (lambda: x.set_value(9.0), loss.forward, lambda: loss.value, lambda: loss.backward(1.0)):
@@ -154,9 +155,21 @@ def test_nothing_is_set_while_a_pass_is_at_work(backend, monkeypatch):
             errors.append(caught.value)
         return forward()
 
-    workspace.forward = slow
-    loss.forward()
-    assert loss.value.item() == 6 and len(errors) == 4
+    workspace.forward, native = slow, workspace.forward_at_once
+    for way in (lambda: NOT_AT_ONCE, slow_at_once(slow, backward, loss)):
+        errors.clear()
+        workspace.forward_at_once = way
+        loss.forward()
+        assert loss.value.item() == 6 and len(errors) == 4
+    workspace.forward_at_once = native
+    x.set_value(3.0)
+    assert loss.value.item() == 9
+
+
+def slow_at_once(forward, backward, node):
+    """A pass as Python begins it at once, which is what native code does while it leaves Python's lock."""
+    workspace = node._workspace
+    return at_once((forward, backward), workspace.memory, node._graph.leaves, workspace.binding.cells).forward
 
 
 def test_nothing_runs_while_bags_are_set(monkeypatch):
@@ -175,8 +188,8 @@ def test_nothing_runs_while_bags_are_set(monkeypatch):
         return result
 
     monkeypatch.setattr(type(bag), "_take", slow)
-    bag.set_value([4, 4])
-    assert loss.value.item() == 8 and seen == [[4, 4]]
+    bag.set_value(np.array([4, 4]))
+    assert loss.value.item() == 8 and seen[0].tolist() == [4, 4]
 
 
 def test_a_graph_is_free_after_errors_and_interruptions():
@@ -187,16 +200,19 @@ def test_a_graph_is_free_after_errors_and_interruptions():
     def interrupted():
         raise KeyboardInterrupt
 
-    forward, workspace.forward = workspace.forward, interrupted
-    with pytest.raises(KeyboardInterrupt):
+    forward, native = workspace.forward, workspace.forward_at_once
+    for way in (lambda: NOT_AT_ONCE, slow_at_once(interrupted, workspace.backward, loss)):
+        workspace.forward, workspace.forward_at_once = interrupted, way
+        with pytest.raises(KeyboardInterrupt):
+            loss.forward()
+        workspace.forward, workspace.forward_at_once = forward, native
+        with pytest.raises(wyrm.StaleError, match="failed"):  # half of it may have been computed
+            loss.backward(1.0)
         loss.forward()
-    workspace.forward = forward
-    with pytest.raises(wyrm.StaleError, match="failed"):  # half of it may have been computed
-        loss.backward(1.0)
-    loss.forward()
     with pytest.raises(wyrm.DTypeError):
         loss.backward("one")
     loss._graph.use = threads.CURRENT.thread  # as if interrupted between two lines
+    loss._graph.words[OPEN] = loss._graph.words[READY] = 0
     x.set_value(3.0)
     assert loss.value.item() == 9 and loss._graph.use is None
 
@@ -235,18 +251,13 @@ def test_many_threads_at_once(backend):
 
 def test_threads_are_told_apart():
     """Also from those that have ended, whose numbers others may have."""
-    mine, owned = threads.CURRENT.thread, threads.CURRENT.lock._is_owned
-    assert owned() and not elsewhere(owned) and mine() is not None
+    mine, word = threads.CURRENT.thread, threads.CURRENT.kept.word
+    assert mine() is not None and word[0] == threading.get_ident() != elsewhere(lambda: threads.CURRENT.kept.word[0])
     found = []
-    thread = threading.Thread(target=lambda: found.extend([threads.CURRENT.thread, threads.CURRENT.lock._is_owned]))
+    thread = threading.Thread(target=lambda: found.extend([threads.CURRENT.thread, threads.CURRENT.kept.word]))
     thread.start()
     thread.join()
-    assert (
-        found[0]() is None
-        and not found[1]()
-        and not elsewhere(found[1])
-        and elsewhere(lambda: threads.CURRENT.thread) is not mine
-    )
+    assert found[0]() is None and found[1][0] == 0 and elsewhere(lambda: threads.CURRENT.thread) is not mine
 
 
 def test_one_optimizer_in_two_threads():

@@ -34,17 +34,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from wyrm.clocks import Clock
 from wyrm.errors import BackendError, CapabilityError
 from wyrm.kernels import KERNELS, Kernel
-from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Leaves, Memory, Report, Sink, Source
+from wyrm.leaves import Leaves
+from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Memory, Report, Sink, Source
 from wyrm.program import Instruction, Program, Rule, Slot
 from wyrm.runs import JoinedRunner, Order, Runner, Team
+from wyrm.turns import AtOnce
 
 __all__ = [
     "CONTRACT_VERSION",
     "KERNELS",
+    "AtOnce",
     "Backend",
     "BagBuffer",
     "BagSource",
@@ -180,6 +187,14 @@ class Pass(ABC):
         """``forward`` for these leaves and ``backward``, as functions that are called often: native ones where you can."""
         return partial(self.forward, leaves), self.backward
 
+    def at_once(self, leaves: Leaves) -> AtOnce | None:
+        """The same for what every step calls: native functions that see by themselves to whether they may begin.
+
+        What they do is said by :func:`wyrm.turns.at_once`, which is what Wyrm does for a backend that has ``None``. Asked for
+        after :meth:`attached`.
+        """
+        return None
+
 
 class Executable(ABC):
     """A compiled program. It holds no data and may be used by several threads at once."""
@@ -240,6 +255,26 @@ class Backend(ABC):
     def team(self, shards: Sequence[JoinedRunner], update: Runner, batch_size: int, num_threads: int) -> Team:
         """A team of threads; override it to let them work at the same time."""
         return Team(shards, update, batch_size, num_threads)
+
+    def setter(
+        self, leaves: Leaves, number: int, limit: int | None = None, held: npt.NDArray[np.int64] | BagSource | None = None
+    ) -> Callable[[Any], bool] | None:
+        """A function that sets the input in a cell to a value, and returns whether it did; ``None``: Wyrm does so in Python.
+
+        It does if the value is of the plainest kind, and the thread that calls is the one that may set inputs at once
+        (:mod:`wyrm.turns`); then it dates the cell, too. For everything else it changes nothing and raises nothing.
+
+        Parameters
+        ----------
+        leaves, number
+            The cell.
+        limit
+            What row numbers are below; ``None``: the cell holds a real number.
+        held
+            The row numbers that the cell points to, as many as there are to be, or one bag with room for any; without, they are
+            one number in the cell itself. A value is a list of whole numbers then.
+        """
+        return None
 
     def check(self, program: Program) -> None:
         """Refuse a program that asks for what the backend does not declare.

@@ -21,7 +21,8 @@ from wyrm.backend import Backend, Executable, Order, Pass, Runner
 from wyrm.errors import BackendError
 from wyrm.kernel_steps import SUPPLIED, KernelFunction, Step, Steps
 from wyrm.kernels import KERNELS
-from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Leaves, Memory, Report, Sink, Source
+from wyrm.leaves import Leaves
+from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Memory, Report, Sink, Source
 from wyrm.program import Program
 
 __all__ = ["REQUIRED_KERNELS", "KernelBackend", "KernelFunction"]

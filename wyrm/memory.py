@@ -1,7 +1,6 @@
 """The memory that the frontend allocates and backends work in: all of it host memory, 64-byte aligned.
 
 * :func:`aligned` makes an array;
-* :class:`Leaves` holds what a graph's inputs have been set to;
 * :class:`GradientBuffer` gathers the gradient of one parameter;
 * :class:`BagSource` holds bags, :class:`BagBuffer` those of one pass;
 * :class:`Memory` is everything that one bound program runs over;
@@ -29,7 +28,6 @@ __all__ = [
     "BagBuffer",
     "BagSource",
     "GradientBuffer",
-    "Leaves",
     "Memory",
     "Report",
     "Sink",
@@ -45,12 +43,12 @@ ALIGNMENT = 64
 SOURCE_DTYPES = ("float32", "float64", "int32", "int64")
 
 
-def address(array: Array) -> int:
+def address(array: Array | memoryview[Any]) -> int:
     """The address of an array's first element."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):  # of no elements, read-only, or with gaps: NumPy's own way takes longer
-        result: int = array.__array_interface__["data"][0]
+        result: int = np.asarray(array).__array_interface__["data"][0]
         return result
 
 
@@ -68,44 +66,6 @@ def aligned(shape: int | tuple[int, ...], dtype: npt.DTypeLike, fill: float | No
     if fill:
         array.fill(fill)
     return array
-
-
-class Leaves:
-    """What the inputs of one graph are set to: a cell of eight bytes for each, at ``address + 8 * number``.
-
-    A cell holds a float64 for a dense input of one element, an int64 for an index input of one index, the address of the
-    header of its :class:`BagSource` for a bag, and for every other input the address of its values, which are C-contiguous:
-    real numbers in the program's dtype or int64.
-    """
-
-    __slots__ = ("address", "arrays", "capacity", "count", "indices", "reals")
-
-    def __init__(self, capacity: int) -> None:
-        memory = aligned(capacity, np.float64)
-        self.address = address(memory)
-        self.capacity = capacity
-        self.count = 0
-        self.reals: memoryview[float] = memoryview(memory.data)
-        self.indices: memoryview[int] = memoryview(memory.view(np.int64).data)
-        #: What cells point to, by number: arrays and sources of bags.
-        self.arrays: dict[int, Any] = {}
-
-    def set_array(self, number: int, array: Array, place: int | None = None) -> None:
-        """Let a cell point to an array, whose address is ``place`` where that is known."""
-        self.arrays[number] = array
-        self.indices[number] = address(array) if place is None else place
-
-    def set_bags(self, number: int, source: BagSource) -> None:
-        """Let a cell point to bags."""
-        self.arrays[number] = source
-        self.indices[number] = address(source.header)
-
-    def read(self, number: int, kind: str) -> Any:
-        """What input ``number`` is set to: its array, or the one number in its cell."""
-        array = self.arrays.get(number)
-        if array is not None:
-            return array
-        return self.reals[number] if kind == "dense" else self.indices[number]
 
 
 class GradientBuffer:
@@ -343,7 +303,9 @@ class Report:
 
 @dataclass
 class Memory:
-    """All the buffers that a bound program runs over.
+    """All the buffers that a bound program runs over, and the date of its last forward pass, one int64 (:mod:`wyrm.turns`).
+
+    The date is 0 if there was no pass, or if it failed.
 
     ``buffers`` has one entry for each of the program's: flat arrays for ``real`` and ``index``, a :class:`BagBuffer` for a
     bag, a 2-D array for a value or state, a :class:`GradientBuffer` for a gradient, a row for scalars, a
@@ -353,6 +315,7 @@ class Memory:
     program: Program
     buffers: Sequence[Any]
     report: Report = field(default_factory=Report)
+    date: memoryview[int] = field(default_factory=lambda: memoryview(aligned(1, np.int64).data))
 
     @staticmethod
     def own(program: Program) -> list[Array]:

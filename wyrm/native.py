@@ -77,7 +77,8 @@ import numpy as np
 from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
 from wyrm.errors import BackendError
 from wyrm.gradient_use import gradients_of
-from wyrm.memory import Leaves, Memory, Sink, Source, address
+from wyrm.leaves import Leaves
+from wyrm.memory import Memory, Sink, Source, address
 from wyrm.native_chains import CHAIN_OPCODES, OPCODES, are_sums
 from wyrm.native_code import Code
 from wyrm.native_frames import FRAME, INPUT, INPUT_KINDS, Frame, Origin, feed_frame, set_inputs
@@ -85,8 +86,9 @@ from wyrm.native_layout import fingerprint
 from wyrm.native_loops import Loop
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
 from wyrm.program import Instruction, Program, Slot
+from wyrm.turns import TIME_ADDRESS, AtOnce
 
-__all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "NativeBackend", "are_sums"]
+__all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "Frame", "NativeBackend", "are_sums"]
 
 _LEAVES = FRAME.index("leaves")
 #: The most instructions of a program for which a loop is made; of longer ones, what goes on between them is a small part.
@@ -125,12 +127,16 @@ class NativeBackend(Backend):
     #: Whether what :meth:`passes` returns sees to gradients that are in use: :attr:`wyrm.backend.Pass.guards_gradients`.
     guards_gradients = False
 
-    def passes(self, program: Program, frame: int, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
-        """``forward`` and ``backward`` over a frame, as functions of nothing and of the weight: what every step calls.
+    def passes(self, program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
+        """``forward`` and ``backward`` over a frame, as functions of nothing and of the weight.
 
         ``busy`` are the addresses of the words that say whether the program's gradients are in use.
         """
-        return partial(self.forward, frame), partial(self.backward, frame)
+        return partial(self.forward, frame.address), partial(self.backward, frame.address)
+
+    def at_once(self, program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce | None:
+        """The same for :meth:`wyrm.backend.Pass.at_once`: what every step calls."""
+        return None
 
     @property
     @abstractmethod
@@ -247,8 +253,11 @@ class _NativePass(Pass):
             stride = steps if expected.kind == "random" else 0
             origins.append(Origin(dtype, 8 * cell, stride, int(not single)))
         set_inputs(program, frame, origins)
+        frame.set("date", address(memory.date))
+        frame.set("time", TIME_ADDRESS)
         busy = [address(gradient.header) + 8 * len(gradient.HEADER) for gradient in gradients_of(memory)]
-        self._passes = executable.backend.passes(program, frame.address, busy)
+        self._passes = executable.backend.passes(program, frame, busy)
+        self._at_once = executable.backend.at_once(program, frame, busy)
         self.guards_gradients = executable.backend.guards_gradients
         self._words = memoryview(frame.words.data)
 
@@ -259,5 +268,9 @@ class _NativePass(Pass):
         return self._passes[1](weight)
 
     def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
+        self.frame.leaves = leaves
         self._words[_LEAVES] = leaves.address
         return self._passes
+
+    def at_once(self, leaves: Leaves) -> AtOnce | None:
+        return self._at_once

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from wyrm.clocks import Clock
 from wyrm.errors import BackendError
+from wyrm.leaves import Leaves
 from wyrm.memory import SOURCE_DTYPES, BagBuffer, GradientBuffer, Memory, Sink, Source, address, aligned
 from wyrm.native_code import Code, Encoder
 from wyrm.native_loops import Loop
@@ -25,9 +26,9 @@ INPUT_KINDS = ("dense", "index", "bag", "random")
 INPUT = 9
 #: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``skip`` that of
 #: the number that has to be positive for a run to go on after its forward section, or 0; ``losses`` the running sum of losses,
-#: a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report; ``leaves`` that of the
-#: leaves, for a pass. For runs: how many ``examples`` each takes, and what every example (``length``) and every position
-#: (``positions``) is below.
+#: a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report. For passes: ``leaves`` is
+#: the address of the cells, ``date`` that of the date of the last forward pass, ``time`` that of the time (:mod:`wyrm.turns`).
+#: For runs: how many ``examples`` each takes, and what every example (``length``) and every position (``positions``) is below.
 FRAME = (
     "forward",
     "forward_end",
@@ -50,6 +51,8 @@ FRAME = (
     "losses",
     "report",
     "leaves",
+    "date",
+    "time",
     "first_step",
     "examples",
     "length",
@@ -66,6 +69,9 @@ FRAME = (
 
 class Frame:
     """A program's tables, bound to memory: the frame and everything that it points to."""
+
+    #: What the cells belong to that it reads, in a pass.
+    leaves: Leaves
 
     def __init__(self, program: Program, code: Code, memory: Memory) -> None:
         self.memory, self.code = memory, code

@@ -17,7 +17,7 @@ import json
 from functools import cache
 from typing import Any
 
-from wyrm import clocks, memory, native_chains, native_frames, native_loops, native_runs
+from wyrm import clocks, leaves, memory, native_chains, native_frames, native_loops, native_runs
 from wyrm.kernels import KERNELS
 
 __all__ = ["REVISION", "fingerprint", "layout"]
@@ -49,7 +49,7 @@ def layout() -> dict[str, Any]:
     """The layout as data: words by name, numbers by what they stand for, and what a backend's methods are called with."""
     from wyrm.native import NativeBackend  # which asks for the fingerprint
 
-    headers = (memory.GradientBuffer, clocks.Clock, memory.BagSource, memory.BagBuffer)
+    headers = (leaves.Leaves, memory.GradientBuffer, clocks.Clock, memory.BagSource, memory.BagBuffer)
     methods = {name: method for name, method in vars(NativeBackend).items() if inspect.isfunction(method)}
     return {
         "revision": REVISION,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory
+from wyrm.leaves import Leaves
+from wyrm.memory import BagBuffer, GradientBuffer, Memory
 from wyrm.program import Attributes, Buffer, Instruction, ParameterSlot, Program, Shape, Slot
 from wyrm_conformance.context import Array, Context
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wyrm.kernels import KERNELS
-from wyrm.memory import GradientBuffer, Leaves, Memory, address
+from wyrm.leaves import Leaves
+from wyrm.memory import GradientBuffer, Memory, address
 from wyrm.program import Attributes, Buffer, Instruction, ParameterSlot, Program, Shape, Slot
 from wyrm_conformance.applying import matrix
 from wyrm_conformance.check import Array, Context, check

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wyrm.memory import Leaves, Memory, Source
+from wyrm.leaves import Leaves
+from wyrm.memory import Memory, Source
 from wyrm.program import Buffer, Chain, InputSlot, Instruction, Program, Shape, Slot
 from wyrm_conformance.applying import matrix, poison
 from wyrm_conformance.check import Array, Context, check

@@ -11,7 +11,8 @@ import numpy as np
 import wyrm
 from wyrm.frontend.binding import Workspace
 from wyrm.kernels import KERNELS
-from wyrm.memory import ALIGNMENT, BagBuffer, BagSource, GradientBuffer, Leaves, Memory, Report, address
+from wyrm.leaves import Leaves
+from wyrm.memory import ALIGNMENT, BagBuffer, BagSource, GradientBuffer, Memory, Report, address
 from wyrm.optim import SGD
 from wyrm.program import Program
 from wyrm_conformance.check import Array, Context, check

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import wyrm
-from wyrm.memory import Leaves, Memory
+from wyrm.leaves import Leaves
+from wyrm.memory import Memory
 from wyrm.optim import SGD
 from wyrm.philox import draw
 from wyrm.program import Buffer, Instruction, Program, Slot

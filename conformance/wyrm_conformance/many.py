@@ -12,7 +12,8 @@ import numpy as np
 
 import wyrm
 from wyrm.clocks import Clock
-from wyrm.memory import GradientBuffer, Leaves, Memory
+from wyrm.leaves import Leaves
+from wyrm.memory import GradientBuffer, Memory
 from wyrm.optim import SGD
 from wyrm.program import Buffer, Instruction, ParameterSlot, Program, Slot
 from wyrm_conformance.applying import apply

@@ -12,7 +12,8 @@ import wyrm
 from wyrm import optim
 from wyrm.clocks import Clock
 from wyrm.kernels import KERNELS
-from wyrm.memory import Leaves, Memory, aligned
+from wyrm.leaves import Leaves
+from wyrm.memory import Memory, aligned
 from wyrm.program import Buffer, Instruction, ParameterSlot, Program, Rule, Slot
 from wyrm_conformance.applying import matrix, poison
 from wyrm_conformance.check import Array, Context, check

@@ -68,7 +68,7 @@ class BagInputNode(BoundedIndex):
         self._source = None
         self._structure = input_structure(BAG, self._enter(current_graph()), (count, 1), "int64")
         if value is not None:
-            self.set_value(value)
+            self._set(value)
 
     def set_value(self, value: Any) -> None:
         """Set the bags, for the passes to come.
@@ -88,14 +88,9 @@ class BagInputNode(BoundedIndex):
         OutOfRangeError
             Where one lies outside a table.
         """
-        graph: Any = self._graph
-        if not graph.lock._is_owned() or graph.ready is None:
-            return self._set_alone(value)
-        ready, graph.ready = graph.ready, None
-        try:
-            self._set(value)
-        finally:
-            graph.ready = ready
+        at_once = self._setter
+        if at_once is None or not at_once(value):
+            self._set_alone(value)
 
     def _set(self, value: Any) -> None:
         rows = self._structure.shape[0]
@@ -174,6 +169,10 @@ class BagInputNode(BoundedIndex):
         count = source.count
         weights = None if source.weights is None else source.weights[:count].copy()
         return Bags(source.values[:count].copy(), source.bounds, weights)
+
+    def _settable(self) -> tuple[int | None, Any]:
+        one = self._structure.shape[0] == 1
+        return (self._limit, self._source) if one else (None, self._source)
 
     def _looked_up(self) -> Array:
         assert self._source is not None

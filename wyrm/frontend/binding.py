@@ -23,8 +23,10 @@ from wyrm.frontend.op import INPUTS, PARAMETER
 from wyrm.frontend.recent import LIMIT
 from wyrm.frontend.structure import Structure
 from wyrm.gradient_use import IN_USE, gradients_of, guarded, in_use, using
-from wyrm.memory import BagBuffer, GradientBuffer, Leaves, Memory, Report
+from wyrm.leaves import Leaves
+from wyrm.memory import BagBuffer, GradientBuffer, Memory, Report, address
 from wyrm.program import ParameterSlot
+from wyrm.turns import at_once
 
 if TYPE_CHECKING:
     from wyrm.frontend.parameters import ParameterNode
@@ -140,8 +142,10 @@ class Workspace:
     ----------
     forward, backward
         The passes, as functions of nothing and of the weight; they return a status.
-    date
-        Of the last pass (:mod:`wyrm.frontend.current`); below 0 if there was none, or it failed.
+    forward_at_once, backward_at_once
+        The same, if they may begin at once (:mod:`wyrm.turns`).
+    is_fresh
+        Whether neither an input of the program nor any parameter was set since the last forward pass.
     """
 
     __slots__ = (
@@ -151,20 +155,25 @@ class Workspace:
         "_pass",
         "_views",
         "backward",
+        "backward_at_once",
         "binding",
-        "date",
         "forward",
+        "forward_at_once",
+        "is_fresh",
         "memory",
+        "name",
     )
 
     binding: Binding
 
     forward: Callable[[], int]
     backward: Callable[[float], int]
+    forward_at_once: Callable[[], int]
+    backward_at_once: Callable[[float], int]
+    is_fresh: Callable[[], bool]
 
     def __init__(self, binding: Binding, parameters: list[ParameterNode]) -> None:
         program = binding.program
-        self.date = -1.0
         self.binding = binding
         #: The gradient buffers that take rows, and how many a pass may add beside those of bags.
         self._gradients: list[tuple[GradientBuffer, int]] = []
@@ -179,6 +188,8 @@ class Workspace:
         for node in parameters:
             node._backend = binding.backend
         self.memory = Memory(program, buffers)
+        #: What it is called in a graph's words: the address of its date.
+        self.name = address(self.memory.date)
         self._pass = binding.executable.bind(self.memory, binding.cells)
         self._leaves: Leaves | None = None
         #: The memory of values that have been read.
@@ -199,18 +210,30 @@ class Workspace:
             self.forward, self.backward = self._pass.attached(leaves)
             if not self._pass.guards_gradients:
                 self.backward = guarded(self.backward, gradients_of(self.memory))
+            passes = self.forward, self.backward
+            ways = self._pass.at_once(leaves) or at_once(passes, self.memory, leaves, self.binding.cells)
+            self.forward_at_once, self.backward_at_once, self.is_fresh = ways
             self.stop_passes()
 
     def stop_passes(self) -> None:
         """Let passes for which the binding has expired return that status."""
         if self.binding.expired:
-            self.forward = _expired
+            self.forward = self.forward_at_once = _expired
         if self.binding.expired_backward:
-            self.backward = _expired
+            self.backward = self.backward_at_once = _expired
+
+    @property
+    def date(self) -> int:
+        """Of the last forward pass; 0 if there was none, or it failed."""
+        return self.memory.date[0]
+
+    @date.setter
+    def date(self, date: int) -> None:
+        self.memory.date[0] = date
 
     def release(self) -> None:
         """Give the workspace back to its pool."""
-        self.date = -1.0
+        self.date = 0
         self.binding.give_back(self)
 
     def value(self, structure: Structure) -> Array:

@@ -1,11 +1,8 @@
 """Whether what a pass computed is still that of the inputs and parameters as they are set.
 
-Nothing is compared but dates. :data:`TIME` goes on with each forward pass and each change of a parameter, in the whole process;
-a workspace keeps the date of its last pass, an input and a parameter's storage that of when they were last set. So an input was
-set after a pass if its date is not before that of the pass. A step of an optimizer sets nothing.
-
-Passes that are driven from Python should not look at each input. So :attr:`Graph.fresh` is the workspace that ran last, as long
-as no input has been set since: whoever sets one clears it. Dates are looked at if it says nothing.
+Nothing is compared but dates (:mod:`wyrm.turns`): a workspace has the date of its last pass, an input's cell and a parameter's
+storage that of when they were last set. A step of an optimizer sets nothing. Passes that are driven from Python look at the
+dates of their program's inputs alone; what is behind a node is looked at only if these do not say that all is as it was.
 """
 
 from __future__ import annotations
@@ -22,34 +19,7 @@ if TYPE_CHECKING:
     from wyrm.frontend.node import Node
     from wyrm.frontend.passes import Passes
 
-__all__ = ["TIME", "check_backward", "is_current"]
-
-
-class _Time:
-    """What goes on with passes and changes: floats, which Python adds in less time than ints.
-
-    Attributes
-    ----------
-    now
-        The date.
-    change
-        That of the last change of a parameter by anything but an optimizer's step.
-    """
-
-    __slots__ = ("change", "lock", "now")
-
-    def __init__(self) -> None:
-        self.now = self.change = 0.0
-        self.lock = threading.Lock()
-
-    def note_change(self) -> float:
-        """The date of a parameter's change."""
-        with self.lock:
-            self.now = self.change = self.now + 1.0
-            return self.change
-
-
-TIME = _Time()
+__all__ = ["check_backward", "is_current"]
 
 
 def is_current(node: Passes, workspace: Workspace) -> bool:
@@ -57,7 +27,7 @@ def is_current(node: Passes, workspace: Workspace) -> bool:
     graph = node._graph
     assert graph is not None
     in_training = graph.random > 0 and is_evaluating() and not workspace.binding.evaluating
-    if not in_training and graph.fresh is workspace and workspace.date > TIME.change:
+    if not in_training and workspace.is_fresh():
         return True
     for leaf in node._ancestors():
         kind = leaf._structure.op
@@ -69,7 +39,7 @@ def is_current(node: Passes, workspace: Workspace) -> bool:
             changed = isinstance(kind, Leaf) and _set_since(leaf, workspace)
         if changed:
             return False
-    return workspace.date >= 0
+    return workspace.date > 0
 
 
 def check_backward(node: Passes, workspace: Workspace) -> None:
@@ -90,16 +60,17 @@ def check_backward(node: Passes, workspace: Workspace) -> None:
             changed = storage.change > workspace.date and storage.changed_by == who
         else:
             changed = isinstance(kind, Leaf) and _set_since(leaf, workspace)
-        if changed and workspace.date >= 0:
+        if changed and workspace.date > 0:
             raise StaleError(
                 f"backward of {node._label()}: {leaf._label()} was set after the last forward pass; call forward() of "
                 f"{node._label()} before its backward()"
             )
-    if workspace.date < 0:
+    if workspace.date <= 0:
         raise StaleError(f"backward of {node._label()}: the last forward pass failed; call forward() again")
 
 
 def _set_since(leaf: Node, workspace: Workspace) -> bool:
     """Whether an input was set after the last pass of a workspace."""
-    date: float = getattr(leaf, "_date", -1.0)
-    return date >= workspace.date >= 0
+    graph = leaf._graph
+    assert graph is not None
+    return graph.dates[leaf._number] >= workspace.date > 0  # type: ignore[attr-defined]

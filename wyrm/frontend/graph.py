@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wyrm.frontend.mode import set_traced_by
 from wyrm.frontend.structure import Structure, renumbered
-from wyrm.frontend.threads import CURRENT, IDLE, begin, end
-from wyrm.memory import Leaves
+from wyrm.frontend.threads import CURRENT, begin, end
+from wyrm.leaves import Leaves
+from wyrm.turns import OPEN, READY, UNKNOWN
 
 if TYPE_CHECKING:
     from wyrm.frontend.binding import Workspace
@@ -79,12 +80,14 @@ class Graph:
 
     Attributes
     ----------
-    reals, indices
-        The cells of the leaves, as float64 and as int64.
-    owner, lock
-        The thread to which it belongs, and a lock that this one holds.
+    reals, indices, dates
+        The cells of the leaves, as float64 and as int64, and when they were last set.
+    words
+        Which pass may begin at once, and whether inputs may be set at once; see :mod:`wyrm.turns`.
+    owner, word, opened
+        The thread to which it belongs, that one's word, and where this is: what ``words`` say while nobody is at work.
     use
-        Who is at work in it, if more than a look at ``ready`` is needed; see :mod:`wyrm.frontend.threads`.
+        Who is at work in it, if more than a look at ``words`` is needed; see :mod:`wyrm.frontend.threads`.
     unset
         The numbers of inputs that have been given no value yet.
     closed
@@ -97,12 +100,6 @@ class Graph:
         Those that it holds until it is gone.
     imports
         For each other graph whose own leaves were taken over, their numbers there and here.
-    ready
-        The workspace that ran last, if the graph is plain: its next pass may begin without more ado. Or :data:`IDLE`; or
-        ``None``: somebody is at work, or several threads use the graph.
-    fresh
-        The workspace that ran last, if no input has been set since, and none of another graph can have been; see
-        :mod:`wyrm.frontend.current`.
     traced
         Where a function was called for its graph alone, who did so: its nodes never have values.
     """
@@ -115,33 +112,34 @@ class Graph:
         "_origins",
         "_passes",
         "closed",
-        "fresh",
+        "dates",
         "imports",
         "indices",
         "leaves",
-        "lock",
+        "opened",
         "owner",
         "plain",
         "random",
-        "ready",
         "reals",
         "traced",
         "unset",
         "use",
+        "word",
+        "words",
         "workspaces",
     )
 
     def __init__(self) -> None:
         self._use(_FREE_LEAVES.pop() if _FREE_LEAVES else Leaves(_CAPACITY))
         self.closed = False
-        self.lock, self.owner, self.use = CURRENT.lock, CURRENT.thread, None
+        thread = CURRENT.kept
+        self.owner, self.word, self.use = thread.reference, thread.word, None
+        self.opened = self.words[OPEN] = thread.address
         self.traced = ""
         self.plain = True
         self.random = 0
         self.unset: set[int] = set()
         self.workspaces: list[Workspace] = []
-        self.ready: Any = IDLE
-        self.fresh: Workspace | None = None
         self._passes: list[_Pass] = []
         self.imports: dict[Graph, dict[int, int]] = {}
         #: Of each leaf that was taken over, the graph whose own it is, and its number there.
@@ -151,15 +149,15 @@ class Graph:
     def __del__(self) -> None:
         for workspace in self.workspaces:
             workspace.release()
-        self.leaves.count = 0
-        self.leaves.arrays.clear()
+        for here in self._origins:
+            self.dates[here] = 0  # others may know it
+        self.leaves.forget()
         if self.leaves.capacity == _CAPACITY and len(_FREE_LEAVES) < 64:
             _FREE_LEAVES.append(self.leaves)
 
     def _use(self, leaves: Leaves) -> None:
         self.leaves = leaves
-        self.reals = leaves.reals
-        self.indices = leaves.indices
+        self.words, self.reals, self.indices, self.dates = leaves.header, leaves.reals, leaves.indices, leaves.dates
 
     def new_leaf(self) -> int:
         """The number of a new leaf."""
@@ -179,14 +177,17 @@ class Graph:
         self.leaves.count = 1 << max(0, self.leaves.count - 1).bit_length()
 
     def _grow(self) -> Leaves:
-        """Twice as much room for leaves."""
+        """Twice as much room for leaves; a ThreadError if another thread uses the graph."""
+        ready = begin(self, "a graph that grows")
         old = self.leaves
         new = Leaves(2 * old.capacity)
         new.indices[: old.capacity] = old.indices
+        new.dates[: old.capacity] = old.dates
         new.arrays = old.arrays
         self._use(new)
         for workspace in self.workspaces:
             workspace.attach(new)
+        end(self, ready)
         return new
 
     # -- leaves of other graphs
@@ -206,6 +207,7 @@ class Graph:
         numbers = self.imports.setdefault(graph, {})
         if number not in numbers:
             numbers[number] = here = self.new_leaf()
+            self.dates[here] = UNKNOWN
             self._origins[here] = graph, number
         return numbers[number]
 
@@ -237,7 +239,7 @@ class Graph:
         """
         begin(self, "a graph that grows")
         self.plain = False
-        end(self, IDLE)
+        end(self, 0)
 
     def note_pass(self, workspace: Workspace) -> None:
         """Remember that a workspace of this graph ran last, here and in the graphs whose leaves it holds."""
@@ -247,8 +249,7 @@ class Graph:
         if self._brought:
             for graph in {**self._brought, **self.imports}:
                 graph._note(workspace, last)
-                if graph.ready is not None:
-                    graph.ready = IDLE  # its next pass is noted again
+                graph.words[READY] = 0  # its next pass is noted again
 
     def _note(self, workspace: Workspace, latest: _Pass) -> None:
         others = self._passes

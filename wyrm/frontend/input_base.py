@@ -7,16 +7,18 @@ remembers the smallest of them.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeError
-from wyrm.frontend.current import TIME
 from wyrm.frontend.graph import Graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.threads import begin_setting, end, note_set
+from wyrm.turns import NOW, OPEN, READY, TIME
 
 if TYPE_CHECKING:
     from wyrm.backend import Backend
@@ -33,19 +35,18 @@ NO_LIMIT = 2**63 - 1
 class InputBase(Node):
     """What inputs have in common: a cell in their graph, and an array of their own unless the cell holds the value."""
 
-    __slots__ = ("_array", "_cell", "_date", "_number")
+    __slots__ = ("_array", "_number", "_setter")
 
     _parents = ()
     _array: Array | None
-    _cell: int
     _number: int
-    #: When it was last set (:mod:`wyrm.frontend.current`), if that was not as it was made.
-    _date: float
+    #: What sets plain values at once, and returns whether it did, once the backend has given it (:meth:`Backend.setter`).
+    _setter: Callable[[Any], bool] | None
 
     def _enter(self, graph: Graph) -> int:
         """Become a leaf of a graph, without a value."""
         self._graph = graph
-        self._array = None
+        self._array = self._setter = None
         self._number = number = graph.new_leaf()
         graph.unset.add(number)
         return number
@@ -90,18 +91,43 @@ class InputBase(Node):
                 graph.reals[self._number] = number
         except (OverflowError, ValueError):  # of a whole number, by memoryviews
             raise DTypeError(f"{self._label()}: got a whole number that is beyond what {self.dtype} holds") from None
-        self._cell = self._number
         self._was_set(graph)
 
     def _set_alone(self, value: Any) -> None:
         """Set the value, checked, while no other thread uses the graph."""
         graph = self._graph
         assert graph is not None
-        ready = begin_setting(self)
-        try:
-            self._set(value)
-        finally:
-            end(graph, ready)
+        words, who = graph.words, get_ident()
+        opened, ready = words[OPEN], words[READY]
+        if opened and graph.word[0] == who:  # nothing has been called since: nobody begins meanwhile
+            words[OPEN] = words[READY] = 0
+            try:
+                self._set(value)
+                self._setter = self._backends_setter()
+            finally:
+                words[OPEN], words[READY] = opened, ready
+        else:
+            ready = begin_setting(self)
+            self._setter = None
+            try:
+                self._set(value)
+            finally:
+                end(graph, ready)
+
+    def _backends_setter(self) -> Callable[[Any], bool] | None:
+        """What sets the input at once from now on, of the backend on which its graph ran last."""
+        graph = self._graph
+        assert graph is not None
+        if not graph.workspaces:
+            return None
+        limit, held = self._settable()
+        if limit is None and held is not None:
+            return None
+        return graph.workspaces[-1].binding.backend.setter(graph.leaves, self._number, limit, held)
+
+    def _settable(self) -> tuple[int | None, Any]:
+        """What row numbers are below, if it holds such, and what its cell points to, if it points to anything."""
+        return None, self._array
 
     def _set(self, value: Any) -> None:
         """Check a value and keep it."""
@@ -112,7 +138,7 @@ class InputBase(Node):
         if graph.use is not None:
             note_set(self, self.is_set)
         graph.unset.discard(self._number)
-        self._date, graph.fresh = TIME.now, None
+        graph.dates[self._number] = TIME[NOW]
 
     def forward(self, backend: str | Backend | None = None) -> None:
         """Nothing: an input has its value."""
@@ -143,6 +169,9 @@ class BoundedIndex(InputBase):
     #: The smallest table, which may be gone by now; set with the limit.
     _table: weakref.ref[Node]
 
+    def _settable(self) -> tuple[int | None, Any]:
+        return self._limit, self._array
+
     def _looked_up(self) -> Array:
         """The row numbers that it is set to, as a vector."""
         return self.value.reshape(-1)
@@ -164,8 +193,10 @@ class BoundedIndex(InputBase):
         if rows < self._limit:
             if self.is_set:
                 self._check_range(self._looked_up(), rows, table)
-            self._limit = rows
-            self._table = weakref.ref(table)
+            self._set_limit(rows, table)
+
+    def _set_limit(self, rows: int, table: Node) -> None:
+        self._limit, self._table, self._setter = rows, weakref.ref(table), None
 
     def _checked(self, indices: Array) -> None:
         """Check what it is to be set to."""

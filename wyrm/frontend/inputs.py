@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.errors import ShapeError
-from wyrm.frontend.current import TIME
 from wyrm.frontend.graph import current_graph
 from wyrm.frontend.input_base import NO_LIMIT, BoundedIndex, InputBase, checked_count
 from wyrm.frontend.node import Node
@@ -95,7 +93,7 @@ class InputNode(InputBase):
         number = self._enter(current_graph())
         self._structure = STORE.get((INPUT, number, shape, kind)) or input_structure(INPUT, number, shape, kind)
         if value is not None:
-            self.set_value(value)
+            self._set(value)
 
     def set_value(self, value: npt.ArrayLike) -> None:
         """Set the value, for the passes to come.
@@ -112,17 +110,9 @@ class InputNode(InputBase):
         DTypeError
             Where the value does not hold real numbers.
         """
-        if type(value) is float or type(value) in _REALS:
-            graph: Any = self._graph
-            try:
-                if graph.lock._is_owned() and graph.ready is not None:
-                    graph.reals[self._cell] = value
-                    self._date = TIME.now
-                    graph.fresh = None
-                    return
-            except (AttributeError, ValueError):  # not yet set, not of one element, or beyond what it holds
-                pass
-        self._set_alone(value)
+        at_once = self._setter
+        if at_once is None or not at_once(value):
+            self._set_alone(value)
 
     def _set(self, value: Any) -> None:
         if type(value) in _REALS and self.shape == (1, 1):
@@ -174,7 +164,7 @@ class IndexInputNode(BoundedIndex):
 
     __slots__ = ("_highest",)
 
-    #: The highest of several indices, where it is known.
+    #: The highest index, or more if it is not known; not looked at if there is a setter, which does not note it.
     _highest: int
 
     def __init__(self, count: int = 1, value: npt.ArrayLike | None = None, *, name: str | None = None) -> None:
@@ -183,29 +173,26 @@ class IndexInputNode(BoundedIndex):
         self.name = name
         self._limit = NO_LIMIT
         self._graph = graph = current_graph()
-        self._array = None
+        self._array = self._setter = None
         self._number = number = graph.new_leaf()
         shape = (count, 1)
         self._structure = STORE.get((INDEX, number, shape, "int64")) or input_structure(INDEX, number, shape, "int64")
         if count == 1 and type(value) is int and 0 <= value < NO_LIMIT:
             graph.indices[number] = value
-            self._cell = number
+            self._highest = value
         else:
             graph.unset.add(number)
             self._highest = NO_LIMIT
             if value is not None:
-                self.set_value(value)
+                self._set(value)
 
     def _restrict(self, rows: int, table: Node) -> None:
         if rows < self._limit:
-            try:
-                within = 0 <= self._graph.indices[self._cell] < rows  # type: ignore[union-attr]
-            except AttributeError:  # not yet set, or not one index
-                within = self._highest < rows
-            if not within:
-                return super()._restrict(rows, table)
-            self._limit = rows
-            self._table = weakref.ref(table)
+            if self._setter is None and self._highest < rows:
+                self._set_limit(rows, table)
+            else:
+                self._highest = NO_LIMIT
+                super()._restrict(rows, table)
 
     def set_value(self, value: npt.ArrayLike) -> None:
         """Set the indices, for the passes to come.
@@ -225,20 +212,13 @@ class IndexInputNode(BoundedIndex):
         OutOfRangeError
             Where one lies outside a table.
         """
-        if (type(value) is int or type(value) in _INTEGERS) and 0 <= value < self._limit:  # type: ignore[operator]
-            graph: Any = self._graph
-            try:
-                if graph.lock._is_owned() and graph.ready is not None:
-                    graph.indices[self._cell] = value
-                    self._date = TIME.now
-                    graph.fresh = None
-                    return
-            except AttributeError:  # not yet set, or not one index
-                pass
-        self._set_alone(value)
+        at_once = self._setter
+        if at_once is None or not at_once(value):
+            self._set_alone(value)
 
     def _set(self, value: Any) -> None:
         if type(value) in _INTEGERS and 0 <= value < self._limit and self.shape == (1, 1):
+            self._highest = int(value)
             return self._hold(value)
         count = self.shape[0]
         if isinstance(value, list) and len(value) == count > 1 and self._take(value):

@@ -1,8 +1,8 @@
 """Passes of nodes that are driven from Python: computing values, gathering gradients, and reading what was computed.
 
-A node that has run before has a workspace, with programs bound to memory. If its graph says that this may run at once
-(:attr:`Graph.ready`, :attr:`Graph.fresh`), a pass is one native call. ``_forward`` and ``_backward`` do everything else: they
-bind programs, refuse other threads, and recover from statuses.
+A node that has run before has a workspace, with programs bound to memory. A pass that may begin at once (:mod:`wyrm.turns`) is
+one native call. ``_forward`` and ``_backward`` do everything else: they bind programs, refuse other threads, and recover from
+statuses.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from wyrm.errors import DTypeError, MissingValueError
 from wyrm.frontend.binding import Binding, Workspace
-from wyrm.frontend.current import TIME, check_backward, is_current
+from wyrm.frontend.current import check_backward, is_current
 from wyrm.frontend.graph import Graph, no_value
 from wyrm.frontend.mode import is_evaluating
 from wyrm.frontend.op import Leaf
 from wyrm.frontend.threads import begin, end
 from wyrm.selection import get_backend
+from wyrm.turns import NOW, TIME
 
 if TYPE_CHECKING:
     from wyrm.backend import Backend
@@ -62,28 +63,15 @@ class Passes:
         UnknownBackendError, BackendError
             Where there is no such backend, or it cannot be loaded.
         """
-        graph: Any = self._graph
         try:
-            workspace = self._workspace
+            run = self._workspace.forward_at_once
         except AttributeError:
             return self._forward(backend)
-        if graph.ready is not workspace or backend is not None:
-            return self._forward(backend)
-        graph.ready = None  # nobody else is to disturb it
-        try:
-            workspace.date = TIME.now = TIME.now + 1.0
-            status = workspace.forward()
-            if status:
-                workspace = self._recovered(workspace, status)
-        except BaseException:
-            workspace.date, graph.fresh = -1.0, None
-            raise
-        finally:
-            graph.ready = workspace
-        graph.fresh = workspace
+        if backend is not None or run():
+            self._forward(backend)
 
     def _forward(self, backend: str | Backend | None) -> None:
-        """A pass that may not begin at once."""
+        """A pass that may not begin at once, or has been stopped by something that can be made good."""
         graph = self._graph
         assert graph is not None
         ready = begin(graph, self)
@@ -94,24 +82,18 @@ class Passes:
             workspace = self._prepared(workspace)
             try:
                 status = workspace.forward()
-                if status:
-                    workspace = self._recovered(workspace, status)
+                while status:
+                    if workspace.binding.expired:
+                        workspace = self._prepared(self._bind(workspace.binding.backend))
+                    else:
+                        workspace.recover(status)
+                    status = workspace.forward()
             except BaseException:
-                workspace.date, graph.fresh = -1.0, None
+                workspace.date = ready = 0
                 raise
-            ready, graph.fresh = workspace, None if graph.imports else workspace
+            ready = workspace.name
         finally:
             end(graph, ready)
-
-    def _recovered(self, workspace: Workspace, status: int) -> Workspace:
-        """Make good what stopped a pass, and run it to its end; returns where it has run."""
-        while status:
-            if workspace.binding.expired:
-                workspace = self._prepared(self._bind(workspace.binding.backend))
-            else:
-                workspace.recover(status)
-            status = workspace.forward()
-        return workspace
 
     def _prepared(self, workspace: Workspace) -> Workspace:
         """The workspace in which a pass that is about to begin is to run, which is taken note of."""
@@ -120,7 +102,8 @@ class Passes:
         if not graph.plain:
             workspace = self._bind(workspace.binding.backend)
         graph.note_pass(workspace)
-        workspace.date = TIME.now = TIME.now + 1.0
+        TIME[NOW] += 1
+        workspace.date = TIME[NOW]
         return workspace
 
     def backward(self, weight: float = 1.0) -> None:
@@ -147,21 +130,14 @@ class Passes:
             If ``weight`` is no number.
         """
         try:
-            workspace = self._workspace
+            run = self._workspace.backward_at_once
         except AttributeError:
             self.forward()
-            workspace = self._workspace
-        graph: Any = self._graph
-        ready = graph.ready
-        if graph.fresh is not workspace or ready is None or TIME.change > workspace.date:
-            return self._backward(weight)
-        graph.ready = None
+            run = self._workspace.backward_at_once
         try:
-            status = workspace.backward(weight)
+            status = run(weight)
         except TypeError:
             raise self._no_weight(weight) from None
-        finally:
-            graph.ready = ready
         if status:
             self._backward(weight)
 
@@ -175,7 +151,7 @@ class Passes:
             workspace = self._workspace
         ready = begin(graph, self)
         try:
-            if graph.fresh is not workspace or TIME.change > workspace.date:
+            if not workspace.is_fresh():
                 check_backward(self, workspace)
             status = workspace.backward(weight)
             while status:

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from wyrm.clocks import Clock
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.constraints import FROZEN, LARGEST, checked_norm, frozen_mask, scale_rows
-from wyrm.frontend.current import TIME
 from wyrm.frontend.mode import traced_by
 from wyrm.frontend.stale_rows import StaleRows
 from wyrm.frontend.values import as_dtype, as_reals, real_dtype
 from wyrm.memory import aligned
 from wyrm.program import Buffer, Shape
+from wyrm.turns import note_change
 
 if TYPE_CHECKING:
     from wyrm.frontend.parameters import ParameterNode
@@ -110,7 +110,7 @@ class HogwildParameter(StaleRows):
         self._nodes = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
         #: The date of the last change, by anything but an optimizer's step (:mod:`wyrm.frontend.current`), and who made it.
-        self.change, self.changed_by = 0.0, 0
+        self.change = self.changed_by = 0
         #: Which storage was made before which; and a checksum of its first elements as it was made. In checkpoints, these tell
         #: parameters apart that have no names.
         self.number = next(_NUMBERS)
@@ -162,7 +162,7 @@ class HogwildParameter(StaleRows):
 
     def note_change(self) -> None:
         """Take note that the value is another one now, by other means than an optimizer's step."""
-        self.change = TIME.note_change()
+        self.change = note_change()
         self.changed_by = threading.get_ident()
 
     # -- constraints on rows

@@ -1,9 +1,9 @@
 """Which thread uses a graph: two may one after the other, but not at once.
 
 A graph belongs to the thread that made it. As long as no other thread sets an input of it, all that its owner's calls cost is a
-look at :attr:`Graph.ready`, which is ``None`` while a pass, a value that is read or an input that is set may not be disturbed;
-and for inputs, a look at who calls. Once a second thread has set an input, :attr:`Graph.use` is a :class:`Sharing`, which keeps
-account of who set what, and ``ready`` stays ``None``: every call comes here then.
+look at the graph's words (:mod:`wyrm.turns`), which are clear while a pass, a value that is read or an input that is set may
+not be disturbed. Once a second thread has set an input, :attr:`Graph.use` is a :class:`Sharing`, which keeps account of who set
+what, and the words stay clear: every call comes here then.
 
 What a thread has set and another one has replaced is *lost* to it: until it sets that again, a pass or a value that it asks for
 would be of the other thread's numbers, and is refused. If the other thread has ended, it can only have been its predecessor.
@@ -14,36 +14,50 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wyrm.errors import ThreadError
+from wyrm.memory import address, aligned
+from wyrm.turns import OPEN, READY
 
 if TYPE_CHECKING:
     from wyrm.frontend.graph import Graph
     from wyrm.frontend.input_base import InputBase
     from wyrm.frontend.passes import Passes
 
-__all__ = ["CURRENT", "IDLE", "begin", "begin_setting", "end", "note_set"]
+__all__ = ["CURRENT", "begin", "begin_setting", "end", "note_set"]
 
 _ADVICE = "Give each thread a graph of its own, over nodes made by ParameterNode.shared(storage) of the same parameters"
+#: Who is at work, if a graph does not say.
+_SOMEBODY = object()
 #: Of all that is kept about sharing.
 _lock = threading.Lock()
 
 
 class _Thread:
-    """Stands for a thread, which holds its lock, and is gone with it."""
+    """Stands for a thread, and is gone with it.
 
-    __slots__ = ("__weakref__", "lock")
+    Attributes
+    ----------
+    word
+        Its number, and 0 once it has ended: what a graph keeps of the thread that made it, to see at the least cost whether
+        that one is calling.
+    address
+        Where the word is, for native code.
+    reference
+        What others hold of it.
+    """
+
+    __slots__ = ("__weakref__", "address", "reference", "word")
 
     def __init__(self) -> None:
-        self.lock: Any = threading.RLock()
-        self.lock.acquire()
+        self.word: memoryview[int] = memoryview(aligned(1, "int64").data)
+        self.word[0] = threading.get_ident()
+        self.address = address(self.word)
+        self.reference = weakref.ref(self)
 
     def __del__(self) -> None:
-        try:  # noqa: SIM105 - modules may be gone
-            self.lock.release()
-        except RuntimeError:  # on another thread, as the interpreter ends
-            pass
+        self.word[0] = 0
 
 
 class _Current(threading.local):
@@ -52,15 +66,14 @@ class _Current(threading.local):
     Attributes
     ----------
     thread
-        What stands for it, held weakly by all others.
-    lock
-        What a graph keeps of the thread that made it, to see at the least cost whether that one is calling: it holds this.
+        What stands for it, as others hold it.
+    kept
+        The same, which nobody else keeps.
     """
 
     def __init__(self) -> None:
-        self._kept = _Thread()
-        self.thread = weakref.ref(self._kept)
-        self.lock: Any = self._kept.lock
+        self.kept = _Thread()
+        self.thread = self.kept.reference
 
 
 CURRENT = _Current()
@@ -105,33 +118,25 @@ class Sharing:
                 raise ThreadError(f"{who}: two threads use its graph at once: {what}. {_ADVICE}")
 
 
-#: Says that nobody is at work in a graph, and that no pass may begin at once.
-IDLE: Any = "idle"
-
-
-def begin(graph: Graph, node: Passes | str) -> Any:
+def begin(graph: Graph, node: Passes | str) -> int:
     """Let nobody disturb a graph until :func:`end`, for a pass or a value of a node, which messages name.
 
-    Returns what :attr:`Graph.ready` was.
+    Returns which pass could have begun at once.
 
     Raises
     ------
     ThreadError
         If another thread uses the graph.
     """
-    thread = CURRENT.thread
     with _lock:
-        _refuse_if_busy(graph, thread, node)
-        ready, graph.ready = graph.ready, None
+        ready = _take(graph, CURRENT.thread, node)
         if isinstance(graph.use, Sharing):
-            graph.use.check(thread, node)
-            graph.use.running = thread
-        else:
-            graph.use = thread
-        return ready or IDLE
+            graph.use.check(CURRENT.thread, node)
+            graph.use.running = CURRENT.thread
+        return ready
 
 
-def begin_setting(leaf: InputBase) -> Any:
+def begin_setting(leaf: InputBase) -> int:
     """The same for an input that is about to be set.
 
     Raises
@@ -143,15 +148,12 @@ def begin_setting(leaf: InputBase) -> Any:
     assert graph is not None
     thread = CURRENT.thread
     with _lock:
-        _refuse_if_busy(graph, thread, leaf)
-        ready, graph.ready = graph.ready, None
-        if not isinstance(graph.use, Sharing) and not graph.lock._is_owned():
+        ready = _take(graph, thread, leaf)
+        if not isinstance(graph.use, Sharing) and graph.owner is not thread:
             graph.use = Sharing(graph.owner)
         if isinstance(graph.use, Sharing):
             graph.use.running = thread
-        else:
-            graph.use = thread
-        return ready or IDLE
+        return ready
 
 
 def note_set(leaf: InputBase, before: bool) -> None:
@@ -161,18 +163,23 @@ def note_set(leaf: InputBase, before: bool) -> None:
         graph.use.set_by(CURRENT.thread, leaf, before)
 
 
-def _refuse_if_busy(graph: Graph, thread: weakref.ref[_Thread], node: Passes | str) -> None:
-    use = graph.use.running if isinstance(graph.use, Sharing) else graph.use
-    busy = graph.ready is None and not isinstance(graph.use, Sharing)
-    if (use is not None or busy) and use is not thread:  # its own is left where it was interrupted
+def _take(graph: Graph, thread: weakref.ref[_Thread], node: Passes | str) -> int:
+    """Clear a graph's words, and have its use say who is at work, unless another thread is; returns what was ready."""
+    words, use = graph.words, graph.use
+    opened, ready = words[OPEN], words[READY]
+    words[OPEN] = words[READY] = 0
+    if opened:
+        graph.use = thread  # nothing has been called since its words were looked at: nobody else begins meanwhile
+    elif (use.running if isinstance(use, Sharing) else use or _SOMEBODY) not in (None, thread):
         label = node if isinstance(node, str) else node._label()
         raise ThreadError(f"{label}: two threads use its graph at once: another one is at work in it. {_ADVICE}")
+    return ready
 
 
-def end(graph: Graph, ready: Any) -> None:
-    """Let others use a graph again; ``ready`` is the workspace whose pass may begin at once, if the graph is plain."""
+def end(graph: Graph, ready: int) -> None:
+    """Let others use a graph again; ``ready`` names the workspace whose pass may begin at once, if the graph is plain."""
     if isinstance(graph.use, Sharing):
         graph.use.running = None
     else:
         graph.use = None
-        graph.ready = ready if graph.plain else IDLE
+        graph.words[OPEN], graph.words[READY] = graph.opened, ready if graph.plain else 0

@@ -8,7 +8,8 @@ from typing import Any
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import Training, lower_update
 from wyrm.gradient_use import gradients_of, guarded
-from wyrm.memory import Leaves, Memory
+from wyrm.leaves import Leaves
+from wyrm.memory import Memory
 from wyrm.optim.group import RunningGroup
 from wyrm.selection import get_backend
 

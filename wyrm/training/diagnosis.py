@@ -21,7 +21,8 @@ from wyrm.frontend.lowering.trace import trace
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INPUTS, PARAMETER, Op
 from wyrm.frontend.ops.lookups import INDEX_MEAN, INDEX_SUM, LOOKUP
-from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Leaves, Memory, Source
+from wyrm.leaves import Leaves
+from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Memory, Source
 from wyrm.program import Slot
 from wyrm.selection import get_backend
 from wyrm.training.models import seen_from

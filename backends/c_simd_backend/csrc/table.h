@@ -227,6 +227,22 @@ typedef struct {
     int64_t step;                    // bytes in the slot from one example to the next
 } Sink;
 
+// What stands before a graph's cells; the dates of when they were last set stand behind them. See wyrm/turns.py.
+typedef struct {
+    const int64_t *open; // the number of the only thread that sets inputs, if nobody is at work; else null
+    const void *ready;   // the date of the workspace whose pass may begin at once
+    int64_t capacity, unused[5];
+    union {
+        double real;
+        int64_t index;
+    } cell[];
+} Leaves;
+
+// The date, and that of the last change of a parameter.
+typedef struct {
+    int64_t now, change;
+} Time;
+
 typedef struct {
     const Instruction *forward, *forward_end, *backward, *backward_end, *update, *update_end;
     const Input *inputs, *inputs_end;
@@ -239,7 +255,9 @@ typedef struct {
     const void *skip; // where this is not positive, what follows the forward section changes nothing; may be null
     double losses;
     int64_t *report;
-    int64_t leaves;     // the address that passes' sources count from
+    int64_t leaves;     // the address of the cells, which passes' sources count from
+    int64_t *date;      // of the last forward pass
+    Time *time;
     int64_t first_step; // of a run's random inputs
     int64_t examples;   // of a run
     int64_t length;     // every example is below

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from wyrm.backend import Executable, Instruction, Program
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.backend import AtOnce, BagSource, Executable, Instruction, Leaves, Program
 from wyrm.errors import BackendError, CapabilityError
-from wyrm.native import NativeBackend
+from wyrm.native import Frame, NativeBackend
 from wyrm_c_simd import ENVIRONMENT_VARIABLE
 from wyrm_c_simd._native import ffi, lib
 from wyrm_c_simd._passes import LAYOUT
 from wyrm_c_simd.chains import chain_kernel
-from wyrm_c_simd.passes import bound
+from wyrm_c_simd.passes import bound, bound_at_once, setter
 
 __all__ = ["INSTRUCTION_SETS", "CSimdBackend"]
 
@@ -77,9 +81,19 @@ class CSimdBackend(NativeBackend):
 
     guards_gradients = True
 
-    def passes(self, program: Program, frame: int, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
+    def passes(self, program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
         """Functions that cost less to call than those of cffi."""
         return bound(program, frame, busy)
+
+    def at_once(self, program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce:
+        """Likewise."""
+        return bound_at_once(program, frame, busy)
+
+    def setter(
+        self, leaves: Leaves, number: int, limit: int | None = None, held: npt.NDArray[np.int64] | BagSource | None = None
+    ) -> Callable[[Any], bool]:
+        """For numbers, and for lists of row numbers."""
+        return setter(leaves, number, limit, held)
 
     def step_word(self, code: int, dtype: str) -> int:
         """Where the library has what makes a step."""

@@ -1,4 +1,4 @@
-"""The passes of programs that are driven from Python: a call of them costs as little as it can.
+"""The passes of programs that are driven from Python, and what sets inputs: a call of them costs as little as it can.
 
 They are functions of a small module in C beside the one that cffi makes: a call by cffi costs some 50 ns, of which half goes
 into leaving the GIL and taking it again. That is worth while where a pass takes longer than the call.
@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 from struct import pack
+from typing import Any
 
-from wyrm.backend import Instruction, Program
+import numpy as np
+import numpy.typing as npt
+
+from wyrm.backend import AtOnce, BagSource, Instruction, Leaves, Program
+from wyrm.memory import address
+from wyrm.native import Frame
+from wyrm.turns import TIME_ADDRESS
 from wyrm_c_simd import _passes
 from wyrm_c_simd._native import ffi, lib
 
-__all__ = ["bound", "is_short"]
+__all__ = ["bound", "bound_at_once", "is_short", "setter"]
 
-_passes.use(*[int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("wyrm_forward", "wyrm_backward")])
+_FORWARD, _BACKWARD = [int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("wyrm_forward", "wyrm_backward")]
+_passes.use(_FORWARD, _BACKWARD, np.float64, np.float32, np.int64, np.int32)
+_REAL, _INDEX, _INDICES = range(3)
 #: Of a program that keeps the GIL, the elements that it handles at most; they take a few microseconds.
 _MOST_ELEMENTS = 20_000
 #: How many multiply-adds of a product count as one element: their operands are in registers, or near.
@@ -25,14 +34,45 @@ _PRODUCTS = 8
 _TABLES = {"gather": (1,), "accumulate_rows": (0,), "current_rows": (1, 2), "tick": (0, 1)}
 
 
-def bound(program: Program, frame: int, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
+def bound(program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
     """``forward()`` and ``backward(weight)`` over a frame, which work on gradients alone, if they do."""
+    forward, backward = _bound(program, frame, busy, False)
+    return forward, backward
+
+
+def bound_at_once(program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce:
+    """The same if they may begin at once."""
+    return AtOnce(*_bound(program, frame, busy, True))
+
+
+def _bound(program: Program, frame: Frame, busy: Sequence[int], at_once: bool) -> tuple[Any, ...]:
     updates = program.purpose == "update"
-    return _passes.bind(_words(frame, busy if updates else ()), _words(frame, busy), is_short(program))
+    of_forward, of_backward = _words(frame, busy if updates else ()), _words(frame, busy)
+    return _passes.bind(of_forward, of_backward, frame, is_short(program), at_once)
 
 
-def _words(frame: int, busy: Sequence[int]) -> bytes:
-    return pack(f"{2 + len(busy)}q", frame, len(busy), *busy)
+def _words(frame: Frame, busy: Sequence[int]) -> bytes:
+    return pack(f"{2 + len(busy)}q", frame.address, len(busy), *busy)
+
+
+def setter(
+    leaves: Leaves, number: int, limit: int | None, held: npt.NDArray[np.int64] | BagSource | None
+) -> Callable[[Any], bool]:
+    """What sets an input, as :meth:`wyrm.backend.Backend.setter` says."""
+    places = [0, 0, 0, 0]
+    if isinstance(held, BagSource):
+        places = [
+            address(held.values),
+            len(held.values),
+            address(held.begins),
+            address(held.header) + 8 * held.HEADER.index("weights"),
+        ]
+    elif held is not None:
+        places[:2] = address(held), held.size
+    begin = leaves.address - 8 * len(leaves.HEADER)
+    words = pack("8q", begin, number, TIME_ADDRESS, limit or 0, *places)
+    kind = _INDICES if held is not None else _REAL if limit is None else _INDEX
+    return _passes.setter(words, (leaves, held), kind)
 
 
 def is_short(program: Program) -> bool:

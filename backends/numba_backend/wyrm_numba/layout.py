@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "7a151827fc3a31b3"
+LAYOUT = "5b2a9c53b0502dde"

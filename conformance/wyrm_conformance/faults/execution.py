@@ -14,7 +14,8 @@ from wyrm.backend import Executable, Pass, Runner
 from wyrm.errors import CapabilityError
 from wyrm.frontend.lowering import lower
 from wyrm.kernel_steps import Steps
-from wyrm.memory import BagSource, Leaves, Report, Source
+from wyrm.leaves import Leaves
+from wyrm.memory import BagSource, Report, Source
 from wyrm.program import Program
 from wyrm.reference import ReferenceBackend
 from wyrm.runs import Team

@@ -1,0 +1,114 @@
+"""Whether a pass that Python drives, or an input that is set, may begin at once: a few words that native code looks at.
+
+A graph's words stand before its cells (:class:`wyrm.leaves.Leaves`). ``open`` is not 0 while nobody is at work in the graph and
+one thread alone sets its inputs: it is the address of that thread's word, which holds the thread's number, and 0 once it has
+ended. ``ready`` names the workspace that ran last, if its next pass may begin without more ado, by the address of its date. Who
+is at work, for longer than Python's lock (the GIL) is held, clears both meanwhile.
+
+Whether values hold is told by dates alone. :data:`TIME` goes on with each pass and each change of a parameter; a workspace has
+the date of its last pass, and each cell that of when its input was last set, which is that of the pass before. So an input was
+set after a pass if its date is not before that of the pass.
+
+Python sees to all of this by itself, if a backend does not: :func:`at_once` says what is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from wyrm.leaves import Leaves
+from wyrm.memory import Memory, address, aligned
+
+__all__ = [
+    "CHANGE",
+    "NOT_AT_ONCE",
+    "NOW",
+    "OPEN",
+    "READY",
+    "TIME",
+    "TIME_ADDRESS",
+    "UNKNOWN",
+    "AtOnce",
+    "at_once",
+    "note_change",
+]
+
+#: What a pass returns that may not begin at once, beside the statuses of :class:`wyrm.memory.Report`; nothing has changed then.
+NOT_AT_ONCE = -3
+#: Words of a graph, by their places.
+OPEN, READY = (Leaves.HEADER.index(name) for name in ("open", "ready"))
+#: The words of the time, by their places: the date, and that of a parameter's last change by anything but an optimizer's step.
+NOW, CHANGE = 0, 1
+_time = aligned(2, "int64")
+#: Of the whole process.
+TIME: memoryview[int] = memoryview(_time.data)
+#: Where native code finds it.
+TIME_ADDRESS = address(_time)
+#: The date of a cell of which only another graph knows when it was set.
+UNKNOWN = 2**62
+
+
+def note_change() -> int:
+    """The date of a parameter's change."""
+    TIME[NOW] += 1
+    TIME[CHANGE] = date = TIME[NOW]
+    return date
+
+
+class AtOnce(NamedTuple):
+    """The passes of a workspace, if they may begin at once.
+
+    Attributes
+    ----------
+    forward, backward
+        As :attr:`wyrm.backend.Pass.attached` has them; or they return :data:`NOT_AT_ONCE`.
+    is_fresh
+        Whether neither an input of the program nor any parameter was set since the last forward pass.
+    """
+
+    forward: Callable[[], int]
+    backward: Callable[[float], int]
+    is_fresh: Callable[[], bool]
+
+
+def at_once(
+    passes: tuple[Callable[[], int], Callable[[float], int]], memory: Memory, leaves: Leaves, cells: Sequence[int]
+) -> AtOnce:
+    """Passes over a graph's leaves, of which the inputs have these cells, as Python sees to it that they may begin at once."""
+    run_forward, run_backward = passes
+    words, dates, date, me = leaves.header, leaves.dates, memory.date, address(memory.date)
+
+    def is_fresh() -> bool:
+        now = date[0]
+        return now > 0 and TIME[CHANGE] < now and all(dates[cell] < now for cell in cells)
+
+    def forward() -> int:
+        owner, ready = words[OPEN], words[READY]
+        if ready != me:
+            return NOT_AT_ONCE
+        words[OPEN] = words[READY] = 0
+        status = NOT_AT_ONCE
+        try:
+            TIME[NOW] += 1
+            date[0] = TIME[NOW]
+            status = run_forward()
+            return status
+        finally:
+            if status:
+                date[0] = 0
+            words[OPEN], words[READY] = owner, ready
+
+    def backward(weight: float) -> int:
+        if not is_fresh():
+            return NOT_AT_ONCE
+        owner, ready = words[OPEN], words[READY]
+        if not owner:
+            return NOT_AT_ONCE
+        words[OPEN] = words[READY] = 0
+        try:
+            return run_backward(weight)
+        finally:
+            words[OPEN], words[READY] = owner, ready
+
+    return AtOnce(forward, backward, is_fresh)
