@@ -27,14 +27,14 @@ class Leaves:
     Attributes
     ----------
     header
-        Eight int64 that stand before the cells: two that say what may happen at once (:mod:`wyrm.turns`), how many cells there
-        are, and others without a meaning, so that cells begin with a cache line.
+        Eight int64 that stand before the cells: two that say what may happen at once (:mod:`wyrm.turns`); how many cells there
+        are; how many graphs have used them before; and others without a meaning, so that cells begin with a cache line.
     dates
         For each cell, behind the last one, an int64: when it was last set, by :data:`wyrm.turns.TIME`.
     """
 
     #: The words of the header, in order.
-    HEADER = ("open", "ready", "capacity", *5 * ("",))
+    HEADER = ("open", "ready", "capacity", "graphs", *4 * ("",))
 
     __slots__ = ("address", "arrays", "capacity", "count", "dates", "header", "indices", "reals")
 
@@ -55,6 +55,7 @@ class Leaves:
     def forget(self) -> None:
         """Be of no graph, until another one uses them; nothing happens at once meanwhile."""
         self.header[0] = self.header[1] = 0
+        self.header[3] += 1
         self.count = 0
         self.arrays.clear()
 

@@ -208,11 +208,11 @@ static PyObject *bind(PyObject *module, PyObject *arguments) {
 
 // --- inputs ---------------------------------------------------------------------------------------------------
 
-// What sets an input: its cell; what row numbers are below; and those that the cell points to, `room` of them. If there are
-// bounds, they are one bag, and as many as there are to be.
+// What sets an input: its cell, as long as that is of the same graph; what row numbers are below; and those that the cell points
+// to, `room` of them. If there are bounds, they are one bag, and as many as there are to be.
 typedef struct {
     Leaves *leaves;
-    int64_t number;
+    int64_t graphs, number;
     const Time *time;
     int64_t limit;
     int64_t *values, room, *bounds;
@@ -227,7 +227,7 @@ static PyTypeObject *float_types[2], *integer_types[2]; // NumPy's
 // Whether an input may be set now, by who calls. Nothing of Python may run between this and what it allows.
 static int may_set(const Setter *setter) {
     const int64_t *owner = setter->leaves->open;
-    return owner && *owner == (int64_t)PyThread_get_thread_ident();
+    return owner && *owner == (int64_t)PyThread_get_thread_ident() && setter->graphs == setter->leaves->graphs;
 }
 
 static PyObject *was_set(const Setter *setter) {

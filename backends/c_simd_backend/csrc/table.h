@@ -231,7 +231,7 @@ typedef struct {
 typedef struct {
     const int64_t *open; // the number of the only thread that sets inputs, if nobody is at work; else null
     const void *ready;   // the date of the workspace whose pass may begin at once
-    int64_t capacity, unused[5];
+    int64_t capacity, graphs, unused[4];
     union {
         double real;
         int64_t index;

@@ -70,7 +70,8 @@ def setter(
     elif held is not None:
         places[:2] = address(held), held.size
     begin = leaves.address - 8 * len(leaves.HEADER)
-    words = pack("8q", begin, number, TIME_ADDRESS, limit or 0, *places)
+    graphs = leaves.header[leaves.HEADER.index("graphs")]
+    words = pack("9q", begin, graphs, number, TIME_ADDRESS, limit or 0, *places)
     kind = _INDICES if held is not None else _REAL if limit is None else _INDEX
     return _passes.setter(words, (leaves, held), kind)
 

@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "5b2a9c53b0502dde"
+LAYOUT = "f774b00701d2a26f"

@@ -1,0 +1,322 @@
+"""What begins at once does what Python does: values that native code sets, passes, and graphs that grow or are gone."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import wyrm
+from wyrm.optim import SGD
+from wyrm.turns import CHANGE, NOT_AT_ONCE, NOW, OPEN, READY, TIME, UNKNOWN, at_once
+
+
+class Whole(int):
+    """A whole number of another type."""
+
+
+class Listed(list):
+    """A list of another type."""
+
+
+class Weight:
+    """Something that is a number if it is asked, and asks back."""
+
+    def __init__(self, then):
+        self.then = then
+
+    def __float__(self):
+        self.then()
+        return 1.0
+
+
+def table(rows=5):
+    return wyrm.ParameterNode(np.arange(1.0, rows + 1).reshape(rows, 1))
+
+
+#: Values of all kinds: the plain, the odd and the wrong.
+NUMBERS = (
+    *(2.0, 2, np.float64(2.5), np.float32(0.5), np.float16(2), True, np.True_, Whole(3), [[4.0]], np.array(5), np.array([[6]])),
+    *("7", None, 10**400, -(10**400), 2**70, 1j, [1.0, 2.0], float("nan"), np.inf, {}, np.int8(3)),
+)
+INDICES = (
+    *(0, 4, 5, -1, 2**63, -(2**70), True, np.True_, np.int64(3), np.int32(2), np.uint8(1), np.int64(-1), np.int64(9)),
+    *(Whole(2), 1.0, "1", None, [2], [[3]], np.array([4]), np.array([5])),
+)
+SEVERAL = (
+    *([0, 0, 4], [4, 4, 4], [0, 1], [0, 1, 2, 3], [], [0, 1, 5], [0, 1, -1], [0, 1, 2**64], [0, 1, True], [True, 1, 1]),
+    *([0, 1, 2.0], [0, 1, None], [0, 1, Whole(2)], (3, 2, 1), Listed([1, 1, 1]), np.array([2, 2, 2]), [[1, 2, 3]]),
+    *([np.int64(1), np.int64(2), 3], 1, np.array([2, 2, 9]), [[1], [2], [3]]),
+)
+BAGS = (
+    *([], [4], [0] * 40, [1] * 300, [[2, 2]], [[]], [5], [0, -1], [2**64], [True], [1, True], [1, 2.0], ["a"], (1, 2)),
+    *(
+        Listed([3]),
+        [[1], [2]],
+        [[5]],
+        [np.int64(2)],
+        np.array([3, 3]),
+        np.array([3, 9]),
+        wyrm.Bags.from_lists([[1, 4]]),
+        3,
+        None,
+    ),
+    *(wyrm.Bags([1, 2], [0, 2], [0.5, 2.0]), [3, 3], [Whole(1)], [[1, 2], 3]),
+)
+#: For each kind of input: how it is made, what is computed of it, and a value to begin with.
+KINDS = {
+    "number": (lambda: wyrm.InputNode((1, 1)), lambda x: x * 1.0, 1.0, NUMBERS),
+    "index": (lambda: wyrm.IndexInputNode(), lambda x: table().index(x), 1, INDICES),
+    "indices": (lambda: wyrm.IndexInputNode(3), lambda x: table().index(x).scalar_sum(), [1, 2, 3], SEVERAL),
+    "bag": (lambda: wyrm.BagInputNode(), lambda x: table().index_sum(x), [1, 2], BAGS),
+}
+
+
+def set_and_read(x, node, value, ready):
+    """What is computed for a value, or the error; and what is kept then. ``ready``: whether the input may be set at once."""
+    if not ready:
+        x._setter = None
+    try:
+        x.set_value(value)
+    except (wyrm.WyrmError, OverflowError, TypeError, ValueError) as error:
+        outcome = type(error), str(error).replace(x._label(), "")
+    else:
+        outcome = None
+    return outcome, node.value.item()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_set_at_once_is_what_python_sets(backend, kind):
+    make, over, first, values = KINDS[kind]
+    outcomes = []
+    for ready in (True, False):
+        x = make()
+        node = over(x)
+        x.set_value(first)
+        node.forward(backend=backend)
+        x.set_value(first)  # from now on by a setter, if the backend has one
+        found = []
+        for value in values:
+            found.append(set_and_read(x, node, value, ready))
+            found.append(set_and_read(x, node, first, ready))
+        outcomes.append(found)
+    np.testing.assert_equal(*outcomes)
+
+
+def test_c_simd_sets_plain_values_at_once():
+    pytest.importorskip("wyrm_c_simd")
+    for kind, taken in {
+        "number": [2.0, 3, np.float64(1.0), np.float32(2.0)],
+        "index": [3, np.int64(2), np.int32(1)],
+        "indices": [[0, 4, 4]],
+        "bag": [[1, 1, 1], [], [[2, 3]], [4] * 16],
+    }.items():
+        make, over, first, _ = KINDS[kind]
+        x = make()
+        node = over(x)
+        x.set_value(first)
+        node.forward(backend="c_simd")
+        x.set_value(first)
+        for value in taken:
+            before = x.value
+            assert x._setter(value), kind
+            assert node._workspace.is_fresh() is False
+            with pytest.raises(wyrm.StaleError):
+                node.backward(1.0)
+            assert node.value.item() == pytest.approx(over_again(kind, value)), kind
+            assert before is not x.value
+
+
+def over_again(kind, value):
+    """The same by another graph."""
+    make, over, _, _ = KINDS[kind]
+    x = make()
+    node = over(x)
+    x.set_value(value)
+    return node.value.item()
+
+
+def test_a_table_that_is_looked_up_later_binds_what_is_set(backend):
+    for count, inside, outside in ((1, 2, 4), (2, [0, 2], [2, 4])):
+        x, large = wyrm.IndexInputNode(count), table(9)
+        node = large.index(x)
+        x.set_value(inside)
+        node.forward(backend=backend)
+        for _ in range(3):
+            x.set_value(outside)
+        with pytest.raises(wyrm.OutOfRangeError):
+            table(3).index(x)
+        x.set_value(inside)
+        x.set_value(inside)
+        small = table(3).index(x)
+        with pytest.raises(wyrm.OutOfRangeError):
+            x.set_value(outside)
+        x.set_value(inside)
+        with pytest.raises(wyrm.OutOfRangeError):
+            table(2).index(x)
+        assert small.value.reshape(-1)[-1] == 3
+
+
+def test_a_graph_that_grows(backend):
+    """Cells are elsewhere then: what sets them goes along."""
+    w, x, k = wyrm.ParameterNode(2.0), wyrm.InputNode((1, 1), 1.0), wyrm.IndexInputNode(1, 1)
+    node = w * x * table().index(k)
+    node.forward(backend=backend)
+    for value in (3.0, 4.0):
+        x.set_value(value)
+        k.set_value(2)
+    for n in range(200):
+        other = node + float(n)
+    x.set_value(5.0)
+    node.forward()
+    node.backward(1.0)
+    assert node.value.item() == 30 and w.gradient.to_dense().item() == 15
+    k.set_value(3)
+    with pytest.raises(wyrm.StaleError):
+        node.backward(1.0)
+    assert other.value.item() == 239 and node.value.item() == 40
+
+
+def test_a_graph_grows_alone(backend):
+    w, x = wyrm.ParameterNode(2.0), wyrm.InputNode((1, 1), 1.0)
+    node = w * x
+    node.forward(backend=backend)
+    words = node._graph.words
+    owner, words[OPEN] = words[OPEN], 0  # as while another thread is in a pass
+    with pytest.raises(wyrm.ThreadError):
+        [node + float(n) for n in range(200)]
+    words[OPEN] = owner
+    assert node.value.item() == 2
+
+
+def test_what_is_left_of_a_graph_sets_nothing():
+    """Its cells may be another graph's by then."""
+    pytest.importorskip("wyrm_c_simd")
+    setters, passes = [], []
+    for kind in KINDS:
+        make, over, first, _ = KINDS[kind]
+        x = make()
+        node = over(x)
+        x.set_value(first)
+        node.forward(backend="c_simd")
+        x.set_value(first)
+        setters.append((x._setter, first))
+        passes.append((node._workspace.forward_at_once, node._workspace.backward_at_once, node._workspace.is_fresh))
+    del x, node
+    gc.collect()
+    other = wyrm.InputNode((1, 1), 7.0)
+    node = other * 1.0 + 1.0  # of another structure, so that it does not run where the first did
+    node.forward(backend="c_simd")
+    for setter, value in setters:
+        assert setter(value) is False
+    for forward, backward, is_fresh in passes:
+        assert forward() == backward(1.0) == NOT_AT_ONCE and not is_fresh()
+    assert (other.value.item(), node.value.item()) == (7, 8)
+
+
+def test_only_the_owner_sets_at_once(backend):
+    w, x = wyrm.ParameterNode(2.0), wyrm.InputNode((1, 1), 1.0)
+    node = w * x
+    node.forward(backend=backend)
+    x.set_value(2.0)
+    setter, found = x._setter, []
+    if setter is not None:
+        thread = threading.Thread(target=lambda: found.append(setter(9.0)))
+        thread.start()
+        thread.join()
+        assert found == [False] and node.value.item() == 4
+    words = node._graph.words
+    owner, words[OPEN] = words[OPEN], 0
+    if setter is not None:
+        assert setter(9.0) is False
+    with pytest.raises(wyrm.ThreadError):
+        x.set_value(9.0)
+    words[OPEN] = owner
+    assert node.value.item() == 4
+
+
+def test_a_weight_that_does_something(backend):
+    w, x = wyrm.ParameterNode(2.0), wyrm.InputNode((1, 1), 1.0)
+    node = w * x
+    node.forward(backend=backend)
+    x.set_value(3.0)
+    node.forward()
+    if backend == "c_simd":
+        with pytest.raises(wyrm.StaleError):
+            node.backward(Weight(lambda: x.set_value(5.0)))
+        assert len(w.gradient.rows) == 0
+    with pytest.raises(wyrm.DTypeError):
+        node.backward("one")
+    node.forward()
+    node.backward(2)
+    assert w.gradient.to_dense().item() == 2 * x.value.item()
+
+
+def test_passes_at_once_are_those_of_python(backend):
+    """Of native code and of Python, under all that words and dates may say."""
+    w, x, other = wyrm.ParameterNode(2.0), wyrm.InputNode((1, 1), 1.0), wyrm.InputNode((1, 1), 1.0)
+    node = w * x
+    together = node + other
+    node.forward(backend=backend)
+    workspace, graph = node._workspace, node._graph
+    native = workspace.forward_at_once, workspace.backward_at_once, workspace.is_fresh
+    python = at_once((workspace.forward, workspace.backward), workspace.memory, graph.leaves, workspace.binding.cells)
+    name, words, opened = workspace.name, graph.words, graph.opened
+    for open_word in (opened, 0):
+        for ready in (name, 0, name + 8):
+            for date in (0, 5, 10):
+                for cell in (0, 4, 5, 9, UNKNOWN):
+                    for change in (0, 5, 9):
+                        outcomes = []
+                        for forward, backward, is_fresh in (native, python):
+                            words[OPEN], words[READY], workspace.date = open_word, ready, date
+                            graph.dates[x._number], TIME[CHANGE] = cell, change
+                            graph.dates[other._number] = UNKNOWN  # not of this program
+                            w.zero_gradient()
+                            before = TIME[NOW]
+                            found = is_fresh(), backward(1.0), bool(w.gradient.to_dense().any()), forward()
+                            outcomes.append((*found, TIME[NOW] - before, workspace.date in (date, TIME[NOW]), *words[:2]))
+                        assert outcomes[0] == outcomes[1]
+    TIME[CHANGE] = TIME[NOW]
+    words[OPEN], words[READY] = opened, 0
+    for n in (x, other):
+        n.set_value(3.0)
+    assert together.value.item() == 9
+
+
+def test_a_node_that_runs_between(backend):
+    """A pass that failed elsewhere is not taken for the last one of a node that ran since."""
+    x, k = wyrm.InputNode((1, 1), 2.0), wyrm.IndexInputNode(1, 1)
+    y = wyrm.ParameterNode(3.0) * x
+    z = y * table().index(k) * table(9).index(wyrm.IndexInputNode(1, 1))
+    y.forward(backend=backend)
+    z.forward()
+    z._graph.indices[k._number] = 7  # what set_value would refuse
+    y.forward()
+    with pytest.raises(wyrm.OutOfRangeError):
+        z.forward()
+    x.set_value(5.0)
+    y.forward()
+    assert y.value.item() == 15
+
+
+@pytest.mark.parametrize(
+    "make", [lambda p: SGD(0.1, p), lambda p: SGD(0.1, p, momentum=0.9), lambda p: wyrm.optim.Adagrad(0.1, p)]
+)
+def test_steps_are_those_of_fit(backend, make):
+    def model():
+        u, r, t, w = wyrm.IndexInputNode(), wyrm.InputNode((1, 1)), table(), wyrm.ParameterNode(0.5)
+        loss = (t.index(u) * w - r).square()
+        return u, r, t, loss, make(loss.parameters())
+
+    rows, numbers = [0, 3, 3, 1, 4, 0, 2, 3], [1.0, 0.5, 2.0, -1.0, 0.0, 3.0, 1.5, 0.25]
+    u, r, driven, loss, optimizer = model()
+    for row, number in zip(rows, numbers, strict=True):
+        u.set_value(row)
+        r.set_value(number)
+        loss.forward(backend=None if "_workspace" in dir(loss) and hasattr(loss, "_workspace") else backend)
+        loss.backward(1.0)
+        optimizer.step()
+    u, r, fitted, loss, optimizer = model()
+    wyrm.fit(loss, {u: rows, r: np.array(numbers)}, optimizer, shuffle=False, num_threads=1, backend=backend)
+    np.testing.assert_allclose(driven.value, fitted.value, rtol=1e-5)
