@@ -339,6 +339,79 @@ class TestCommand:
         assert find_backend("someones:declaration").name == "someones"
 
 
+class TestCrashes:
+    """A backend that ends its process, or is stuck in native code, fails one check; the others have their results."""
+
+    @pytest.mark.parametrize(
+        ("crash", "ending"),
+        [
+            ("os.kill(os.getpid(), 11)", "the process was ended by SIGSEGV"),
+            ("os.abort()", "the process was ended by SIGABRT"),
+            ("os._exit(7)", "the process exited with status 7"),
+            ("sys.exit(5)", "the process exited with status 5"),
+            ("stuck()", "the process was stuck in native code, and was ended after 0.7 s"),
+        ],
+    )
+    def test_the_suite_goes_on(self, tmp_path, monkeypatch, capsys, crash, ending):
+        write_backend(tmp_path, log=f"lambda a: {crash}")
+        source = tmp_path / "someones.py"
+        stuck = (
+            "def stuck():\n    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGPROF})\n    time.sleep(60)\n"
+        )
+        source.write_text(f"import os, signal, sys, time\n{stuck}{source.read_text()}")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr("wyrm_conformance.time_limit.SECONDS", 0.05)
+        monkeypatch.setattr("wyrm_conformance.worker.PATIENCE", 0.2)
+        report = tmp_path / "report.json"
+        options = [*(f"--select=kernels/{name}" for name in ("negate", "log", "sqrt")), "--seed", "1", "--report", str(report)]
+        assert main(["--backend", "someones:declaration", *options]) == 1
+        output = capsys.readouterr().out
+        assert f"FAILED  kernels/log: {ending}" in output
+        assert "level core: NOT reached, 2 of 3 checks passed" in output
+        assert '--select "kernels/log" --seed 1' in output
+        outcomes = {check["name"]: check["outcome"] for check in json.loads(report.read_text())["runs"][0]["checks"]}
+        assert outcomes == {"kernels/negate": "passed", "kernels/log": "failed", "kernels/sqrt": "passed"}
+
+    def test_a_crash_that_is_declared(self, tmp_path, monkeypatch, capsys):
+        write_backend(tmp_path, log="lambda a: os.abort()")
+        source = tmp_path / "someones.py"
+        declared = source.read_text().replace(
+            "variants=variants", "variants=variants, exemptions={'kernels/log': Exemption('aborts')}"
+        )
+        source.write_text(f"import os\nfrom wyrm.backend import Exemption\n{declared}")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert main(["--backend", "someones:declaration", "--select", "kernels/log"]) == 0
+        assert "expected failure kernels/log: aborts" in capsys.readouterr().out
+
+    def test_a_backend_that_crashes_when_it_is_loaded(self, tmp_path, monkeypatch, capsys):
+        write_backend(tmp_path)
+        source = tmp_path / "someones.py"
+        source.write_text(f"import os\n{source.read_text()}os.abort()\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert main(["--backend", "someones:declaration"]) == 2
+        expected = "wyrm_conformance: backend 'someones:declaration' cannot be loaded: its process was ended by SIGABRT"
+        assert expected in capsys.readouterr().err
+
+    def test_a_declaration_that_is_not_valid(self, tmp_path, monkeypatch, capsys):
+        write_backend(tmp_path)
+        source = tmp_path / "someones.py"
+        source.write_text(source.read_text().replace("contract=(2, 2)", "contract=(2, 1)"))
+        monkeypatch.syspath_prepend(tmp_path)
+        assert main(["--backend", "someones:declaration"]) == 2
+        assert "the declaration someones:declaration is not valid: expected contract" in capsys.readouterr().err
+
+
+def test_levels_that_are_not_reached_say_what_they_lack(capsys, tmp_path, monkeypatch):
+    write_backend(tmp_path, negate="lambda a: a")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (
+        main(["--backend", "someones:declaration", *(f"--select={name}" for name in ("kernels/negate", "sparse/empty"))]) == 1
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert "level core: NOT reached, 0 of 1 checks passed" in lines
+    assert "level sparse: NOT reached, 1 of 1 checks passed; it needs level core, which is not reached" in lines
+
+
 @pytest.mark.slow
 def test_as_tests_of_pytest(tmp_path):
     """The same checks, collected from the installed package, in an empty folder."""

@@ -38,6 +38,7 @@ def run(command, site, folder, *options):
 def test_the_steps(installed, tmp_path):
     """Each command of the guide, in an empty folder; of the checks a sample of every family."""
     commands = re.findall(r"^    (python -m .*)$", GUIDE.split("## What else")[0], re.MULTILINE)
+    assert run("python -m wyrm try mine", installed, tmp_path) == (0, "mine: one step of training gave what it should\n")
     assert commands[0] == "python -m wyrm backends"
     assert [command.partition("--level ")[2] for command in commands[1:]] == ["core", "sparse", "training", ""]
     status, output = run(commands[0], installed, tmp_path)
@@ -45,7 +46,7 @@ def test_the_steps(installed, tmp_path):
     assert re.search(r"^mine +0\.1\.0 +declared", output, re.MULTILINE)
     sample = [
         "contract/declaration",
-        "kernels/exp",
+        "kernels/*",
         "gradients/dot",
         "sparse/*",
         "optimizers/adam",
@@ -62,9 +63,22 @@ def test_what_else_may_be_declared():
     """The examples of capabilities and exemptions name what there is."""
     from wyrm_conformance.runner import select
 
-    from wyrm.kernels import KERNELS
+    from wyrm.declared import problem
+    from wyrm.hookspecs import hookimpl
 
-    namespace = {}
+    namespace = {"hookimpl": hookimpl, "load": dict}
     exec(re.findall(r"```python\n(from wyrm.backend import Cap.*?)```", GUIDE, re.DOTALL)[0], namespace)
-    assert set(namespace["exemptions"]) <= {check.name for check in select()}
-    assert all(KERNELS[kernel].optional for kernel in namespace["capabilities"].kernels)
+    declaration = namespace["wyrm_backend"]()
+    assert problem(declaration) == ""
+    assert set(declaration.exemptions) <= {check.name for check in select()}
+    assert declaration.capabilities.kernels
+
+
+def test_what_is_said_of_bounds():
+    """The numbers in units in the last place."""
+    from wyrm_conformance.formulas import BOUNDS
+
+    said = re.search(r"0\.5 for what is rounded once, 2 for (.*?), 3 for (.*?), 4 for (.*?);", GUIDE, re.DOTALL).groups()
+    for bound, names in zip((2.0, 3.0, 4.0), said, strict=True):
+        assert {name for name, value in BOUNDS.items() if value == bound} == set(re.findall(r"`(\w+)`", names))
+    assert {value for value in BOUNDS.values() if value < 2} == {0.0, 0.5}

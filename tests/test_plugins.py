@@ -10,20 +10,21 @@ import pytest
 
 import wyrm
 from wyrm import plugins
-from wyrm.backend import CONTRACT_VERSION, Capabilities, Declaration
+from wyrm.__main__ import _table
+from wyrm.backend import CONTRACT_VERSION, Capabilities, Declaration, Exemption
 from wyrm.hookspecs import hookimpl
 from wyrm.reference import ReferenceBackend
 
 
 def plugin(**options):
     """A module with a hook that declares a backend."""
-    declared = {"name": "mine", "load": ReferenceBackend, "contract": (CONTRACT_VERSION,) * 2, **options}
+    declared = {"name": "made_up", "load": ReferenceBackend, "contract": (CONTRACT_VERSION,) * 2, **options}
     return module(lambda: Declaration(**declared))
 
 
 def module(hook=None):
     """A module with this hook."""
-    result = ModuleType("mine")
+    result = ModuleType("made_up")
     if hook is not None:
         result.wyrm_backend = hookimpl(hook)
     return result
@@ -47,31 +48,26 @@ def test_built_in_and_installed_backends_are_declared_not_loaded():
 
 def test_a_registered_backend_works(registry):
     status = plugins.register(plugin(version="3.1", priority=99))
-    assert (status.name, status.state, status.version) == ("mine", "declared", "3.1")
-    assert wyrm.backends()[0].name == "mine"
-    assert wyrm.get_backend().name == "mine"
-    assert status_of("mine").state == "loaded"
+    assert (status.name, status.state, status.version) == ("made_up", "declared", "3.1")
+    assert wyrm.backends()[0].name == "made_up"
+    assert wyrm.get_backend().name == "made_up"
+    assert status_of("made_up").state == "loaded"
     x = wyrm.InputNode((1, 1), 3.0)
     y = x * 2.0
     y.forward()
-    assert (y.value, y._workspace.binding.backend.name) == (6, "mine")
+    assert (y.value, y._workspace.binding.backend.name) == (6, "made_up")
 
 
 @pytest.mark.parametrize(
     ("broken", "cause", "remedy"),
     [
         (plugin(contract=(7, 9)), f"contract 7 to 9; this Wyrm has {CONTRACT_VERSION}", "upgrade wyrm-autodiff"),
-        (plugin(contract=(0, 0)), f"contract 0 to 0; this Wyrm has {CONTRACT_VERSION}", "upgrade mine"),
+        (plugin(contract=(0, 0)), f"contract 0 to 0; this Wyrm has {CONTRACT_VERSION}", "upgrade made_up"),
         (plugin(name="reference"), "'reference' is already taken by wyrm-autodiff", "uninstall one of"),
         (module(lambda: 1 / 0), "hook failed: ZeroDivisionError", "mend the plugin"),
         (module(lambda: "a string"), "returned str, not a wyrm.backend.Declaration", "mend"),
         (module(), "returned nothing", "mend the plugin"),
         (module(lambda: sys.exit(3)), "hook failed: it called sys.exit(3)", "mend the plugin"),
-        (plugin(name=""), "not valid: expected a name, got ''", "mend the plugin"),
-        (plugin(load="later"), "not valid: expected load to be a function, got 'later'", "mend the plugin"),
-        (plugin(contract=1), "not valid: expected contract to be two whole numbers, got 1", "mend the plugin"),
-        (plugin(priority="high"), "not valid: expected priority to be a whole number, got 'high'", "mend the plugin"),
-        (plugin(capabilities={"dtypes"}), "not valid: expected capabilities to be", "mend the plugin"),
         (module(lambda surplus: 1), "hook failed: PluginValidationError", "mend the plugin"),
     ],
     ids=[
@@ -82,24 +78,80 @@ def test_a_registered_backend_works(registry):
         "wrong type",
         "no hook",
         "exits",
-        "no name",
-        "no load",
-        "one version",
-        "priority",
-        "capabilities",
         "wrong arguments",
     ],
 )
 def test_broken_declarations(registry, broken, cause, remedy):
-    status = plugins.register(broken, "mine")
+    status = plugins.register(broken, "made_up")
     assert status.state == "broken"
     assert cause in status.cause
     assert remedy in status.remedy
     assert status in wyrm.backends()
     assert wyrm.get_backend("reference").name == "reference"
-    if status.name == "mine":
-        with pytest.raises(wyrm.BackendError, match="'mine' is broken"):
-            wyrm.get_backend("mine")
+    if status.name == "made_up":
+        with pytest.raises(wyrm.BackendError, match="'made_up' is broken"):
+            wyrm.get_backend("made_up")
+
+
+#: Fields of declarations that are no good, and what is said of them.
+INVALID = [
+    ({"name": ""}, "expected name to be a name without blanks, got ''"),
+    ({"name": None}, "expected name to be a name without blanks, got None"),
+    ({"name": "my backend"}, "expected name to be a name without blanks, got 'my backend'"),
+    ({"load": "later"}, "expected load to be a function, got 'later'"),
+    ({"contract": 1}, "expected contract to be the first and the last version, two whole numbers in a tuple, got 1"),
+    ({"contract": ("1", "1")}, "two whole numbers in a tuple, got ('1', '1')"),
+    ({"contract": (2, 1)}, "two whole numbers in a tuple, got (2, 1)"),
+    ({"contract": (True, 2)}, "two whole numbers in a tuple, got (True, 2)"),
+    ({"version": 1}, "expected version to be a string, got 1"),
+    ({"priority": "high"}, "expected priority to be a whole number, got 'high'"),
+    ({"priority": float("nan")}, "expected priority to be a whole number, got nan"),
+    ({"capabilities": {"float32"}}, "expected capabilities to be wyrm.backend.Capabilities, got {'float32'}"),
+    ({"capabilities": Capabilities(dtypes="float32")}, "dtypes of its capabilities to be a frozenset of names, got 'float32'"),
+    (
+        {"capabilities": Capabilities(dtypes={"float16"})},
+        "dtypes of its capabilities to be among float32, float64, got 'float16'",
+    ),
+    ({"capabilities": Capabilities(schedules={"hogwilde"})}, "to be among hogwild, synchronized, got 'hogwilde'"),
+    ({"capabilities": Capabilities(schedules=None)}, "schedules of its capabilities to be a frozenset of names, got None"),
+    ({"capabilities": Capabilities(kernels={"sofmax"})}, "to be among fused, logsumexp, lookup"),
+    ({"capabilities": Capabilities(kernels={"add"})}, "to be optional ones; 'add' is required, and not declared"),
+    ({"capabilities": Capabilities(releases_gil="yes")}, "releases_gil of its capabilities to be True or False, got 'yes'"),
+    ({"variants": {"avx": None}}, "expected variants to be a mapping from names to environments"),
+    ({"exemptions": {"kernels/exp": "rough"}}, "expected exemptions to be a mapping from checks to wyrm.backend.Exemption"),
+    ({"exemptions": {"kernels/exp": Exemption("rough", -1)}}, "of a factor above 0 or None, got {'kernels/exp'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "cause"), INVALID, ids=[f"{number} {next(iter(of))}" for number, (of, _) in enumerate(INVALID)]
+)
+def test_declarations_that_are_not_valid(registry, field, cause):
+    """Each is refused by itself, by its package's name, and what is listed and chosen is as it was."""
+    others = wyrm.backends()
+    status = plugins.register(plugin(**field), "somebodys")
+    assert status.state == "broken"
+    assert status.cause.startswith("the declaration of somebodys is not valid: expected ")
+    assert cause in status.cause
+    assert [other for other in wyrm.backends() if other is not status] == others
+    with pytest.raises(wyrm.BackendError, match="'somebodys' is broken: the declaration of somebodys is not valid"):
+        wyrm.get_backend("somebodys")
+    assert "somebodys is broken: the declaration of somebodys is not valid" in _table(wyrm.backends())
+
+
+def test_a_declaration_that_cannot_be_read(registry):
+    class Odd(Declaration):
+        @property
+        def version(self):
+            raise RuntimeError("not today")
+
+        @version.setter
+        def version(self, version):
+            pass
+
+    odd = module(lambda: object.__new__(Odd))
+    assert "the declaration of odd is not valid: " in plugins.register(odd, "odd").cause
+    assert wyrm.get_backend("reference").name == "reference"
 
 
 @pytest.mark.parametrize(
@@ -113,12 +165,12 @@ def test_broken_declarations(registry, broken, cause, remedy):
 def test_backends_that_do_not_load(registry, load, cause):
     """Named, they are an error; taken by priority, the next one takes their place, with a warning."""
     plugins.register(plugin(load=load, priority=1000))
-    with pytest.warns(RuntimeWarning, match=f"'mine' is broken: loading it failed: {cause}.*next backend by priority"):
-        assert wyrm.get_backend().name != "mine"
-    assert status_of("mine").state == "broken"
+    with pytest.warns(RuntimeWarning, match=f"'made_up' is broken: loading it failed: {cause}.*next backend by priority"):
+        assert wyrm.get_backend().name != "made_up"
+    assert status_of("made_up").state == "broken"
     with pytest.raises(wyrm.BackendError, match=cause):
-        wyrm.get_backend("mine")
-    assert wyrm.get_backend().name != "mine"  # known by now: no further warning
+        wyrm.get_backend("made_up")
+    assert wyrm.get_backend().name != "made_up"  # known by now: no further warning
 
 
 def test_unknown_backends_name_those_that_there_are():
@@ -143,6 +195,8 @@ def declaring(name, options="", before=""):
     return DECLARING.format(name=name, options=options, before=before)
 
 
+IMPORTING = "from wyrm.backend import Capabilities"
+
 #: Packages that are broken in their own way: the source, what is listed as the cause, and what to do.
 BROKEN_PACKAGES = {
     "import_error": ("raise ImportError('no such library')", "importing import_error failed: ImportError: no such library"),
@@ -153,6 +207,10 @@ BROKEN_PACKAGES = {
     "too_new": (
         declaring("too_new", "'contract': (7, 9)"),
         f"built for backend contract 7 to 9; this Wyrm has {CONTRACT_VERSION}",
+    ),
+    "mistyped": (
+        declaring("mistyped", "'capabilities': Capabilities(schedules=frozenset({'hogwilde'}))", IMPORTING),
+        "the declaration of mistyped 1.0 is not valid: expected schedules of its capabilities to be among hogwild",
     ),
     "taken": (declaring("reference"), "the name 'reference' is already taken by wyrm-autodiff"),
     "raising": (
@@ -274,13 +332,13 @@ def test_check_finds_what_loading_does_not(registry):
 
 def test_a_backend_is_refused_what_it_does_not_declare(registry):
     plugins.register(plugin(capabilities=Capabilities(dtypes=frozenset({"float32"}), schedules=frozenset())))
-    with wyrm.use_backend("mine"):
+    with wyrm.use_backend("made_up"):
         w = wyrm.ParameterNode(1.0, dtype="float64")
         y = w.square()
-        with pytest.raises(wyrm.CapabilityError, match="'mine' does not compute in float64; it declares float32"):
+        with pytest.raises(wyrm.CapabilityError, match="'made_up' does not compute in float64; it declares float32"):
             y.forward()
         x, v = wyrm.InputNode((1, 1)), wyrm.ParameterNode(1.0)
-        with pytest.raises(wyrm.CapabilityError, match="'mine' does not declare the schedule 'hogwild'.*num_threads=2"):
+        with pytest.raises(wyrm.CapabilityError, match="'made_up' does not declare the schedule 'hogwild'.*num_threads=2"):
             wyrm.fit(x * v, {x: [1.0, 2.0]}, wyrm.optim.SGD(0.1, [v]), num_threads=2)
         wyrm.fit(x * v, {x: [1.0]}, wyrm.optim.SGD(0.1, [v]))
 
@@ -289,7 +347,7 @@ def test_optional_kernels_that_are_not_declared_are_expanded(registry):
     plugins.register(plugin())
     a, b = wyrm.ParameterNode([[1.0, 2.0]]), wyrm.ParameterNode([[3.0, 4.0]])
     y = a.vector_dot(b)
-    y.forward(backend="mine")
+    y.forward(backend="made_up")
     assert y.value == 11
     assert [i.kernel for i in y._workspace.binding.program.forward] == ["multiply", "sum"]
 
@@ -299,8 +357,8 @@ def test_kernels_that_are_missing_are_named(registry):
         kernels = {name: kernel for name, kernel in ReferenceBackend.kernels.items() if name not in ("add", "sum")}
 
     plugins.register(plugin(load=Partial))
-    with pytest.raises(wyrm.BackendError, match="'mine' lacks kernels that it must have: add, sum"):
-        wyrm.InputNode((1, 1), 1.0).square().forward(backend="mine")
+    with pytest.raises(wyrm.BackendError, match="'made_up' lacks kernels that it must have: add, sum"):
+        wyrm.InputNode((1, 1), 1.0).square().forward(backend="made_up")
 
 
 def test_every_hook_is_documented():

@@ -114,9 +114,9 @@ def test_of_two_installations_the_one_that_is_imported_counts(tmp_path):
 
 
 def declared(load, **options):
-    module = ModuleType("mine")
+    module = ModuleType("made_up")
     module.wyrm_backend = hookimpl(
-        lambda: Declaration(name="mine", load=load, contract=(CONTRACT_VERSION,) * 2, priority=-1, **options)
+        lambda: Declaration(name="made_up", load=load, contract=(CONTRACT_VERSION,) * 2, priority=-1, **options)
     )
     return plugins.register(module)
 
@@ -131,10 +131,10 @@ def test_what_could_not_be_loaded_for_want_of_memory_can_be_loaded_later(registr
         return ReferenceBackend()
 
     status = declared(load)
-    with pytest.raises(BackendError, match="'mine' is broken: loading it failed: MemoryError: all gone; free some memory"):
-        wyrm.get_backend("mine")
+    with pytest.raises(BackendError, match="'made_up' is broken: loading it failed: MemoryError: all gone; free some memory"):
+        wyrm.get_backend("made_up")
     assert status.state == "broken"
-    assert wyrm.get_backend("mine").name == "mine"
+    assert wyrm.get_backend("made_up").name == "made_up"
     assert (status.state, status.cause, status.remedy) == ("loaded", "", "")
 
 
@@ -144,8 +144,8 @@ def test_loading_prints_nothing_and_says_its_own_remedy(registry, capsys):
         raise BackendError("this needs a processor of another kind; choose another backend")
 
     declared(load)
-    with pytest.raises(BackendError, match=r"^backend 'mine' is broken: this needs .* kind; choose another backend$"):
-        wyrm.get_backend("mine")
+    with pytest.raises(BackendError, match=r"^backend 'made_up' is broken: this needs .* kind; choose another backend$"):
+        wyrm.get_backend("made_up")
     assert capsys.readouterr() == ("", "loading\n")
 
 
@@ -155,7 +155,7 @@ def test_ctrl_c_while_a_backend_is_loaded_is_ctrl_c(registry):
 
     status = declared(load)
     with pytest.raises(KeyboardInterrupt):
-        wyrm.get_backend("mine")
+        wyrm.get_backend("made_up")
     assert status.state == "declared"
 
 
@@ -208,10 +208,10 @@ def test_the_fingerprint_sees_every_table(monkeypatch):
 
 
 def test_native_code_of_another_layout_is_refused(backend, monkeypatch, registry):
-    plugin = registry.find(backend)
+    plugin, of_native_code = registry.find(backend), isinstance(wyrm.get_backend(), native.NativeBackend)
     monkeypatch.setattr(plugin, "backend", None)
     monkeypatch.setattr("wyrm.native.fingerprint", lambda: "0123456789abcdef")
-    if backend == "reference":
+    if not of_native_code:
         assert plugins.load(backend).name == backend
         return
     state, error = plugin.status.state, plugin.error

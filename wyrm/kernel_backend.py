@@ -40,8 +40,9 @@ class KernelBackend(Backend):
     ----------
     kernels
         A function for each of :data:`REQUIRED_KERNELS`, and for each optional kernel that the declaration names. It takes the
-        operands (2-D arrays) and the instruction's attributes by name, and returns the result. ``sum`` takes ``axis``: 0, 1
-        or ``None`` for both; it keeps the summed axes with length 1.
+        operands (2-D arrays, of any strides) and the instruction's attributes by name, and returns the result, an array that
+        it does not change later. ``sum`` takes ``axis``: 0, 1, ``None`` for both, or ``()`` for none; it keeps the summed axes
+        with length 1.
     """
 
     kernels: ClassVar[Mapping[str, KernelFunction]]

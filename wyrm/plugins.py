@@ -18,6 +18,7 @@ import pluggy
 
 from wyrm import hookspecs
 from wyrm.backend import CONTRACT_VERSION, Backend, Capabilities, Declaration
+from wyrm.declared import problem
 from wyrm.entry_points import installed_entry_points
 from wyrm.errors import BackendError, UnknownBackendError
 from wyrm.isolation import PluginError, isolated, quietly
@@ -152,12 +153,15 @@ class _Registry:
         self._examine(plugin, declarations[0])
 
     def _examine(self, plugin: _Plugin, declaration: Declaration) -> None:
-        taken = next((p for p in self.plugins if p.declaration is not None and p.status.name == declaration.name), None)
-        wrong = _wrong_field(declaration)
+        try:
+            wrong = problem(declaration)
+        except Exception as error:  # fields that cannot even be read
+            wrong = described(error)
         if wrong:
-            plugin.broken(f"its declaration is not valid: {wrong}", _replace(plugin))
+            plugin.broken(f"the declaration of {plugin.label} is not valid: {wrong}", _replace(plugin))
             return
         first, last = declaration.contract
+        taken = next((p for p in self.plugins if p.declaration is not None and p.status.name == declaration.name), None)
         if taken is not None:
             plugin.broken(
                 f"the name {declaration.name!r} is already taken by {taken.label}",
@@ -207,22 +211,6 @@ class _Registry:
                 plugin.loaded()
                 return backend
             raise plugin.failure()
-
-
-def _wrong_field(declaration: Declaration) -> str:
-    """What is wrong with the fields that are read before the backend is loaded; empty if nothing is."""
-    if not isinstance(declaration.name, str) or not declaration.name:
-        return f"expected a name, got {declaration.name!r}"
-    if not callable(declaration.load):
-        return f"expected load to be a function, got {declaration.load!r}"
-    contract = declaration.contract
-    if not isinstance(contract, tuple) or len(contract) != 2 or not all(isinstance(version, int) for version in contract):
-        return f"expected contract to be two whole numbers, got {contract!r}"
-    if isinstance(declaration.priority, bool) or not isinstance(declaration.priority, int):
-        return f"expected priority to be a whole number, got {declaration.priority!r}"
-    if not isinstance(declaration.capabilities, Capabilities):
-        return f"expected capabilities to be wyrm.backend.Capabilities, got {declaration.capabilities!r}"
-    return ""
 
 
 def described(error: BaseException) -> str:

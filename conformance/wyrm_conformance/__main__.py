@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import wyrm
-from wyrm.backend import Backend
 from wyrm_conformance import __version__
 from wyrm_conformance.check import LEVELS
 from wyrm_conformance.compare import comparison, read_runs
 from wyrm_conformance.context import as_text
-from wyrm_conformance.results import Result, levels_reached, missing, report_of_run, write_report
-from wyrm_conformance.runner import find_backend, run, select
+from wyrm_conformance.results import Result, Subject, levels_reached, missing, report_of_run, write_report
+from wyrm_conformance.runner import select
 from wyrm_conformance.variants import UNAVAILABLE, chosen_variants, declaration_of, run_variant
+from wyrm_conformance.worker import Unusable, Worker
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return selftest(arguments[1:])
         return _check(arguments)
-    except (wyrm.WyrmError, ImportError, AttributeError, TypeError) as error:
+    except (wyrm.WyrmError, Unusable, ImportError, AttributeError, TypeError) as error:
         print(f"wyrm_conformance: {error}", file=sys.stderr)
-        unavailable = isinstance(error.__cause__, wyrm.WyrmError)
+        unavailable = isinstance(error, Unusable) and error.here
         return UNAVAILABLE if "--as-variant" in arguments and unavailable else 2
 
 
@@ -76,15 +76,20 @@ def _check(arguments: Sequence[str]) -> int:
         return 0
     if options.variant is not None:
         return _run_variants(options, seed)
-    backend = find_backend(options.backend)
-    title = f"{backend.name} {backend.declaration.version}"
-    if options.as_variant:
-        title += f", variant {options.as_variant}"
-    print(f"wyrm_conformance {__version__}, wyrm {wyrm.__version__}, backend {title}")
-    print(f"{len(checks)} checks, seed {seed}", *(f"{k} {v}" for k, v in backend.details().items()), sep=", ", flush=True)
-    began = time.perf_counter()
-    results = run(backend, checks, seed, _Progress(len(checks), options, seed), options.fail_fast)
-    seconds = time.perf_counter() - began
+    with Worker(options.backend, seed) as worker:
+        backend = worker.subject
+        title = f"{backend.name} {backend.version}"
+        if options.as_variant:
+            title += f", variant {options.as_variant}"
+        print(f"wyrm_conformance {__version__}, wyrm {wyrm.__version__}, backend {title}")
+        print(f"{len(checks)} checks, seed {seed}", *(f"{k} {v}" for k, v in backend.details.items()), sep=", ", flush=True)
+        began, report, results = time.perf_counter(), _Progress(len(checks), options, seed), list[Result]()
+        for check in checks:
+            results.append(worker.run(check))
+            report(results[-1])
+            if options.fail_fast and results[-1].outcome == "failed":
+                break
+        seconds = time.perf_counter() - began
     if options.report is not None:
         entry = report_of_run(backend, options.as_variant, seed, options.select, options.level, results, seconds)
         write_report(options.report, [entry])
@@ -142,14 +147,18 @@ class _Progress:
         print(f"        repeat with: python -m wyrm_conformance {replay}", flush=True)
 
 
-def _summary(results: Sequence[Result], backend: Backend, seconds: float) -> int:
+def _summary(results: Sequence[Result], backend: Subject, seconds: float) -> int:
     failed = [result.check.name for result in results if result.outcome == "failed"]
     expected = [result.check.name for result in results if result.outcome == "expected failure"]
+    below = ""
     for level, reached in levels_reached(results, backend).items():
         own = [result for result in results if result.check.level == level]
         passed = sum(result.passed for result in own)
         lacks = f"; it requires {', '.join(missing(backend, level))}" if missing(backend, level) else ""
+        if not reached and below:
+            lacks += f"; it needs level {below}, which is not reached"
         print(f"level {level}: {'reached' if reached else 'NOT reached'}, {passed} of {len(own)} checks passed{lacks}")
+        below = below or ("" if reached else level)
     if expected:
         print(f"expected failures, as declared: {', '.join(expected)}")
     if failed:

@@ -10,7 +10,8 @@ import wyrm
 from wyrm import optim
 from wyrm_conformance.check import Array, Context, check
 
-STEPS = 3000
+#: More than rates are kept for of so few rows; what thousands of steps come to, `kernels/idle rows` looks at.
+STEPS = 1500
 #: In float64, where catching up is as exact as doing step after step; in float32, steps and stretches round apart.
 TOLERANCE = {"float64": 1e-10, "float32": 2e-3}
 OPTIONS: tuple[dict[str, float], ...] = (
@@ -59,11 +60,11 @@ def _data(rng: Any, steps: int, rows: int, cols: int) -> tuple[Array, list[Array
 @check(
     "optimizers/missed rows",
     "training",
-    "rows that thousands of steps do not touch decay and move at the learning rate of each of them",
-    at_least=sum(TRIED.values()) * 9,
+    "rows that more than a thousand steps do not touch decay and move at the learning rate of each of them",
+    at_least=9 * TRIED["float32"],
 )
 def check_missed_rows(context: Context) -> None:
-    """By fit, in two epochs of half the steps; some rows are touched after gaps of a thousand steps and more."""
+    """By fit, in two epochs; some rows are not touched for a thousand steps and more."""
     for dtype in context.dtypes:
         for options in OPTIONS[: TRIED[dtype]]:
             cols = int(context.rng.integers(1, 19))
@@ -76,8 +77,8 @@ def check_missed_rows(context: Context) -> None:
                 np.add.at(velocity, bags[n], x[n, 0])
                 w = (1 - rate * options.get("weight_decay", 0.0)) * w - rate * velocity
             model = _Model(start, dtype, options)
-            for half in (slice(0, STEPS // 2), slice(STEPS // 2, STEPS)):
-                feed = {model.index: index[half], model.bag: [list(bag) for bag in bags[half]], model.x: x[half]}
+            for part in (slice(0, 200), slice(200, STEPS)):
+                feed = {model.index: index[part], model.bag: [list(bag) for bag in bags[part]], model.x: x[part]}
                 wyrm.fit(model.loss, feed, model.optimizer, shuffle=False, num_threads=1, backend=context.backend)
             scale = max(1.0, float(np.abs(w).max()))
             context.compare(f"table in {dtype} with {options}", model.table.value / scale, w / scale, TOLERANCE[dtype])

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -16,11 +16,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 import wyrm
-from wyrm.backend import Backend
+from wyrm.backend import Backend, Capabilities, Exemption
 from wyrm_conformance import __version__
 from wyrm_conformance.check import LEVELS, REQUIRED, Check, declares
 
-__all__ = ["SCHEMA_VERSION", "Result", "levels_reached", "missing", "report_of_run", "schema", "write_report"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Result",
+    "Subject",
+    "levels_reached",
+    "missing",
+    "plain",
+    "report_of_run",
+    "schema",
+    "write_report",
+]
 
 #: Of the report's format; a reader that knows 1 can read every 1.
 SCHEMA_VERSION = 1
@@ -67,12 +77,28 @@ class Result(NamedTuple):
         return self.outcome in ("passed", "refused")
 
 
-def missing(backend: Backend, level: str) -> list[str]:
+class Subject(NamedTuple):
+    """What there is to say of the backend that was checked, wherever it was loaded."""
+
+    name: str
+    version: str
+    capabilities: Capabilities
+    exemptions: Mapping[str, Exemption]
+    details: Mapping[str, str]
+
+    @classmethod
+    def of(cls, backend: Backend) -> Subject:
+        """The backend's declaration, and how it was loaded."""
+        declared, details = backend.declaration, dict(backend.details())
+        return cls(declared.name, declared.version, declared.capabilities, dict(declared.exemptions), details)
+
+
+def missing(backend: Backend | Subject, level: str) -> list[str]:
     """What a backend would have to declare to reach a level."""
     return [word for word in REQUIRED[level] if not declares(backend.capabilities, word)]
 
 
-def levels_reached(results: Iterable[Result], backend: Backend | None = None) -> dict[str, bool]:
+def levels_reached(results: Iterable[Result], backend: Backend | Subject | None = None) -> dict[str, bool]:
     """For each level of which checks were run, whether all of them, and all of the levels before, passed.
 
     With the backend, also whether it declares what the level requires.
@@ -88,16 +114,16 @@ def levels_reached(results: Iterable[Result], backend: Backend | None = None) ->
 
 
 def report_of_run(
-    backend: Backend, variant: str, seed: int, selected: Sequence[str], level: str, results: Sequence[Result], seconds: float
+    backend: Subject, variant: str, seed: int, selected: Sequence[str], level: str, results: Sequence[Result], seconds: float
 ) -> dict[str, Any]:
     """One run of the suite, as it stands in a report."""
     capabilities = backend.capabilities
     reached = levels_reached(results, backend)
     return {
         "backend": backend.name,
-        "version": backend.declaration.version,
+        "version": backend.version,
         "variant": variant,
-        "details": dict(backend.details()),
+        "details": dict(backend.details),
         "capabilities": {
             "dtypes": sorted(capabilities.dtypes),
             "kernels": sorted(capabilities.kernels),
@@ -132,7 +158,7 @@ def _entry(result: Result) -> dict[str, Any]:
         entry["factor"] = result.factor
     if result.failure:
         entry["failure"] = result.failure
-        entry["details"] = _plain(result.details)
+        entry["details"] = plain(result.details)
     return entry
 
 
@@ -141,11 +167,12 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What a report can hold in the place of a value."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (float, np.floating)):
         return _number(float(value))
     if isinstance(value, (bool, int, str)) or value is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import wyrm
 from wyrm.backend import Backend, Declaration, Exemption
+from wyrm.declared import problem
 from wyrm_conformance import (
     bounds,
     chains,
@@ -41,7 +42,7 @@ from wyrm_conformance.refusals import check_refused
 from wyrm_conformance.results import Result, levels_reached
 from wyrm_conformance.time_limit import time_limit
 
-__all__ = ["FAMILIES", "Result", "find_backend", "levels_reached", "run", "select"]
+__all__ = ["FAMILIES", "Result", "check_exemptions", "exempted", "find_backend", "levels_reached", "run", "run_one", "select"]
 
 #: The modules that register checks.
 FAMILIES = (
@@ -77,6 +78,9 @@ def find_backend(name: str) -> Backend:
     module, _, attribute = name.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if isinstance(found, Declaration):
+        wrong = problem(found)
+        if wrong:
+            raise wyrm.BackendError(f"the declaration {name} is not valid: {wrong}")
         backend = found.load()
         backend.declaration = found
         return backend
@@ -114,9 +118,7 @@ def run(
     BackendError
         Where the backend's declaration has an exemption from a check that there is not.
     """
-    unknown = sorted(set(backend.declaration.exemptions) - set(CHECKS))
-    if unknown:
-        raise wyrm.BackendError(f"backend {backend.name!r} declares exemptions from checks that there are not: {unknown}")
+    check_exemptions(backend)
     results = []
     for check in checks:
         result = run_one(backend, check, seed)
@@ -126,6 +128,13 @@ def run(
         if fail_fast and result.outcome == "failed":
             break
     return results
+
+
+def check_exemptions(backend: Backend) -> None:
+    """Raise as :func:`run` does."""
+    unknown = sorted(set(backend.declaration.exemptions) - set(CHECKS))
+    if unknown:
+        raise wyrm.BackendError(f"backend {backend.name!r} declares exemptions from checks that there are not: {unknown}")
 
 
 def run_one(backend: Backend, check: Check, seed: int) -> Result:
@@ -155,10 +164,10 @@ def run_one(backend: Backend, check: Check, seed: int) -> Result:
     seconds = time.perf_counter() - began
     outcome: Any = "failed" if failure else "refused" if refused else "passed"
     result = Result(check, outcome, failure, context.compared, context.worst, seconds, refused, factor, details=details)
-    return result if exemption is None else _exempted(result, exemption)
+    return result if exemption is None else exempted(result, exemption)
 
 
-def _exempted(result: Result, exemption: Exemption) -> Result:
+def exempted(result: Result, exemption: Exemption) -> Result:
     """The result in the light of what the backend declares about this check; an exemption that is of no use is a failure."""
     result = result._replace(reason=exemption.reason)
     if exemption.factor is None:

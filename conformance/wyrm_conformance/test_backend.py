@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from wyrm.backend import Backend
 from wyrm_conformance.check import Check
 from wyrm_conformance.context import as_text
 from wyrm_conformance.pytest_plugin import seed
-from wyrm_conformance.runner import find_backend, run_one
+from wyrm_conformance.worker import Worker
 
 
 @pytest.fixture(scope="session")
-def wyrm_backend(request: pytest.FixtureRequest) -> Backend:
-    """The backend that the command line names."""
+def wyrm_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    """The backend that the command line names, in a process that may crash."""
     name = request.config.getoption("--wyrm-backend")
     if name is None:
         pytest.fail("say which backend to check: --wyrm-backend NAME", pytrace=False)
-    return find_backend(name)
+    with Worker(name, seed(request.config)) as worker:
+        yield worker
 
 
-def test_check(wyrm_check: Check, wyrm_backend: Backend, request: pytest.FixtureRequest) -> None:
+def test_check(wyrm_check: Check, wyrm_worker: Worker, request: pytest.FixtureRequest) -> None:
     """The check passes, or fails as the backend's declaration says."""
     number = seed(request.config)
-    result = run_one(wyrm_backend, wyrm_check, number)
+    result = wyrm_worker.run(wyrm_check)
     if result.outcome == "expected failure":
         pytest.xfail(result.reason)
     if not result.passed:
