@@ -10,6 +10,7 @@ import pytest
 import wyrm
 from wyrm import plugins, selection
 from wyrm.hookspecs import hookimpl
+from wyrm.native import NativeBackend
 
 SEED = int(os.environ.get("WYRM_TEST_SEED", "20260101"))
 BACKENDS = [status.name for status in wyrm.backends() if status.state != "broken"]
@@ -90,6 +91,11 @@ def backend(request):
         yield request.param
     if variant is not None:
         registry.plugins.remove(variant)
+
+
+def is_native():
+    """Whether the default backend's loops leave Python; in others a step takes a hundred microseconds, and tests make fewer."""
+    return isinstance(wyrm.get_backend(), NativeBackend)
 
 
 @pytest.fixture

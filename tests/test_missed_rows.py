@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import is_native
 
 import wyrm
 from wyrm.clocks import Clock
@@ -93,7 +94,9 @@ def expected(start, rows, gradients, rates, **options):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("name", RATES)
 def test_missed_rows_equal_the_dense_algorithm(backend, rng, name, options):
-    """Thousands of steps, by fit in two epochs."""
+    """Thousands of steps, by fit in two epochs; on backends that are slow, of every rate with some options."""
+    if not is_native() and (list(RATES).index(name) + OPTIONS.index(options)) % 3:
+        pytest.skip("with other options")
     steps = 3000
     start, (rows, gradients) = rng.normal(0, 1, (ROWS, COLS)), drawn(rng, steps)
     rates = RATES[name](np.arange(steps))
@@ -201,9 +204,9 @@ def resumed(how, model, start, optimizer, path):
     "optimizer", [lambda p: SGD(restarts, p, momentum=0.99, weight_decay=0.1), lambda p: AdamW(restarts, p)]
 )
 def test_a_run_that_goes_on_elsewhere_ends_with_the_same_bits(backend, rng, tmp_path, how, optimizer):
-    start, (rows, gradients) = rng.normal(0, 1, (ROWS, COLS)), drawn(rng, 3000)
+    start, (rows, gradients) = rng.normal(0, 1, (ROWS, COLS)), drawn(rng, 1300)
     whole, parted = Model(start, optimizer), Model(start, optimizer)
-    for a, b in ((0, 1), (1, 1203), (1203, 3000)):
+    for a, b in ((0, 1), (1, 1103), (1103, 1300)):
         for model in (whole, parted):
             for n in range(a, b):
                 model.step(rows[n], gradients[n])

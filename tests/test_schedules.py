@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from conftest import is_native
 from interrupt_training import BAR, interrupt, kinds
 
 import wyrm
-from wyrm.native import NativeBackend
 from wyrm.optim import SGD, Adagrad
 from wyrm.training.conflict_free import BLOCKS, ConflictFree, deal
 
@@ -32,11 +32,6 @@ def data(n, seed=1, users=30, items=40):
 
 def several(backend, schedule="hogwild"):
     return schedule in wyrm.get_backend(backend).capabilities.schedules
-
-
-def fast(backend):
-    """Whether the loop is native: an example takes nanoseconds then, and a hundred microseconds otherwise."""
-    return isinstance(wyrm.get_backend(backend), NativeBackend)
 
 
 # --- synchronized -------------------------------------------------------------------------------------------------
@@ -167,7 +162,7 @@ def test_conflict_free_gives_the_same_bits_on_any_number_of_threads(backend):
         inputs, parameters, loss = factorization()
         history = wyrm.fit(
             (loss * 0.5).dropout(0.1),
-            dict(zip(inputs, data(5000 if fast(backend) else 800), strict=True)),
+            dict(zip(inputs, data(5000 if is_native() else 800), strict=True)),
             Adagrad(lambda step: 0.1 / (1 + 0.001 * step), parameters),
             schedule="conflict_free",
             num_threads=threads,
@@ -235,7 +230,7 @@ def test_with_a_seed_neither_cores_nor_threads_make_a_difference(backend, batch_
         if threads == 2 and not several(backend):
             continue
         inputs, parameters, loss = factorization()
-        feed = dict(zip(inputs, data(25_000 if fast(backend) else 1000), strict=True))
+        feed = dict(zip(inputs, data(25_000 if is_native() else 1000), strict=True))
         options = {"seed": 0, "num_threads": threads, "batch_size": batch_size}
         history = wyrm.fit(loss, feed, Adagrad(0.01, parameters), **options)
         assert history.schedule == ("sequential" if batch_size == 1 else "synchronized")
@@ -368,7 +363,7 @@ def test_interruption(backend):
     tries = [(schedule, threads, [0.2, 0.1]) for schedule, threads in kinds(backend)]
     for (schedule, threads, delays), results in zip(tries, interrupt(backend, tries), strict=True):
         assert [result["in order"] for result in results] == [True] * len(delays), (schedule, threads)
-        assert all(result["busy"] < BAR and result["latency"] < 10 * BAR for result in results), (schedule, threads, results)
+        assert all(result["busy"] < BAR and result["latency"] < 50 * BAR for result in results), (schedule, threads, results)
 
 
 @pytest.mark.parametrize("schedule", ["synchronized", "conflict_free", "hogwild"])

@@ -177,8 +177,8 @@ def check_errors(context: Context) -> None:
     context.compare("the table", table.value, np.array([[-2.0], [-1.0], [-1.0], [0.0]]), 0)
 
 
-#: Seconds of the processor after which an interruption counts as not noticed: forty times what has to be done until then.
-PATIENCE = 2
+#: Seconds of the processor after which an interruption counts as not noticed: twenty times what may be done until then.
+PATIENCE = 1
 
 
 def _interrupted(delay: float, train: Callable[[Callable[[wyrm.Epoch], None]], object]) -> bool:
@@ -187,7 +187,7 @@ def _interrupted(delay: float, train: Callable[[Callable[[wyrm.Epoch], None]], o
 
     def enough(epoch: wyrm.Epoch) -> None:
         if time.process_time() - began > PATIENCE:
-            raise Failure(f"training went on for {PATIENCE} seconds of the processor, though Ctrl-C had been pressed at once")
+            raise Failure(f"training went on for {PATIENCE} s of the processor, though Ctrl-C had been pressed at once")
 
     timer = threading.Timer(delay, signal.raise_signal, [signal.SIGINT])
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
