@@ -292,3 +292,44 @@ def test_clocks_are_exact(rng):
                 few = slice(first, first + first // 70)
                 np.testing.assert_array_equal(clock.missed(since[few]), missed[:, few])
         assert clock.last.min() >= clock.now - clock.capacity // 2 - 64
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_training_and_evaluating_with_one_example_brings_no_other_row_up_to_date(backend, rng, options):
+    """It is a step, to the bit; what is evaluated in between is what would be read."""
+    start = rng.uniform(-1, 1, (9, 3))
+    models = [Model(start, lambda p: SGD(restarts, p, **options)) for _ in range(2)]
+    for n in range(30):
+        row, gradient = int(rng.integers(0, 3)), rng.uniform(-1, 1, 3)
+        models[0].step(row, gradient)
+        models[1].fit(np.array([row]), gradient[None], backend=backend)
+        looked_up = models[1].table.index(models[1].index)
+        found = wyrm.evaluate(looked_up, {models[1].index: [n % 9]}, backend=backend)
+        np.testing.assert_allclose(found[0, 0], models[1].table.value[n % 9], rtol=1e-14)
+        whole = wyrm.evaluate(models[1].table * models[1].x, {models[1].x: np.ones((1, 1, 3))}, backend=backend)
+        np.testing.assert_array_equal(whole[0], models[1].table.value)
+    assert len(models[1].table.storage.behind()) >= 6
+    np.testing.assert_array_equal(models[0].table.storage.behind(), models[1].table.storage.behind())
+    np.testing.assert_array_equal(models[0].table.value, models[1].table.value)
+    models[1].fit(np.zeros(9, np.int64), np.zeros((9, 3)), backend=backend)  # as many steps as there are rows
+    assert not len(models[1].table.storage.behind())
+
+
+def test_held_out_examples_are_evaluated_at_rows_that_are_behind(backend, rng):
+    """As they would be, after each epoch, though no row but those of a step is written."""
+    model = Model(rng.uniform(-1, 1, (9, 3)), lambda p: SGD(restarts, p, momentum=0.9, weight_decay=0.1))
+    validation = {model.index: np.arange(9), model.x: np.ones((9, 1, 3))}
+    losses = []
+    feed = {model.index: [0, 1], model.x: rng.uniform(-1, 1, (2, 1, 3))}
+    history = wyrm.fit(
+        model.loss,
+        feed,
+        model.optimizer,
+        num_epochs=4,
+        validation=validation,
+        backend=backend,
+        callbacks=[lambda epoch: losses.append(model.table.value.sum(axis=1).mean())],
+    )
+    found = [epoch.metrics["validation_loss"] for epoch in history]
+    np.testing.assert_allclose(found, losses, rtol=1e-12)
+    assert len(model.table.storage.behind()) >= 7

@@ -105,3 +105,37 @@ def check_looking(context: Context) -> None:
                     model.loss.backward(1.0)
                     model.optimizer.step()
             context.identical(f"table in {dtype} with {options}", models[1].table.value, models[0].table.value)
+
+
+@check(
+    "optimizers/evaluated rows", "training", "rows that are behind are evaluated as they would be, and stay as they are kept"
+)
+def check_evaluated(context: Context) -> None:
+    """Looked up, pooled and as a whole, after steps that missed most of them."""
+    for dtype in context.dtypes:
+        for options in OPTIONS[:3]:
+            start = context.rng.uniform(-1, 1, (9, 5))
+            index, bags, x = _data(context.rng, 60, 9, 5)
+            model = _Model(start, dtype, options)
+            for n in range(60):
+                model.set(int(index[n]), bags[n], x[n])
+                model.loss.forward(backend=context.backend)
+                model.loss.backward(1.0)
+                model.optimizer.step()
+                if n % 7 == 0:
+                    _compare_evaluated(context, model)
+            kept = model.optimizer.state_dict()
+            _compare_evaluated(context, model)
+            for name, array in model.optimizer.state_dict().items():
+                context.identical(f"{name} in {dtype} with {options}", array, kept[name])
+
+
+def _compare_evaluated(context: Context, model: _Model) -> None:
+    value, row = model.table.value, int(context.rng.integers(9))
+    bag, x = context.rng.integers(0, 9, 3), context.rng.uniform(-1, 1, (1, 5))
+    for node, feed, expected in (
+        (model.table.index(model.index), {model.index: [row]}, value[row]),
+        (model.table.index_sum(model.bag), {model.bag: [bag.tolist()]}, value[bag].sum(0)),
+        (model.table * model.x, {model.x: x}, value * x),
+    ):
+        context.compare(repr(node), wyrm.evaluate(node, feed, backend=context.backend)[0], expected.reshape(node.shape), 1e-5)

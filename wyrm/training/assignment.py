@@ -67,11 +67,15 @@ class Assignment:
             for node in group.parameters:
                 node.storage.follow(group.rule_of(node), group.scalars)
 
-    def settle(self) -> None:
-        """Bring the rows up to date that steps have left behind: what is done with the parameters next need not do so."""
+    def settle(self, steps: int) -> None:
+        """Bring the rows up to date that an epoch has left behind: what is done with the parameters next need not do so.
+
+        Of a parameter with more rows than steps were made, few rows were needed, and few may be needed next: so they stay.
+        """
         for group, _ in self.groups:
             for node in group.parameters:
-                node.storage.settle()
+                if node.storage.lazy is not None and steps >= node.shape[0]:
+                    node.storage.settle()
 
     def _number(self, node: ParameterNode) -> int:
         if node.storage not in self._numbers:

@@ -171,7 +171,7 @@ class _KeptEvaluation:
     Attributes
     ----------
     stays
-        Whether it may: it is not if programs read copies of parameters, which have rows that are behind.
+        Whether it may: not if programs read copies of parameters, as these have rows that are behind.
     """
 
     def __init__(self, model: Model, data: Data, traced: Traced, backend: Backend) -> None:
@@ -180,8 +180,9 @@ class _KeptEvaluation:
         evaluation = _Evaluation(model, VALUES, held, backend, 1)
         self._values, self._skipped = evaluation.values, evaluation.skipped
         self._feed.watch(evaluation.programs, traced, held, evaluation.parts[0])
-        self.stays = not evaluation.programs.reads_copies
-        self._storages = [(storage, storage._array) for storage in evaluation.programs.storages()]
+        self._programs = evaluation.programs
+        self.stays = not self._programs.reads_copies
+        self._programs.end()
 
     def first(self) -> list[Array]:
         """The values for the data that it was made for."""
@@ -189,10 +190,7 @@ class _KeptEvaluation:
 
     def run(self, data: Data, traced: Traced) -> list[Array] | None:
         """The values for data of the same layout, which are checked; ``None``: it has to be made anew."""
-        for storage, array in self._storages:
-            if storage._array is not array or len(storage.behind()):
-                return None
-        if not self._feed.has_room(data) or not self._feed.replace(data, traced):
+        if self._programs.refresh() or not self._feed.has_room(data) or not self._feed.replace(data, traced):
             return None
         return self._computed(self._feed.skipped(data))
 

@@ -289,7 +289,7 @@ def _fit(
     with run, bar:
         for number in run.epochs():
             start = time.perf_counter()
-            losses, examples, skipped = 0.0, 0, 0
+            losses, examples, skipped, steps = 0.0, 0, 0, optimizers[0].steps
             for chunk, plan in enumerate(_traced(itertools.chain([first], begun) if first else plans(), bar)):
                 try:
                     losses += plan.run(number, chunk, bar.update)
@@ -301,7 +301,7 @@ def _fit(
                 examples += plan.length
                 skipped += plan.skipped
             first = None
-            assignment.settle()
+            assignment.settle(optimizers[0].steps - steps)
             seconds = time.perf_counter() - start
             mean_loss = losses / max(1, examples - skipped)
             epoch = Epoch(number, mean_loss, examples, seconds, optimizers[0].learning_rate, skipped=skipped)

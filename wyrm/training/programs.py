@@ -35,6 +35,7 @@ from wyrm.training.runners import Part
 __all__ = ["EvaluatingPrograms", "Programs", "TrainingPrograms", "are_large", "uncollected"]
 
 _logger = logging.getLogger("wyrm.fit")
+_VALUE, _CLOCK = Buffer("value"), Buffer("clock")
 
 
 #: A program, the numbers of its parameters, and what makes a part of it that looks at gradients more closely.
@@ -91,6 +92,11 @@ class Programs(ABC):
             program, numbers, closely = self._lower(records, nodes, traced.examples, large)
             self._made[traced] = _Made(compiled(program, self.backend), leaves, nodes, numbers, closely)
         return self._made[traced]
+
+    def end(self) -> None:
+        """Let go of the model and its graphs, of which programs that have been bound know nothing."""
+        self.model = None
+        self._made.clear()
 
     def leaves(self, traced: Traced) -> list[Structure]:
         """The structures of the inputs of a graph's program, in its order."""
@@ -206,11 +212,6 @@ class TrainingPrograms(Programs):
         self.model, self._idle = model, -1
         self._told.clear()
 
-    def end(self) -> None:
-        """Let go of the model and its graphs, of which programs that have been bound know nothing."""
-        self.model = None
-        self._made.clear()
-
     def expire(self) -> None:
         """Have the programs made anew: what is trained has changed."""
         self._made.clear()
@@ -248,26 +249,41 @@ class TrainingPrograms(Programs):
 
 
 class EvaluatingPrograms(Programs):
-    """Programs that run forward only."""
+    """Programs that run forward only.
+
+    Of a parameter of which rows may be behind, they compute those that they look up as these would be. If they read it as a
+    whole, they read a copy, in which all rows are up to date.
+    """
 
     def __init__(self, model: Model, roots: str, backend: Backend) -> None:
         super().__init__(model, roots, backend)
-        self._nodes: dict[HogwildParameter, int] = {}
-        #: What is read: parameters themselves, or copies in which all rows are up to date.
+        #: Each parameter, in the order of their numbers, and how it was kept as programs were made.
+        self._storages: dict[HogwildParameter, tuple[Any, ...]] = {}
+        #: What is read of parameters as they are: themselves, or copies.
         self._values: dict[HogwildParameter, Any] = {}
 
     def _lower(self, traced: Trace, nodes: list[ParameterNode], examples: int, large: bool) -> _Lowered:
-        numbers = [self._nodes.setdefault(node.storage, len(self._nodes)) for node in nodes]
-        return lower(traced, "evaluate", self.backend.capabilities.kernels), numbers, None
+        storages = [node.storage for node in nodes]
+        for storage in storages:
+            self._storages.setdefault(storage, _state(storage))
+        lazy = [storage.lazy for storage in storages]
+        kernels = self.backend.capabilities.kernels
+        made = lower(traced, "evaluate", kernels, lazy=tuple(lazy))
+        whole = {made.buffers[i.operands[0].buffer].number for i in made.instructions if i.kernel == "current"}
+        if whole:
+            made = lower(traced, "evaluate", kernels, lazy=tuple(None if p in whole else lazy[p] for p in range(len(lazy))))
+        places = list(self._storages)
+        return made, [places.index(storage) for storage in storages], None
 
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
-        storages = list(self._nodes)
-        values = [buffer for buffer in program.buffers if buffer.kind == "value"]
-        return {buffer: self._value(storages[numbers[buffer.number]]) for buffer in values}
-
-    def storages(self) -> list[HogwildParameter]:
-        """The storage of all parameters."""
-        return list(self._nodes)
+        storages = list(self._storages)
+        behind = {buffer.number for buffer in program.buffers if buffer.kind == "clock"}
+        shared: dict[Buffer, Any] = {}
+        for buffer in program.buffers:
+            if buffer.kind in ("value", "state", "clock"):
+                storage = storages[numbers[buffer.number]]
+                shared[buffer] = storage.buffer(buffer) if buffer.number in behind else self._value(storage)
+        return shared
 
     def _value(self, storage: HogwildParameter) -> Any:
         if storage not in self._values:
@@ -278,17 +294,26 @@ class EvaluatingPrograms(Programs):
     @property
     def reads_copies(self) -> bool:
         """Whether programs are bound to copies of parameters, which have to be brought up to date before each run."""
-        return any(array is not storage.buffer(Buffer("value")) for storage, array in self._values.items())
+        return any(array is not storage.buffer(_VALUE) for storage, array in self._values.items())
 
     def refresh(self) -> bool:
-        """Bring the copies up to date; whether there have to be more of them, so that programs have to be bound anew."""
+        """Bring the copies up to date; whether programs have to be bound anew, as parameters are kept in another way now."""
+        expired = any(now is not then for s, made in self._storages.items() for now, then in zip(_state(s), made, strict=True))
         for storage, array in self._values.items():
-            if array is not storage.buffer(Buffer("value")):
+            if array is not storage.buffer(_VALUE):
                 array[...] = storage.value
-            elif len(storage.behind()):
-                self._values.clear()
-                return True
-        return False
+            elif storage.lazy is not None and len(storage.behind()):
+                expired = True
+        if expired:
+            self._made.clear()
+            self._storages.clear()
+            self._values.clear()
+        return expired
+
+
+def _state(storage: HogwildParameter) -> tuple[Any, ...]:
+    """What programs that read a parameter depend on."""
+    return storage.buffer(_VALUE), storage.buffer(_CLOCK), storage.lazy
 
 
 def _closer(

@@ -91,6 +91,7 @@ patch_fault(
     "rows are read as they are, whatever they missed",
     "optimizers/momentum",
     "optimizers/sgd, weight_decay",
+    "optimizers/evaluated rows",
     target=Steps,
     _current_rows=_as_it_is,
 )
@@ -98,6 +99,7 @@ patch_fault(
     "rows are pooled as they are, whatever they missed",
     "optimizers/momentum",
     "optimizers/sgd, weight_decay",
+    "optimizers/evaluated rows",
     target=Steps,
     _current_bag=_pooled_as_it_is,
 )
@@ -151,7 +153,13 @@ def _written_where_read(self: Any, instruction: Any) -> Any:
     return write_and_read
 
 
-patch_fault("reading brings rows up to date", "optimizers/looking", target=Steps, _current_rows=_written_where_read)
+patch_fault(
+    "reading brings rows up to date",
+    "optimizers/looking",
+    "optimizers/evaluated rows",
+    target=Steps,
+    _current_rows=_written_where_read,
+)
 _tick = Clock.tick
 patch_fault(
     "no row is brought up to date in turn",
