@@ -36,7 +36,7 @@ class StaleError(WyrmError, RuntimeError):
 
 
 class ThreadError(WyrmError, RuntimeError):
-    """A graph, a gradient, or an optimizer in training, that two threads use at once."""
+    """A graph, a gradient, or an optimizer in training, that two threads use at once; or threads that there is no room for."""
 
 
 class FeedError(WyrmError, ValueError):

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.program import Program, Shape
+from wyrm.whole import finish
 
 __all__ = [
     "ALIGNMENT",
@@ -137,32 +138,30 @@ class GradientBuffer:
 
     def reserve(self, rows: int) -> bool:
         """Make room for ``rows`` more contributions, summing duplicates first where the list is full; whether it was."""
-        if self.count + rows <= len(self.row_numbers):
-            return False
-        numbers, values = self.merged_rows()
-        self._allocate(max(16, 2 * (len(numbers) + rows)))
-        self.row_numbers[: len(numbers)] = numbers
-        self.row_values[: len(numbers)] = values
-        self.header[2] = len(numbers)
-        return True
+        if full := self.count + rows > self.capacity:
+            numbers, values = self.merged_rows()
+            self._move(max(16, 2 * (len(numbers) + rows)), numbers, values)
+        return full
 
     def extend(self, rows: int) -> bool:
         """Make room for ``rows`` more contributions, and leave those that there are as they stand; whether there was none."""
         count = self.count
-        if count + rows <= len(self.row_numbers):
-            return False
-        numbers, values = self.row_numbers[:count], self.row_values[:count]
-        self._allocate(max(16, 2 * (count + rows)))
-        self.row_numbers[:count] = numbers
-        self.row_values[:count] = values
-        return True
+        if full := count + rows > self.capacity:
+            self._move(max(16, 2 * (count + rows)), self.row_numbers[:count], self.row_values[:count])
+        return full
 
-    def _allocate(self, capacity: int) -> None:
-        self.row_numbers = aligned(capacity, np.int64)
-        self.row_values = aligned((capacity, self.shape[1]), self.dtype, fill=None)
-        self._scratch = aligned(1 << (2 * capacity - 1).bit_length(), np.int32)
-        places = map(address, (self.row_numbers, self.row_values, self._scratch))
-        self.header[3:8] = capacity, *places, len(self._scratch) - 1
+    def _move(self, capacity: int, numbers: Array, values: Array) -> None:
+        """Have room for so many contributions, which are these so far."""
+        rows, contributions = aligned(capacity, np.int64), aligned((capacity, self.shape[1]), self.dtype, fill=None)
+        scratch = aligned(1 << (2 * capacity - 1).bit_length(), np.int32)
+        rows[: len(numbers)], contributions[: len(numbers)] = numbers, values
+        words = [len(numbers), capacity, *map(address, (rows, contributions, scratch)), len(scratch) - 1]
+
+        def take() -> None:
+            self.header[2:8] = words
+            self.row_numbers, self.row_values, self._scratch = rows, contributions, scratch
+
+        finish(take)
 
     def merged_rows(self) -> tuple[Array, Array]:
         """The row contributions as sorted, distinct row numbers and the sums of their values."""
@@ -257,10 +256,13 @@ class BagBuffer:
 
     def reserve(self, count: int) -> None:
         """Make room for so many indices; what was there is gone."""
-        self.indices = aligned(count, np.int64)
-        self.weights = aligned(count, self.dtype)
-        self.header[0], self.header[1] = 0, count
-        self.header[3], self.header[5] = address(self.indices), address(self.weights)
+        indices, weights = aligned(count, np.int64), aligned(count, self.dtype)
+
+        def take() -> None:
+            self.header[:6] = 0, count, self.header[2], address(indices), self.header[4], address(weights)
+            self.indices, self.weights = indices, weights
+
+        finish(take)
 
     @property
     def count(self) -> int:

@@ -6,7 +6,8 @@ Every word is an int64; frames are described in :mod:`wyrm.native`.
 
 *Joined*, :data:`JOINED`: ``parts`` is the address of the parts' frames, ``count`` how many there are; ``choice`` that of the
 part of each run, or 0; ``update`` is a frame or 0. ``failed`` is the part that returned the last status, ``count`` for the
-update. ``losses`` has room for a float64 for each part, in which a team keeps what the part's was before a batch.
+update. ``losses`` has room for a float64 for each part, in which a team keeps what the part's was before a batch. ``position``
+is how far the last call has got: the runs before it are made, and their updates.
 
 *Team*, :data:`TEAM`: ``shards`` is the address of the tables of ``count`` joined runners. ``taken`` says for each how many
 batches it has been taken in, ``statuses`` what it returned, ``runs`` how many of them each thread made (eight words apart).
@@ -31,7 +32,7 @@ __all__ = ["JOINED", "ORDER", "TEAM", "NativeJoinedRunner", "NativeRunner", "Nat
 #: The words of an order.
 ORDER = ("examples", "width", "runs")
 #: The words of a joined runner.
-JOINED = ("parts", "count", "choice", "update", "batch_size", "failed", "losses")
+JOINED = ("parts", "count", "choice", "update", "batch_size", "failed", "losses", "position")
 #: The words of a team.
 TEAM = (
     "shards",
@@ -76,6 +77,7 @@ class _Joined:
                 batch_size,
                 0,
                 address(self.losses),
+                0,
             ]
         )
         self.address = address(self.words)
@@ -182,6 +184,15 @@ class NativeJoinedRunner(JoinedRunner):
     def failed(self, number: int) -> None:
         self.table.words[JOINED.index("failed")] = number
 
+    @property
+    def position(self) -> int:
+        """How far the last call has got."""
+        return int(self.table.words[JOINED.index("position")])
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self.table.words[JOINED.index("position")] = position
+
     def order(self, order: Order, start: int, stop: int) -> npt.NDArray[np.int64]:
         """The table of an order that suits the parts and the choice between them."""
         if self._choice is not None and len(self._choice) != len(order):
@@ -190,6 +201,7 @@ class NativeJoinedRunner(JoinedRunner):
 
     def run(self, order: Order, start: int, stop: int) -> int:
         """As the contract says, in one native call."""
+        self.position = start
         table = self.order(order, start, stop)
         return self._run(self.table.address, address(table), start, stop)
 

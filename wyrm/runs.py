@@ -71,12 +71,15 @@ class JoinedRunner(Runner):
         For each run of the order, the number of the part that makes it; ``None``: the first. Set before an order is run.
     failed
         The part that returned the last status; ``len(parts)``: the update did.
+    position
+        How far the last call has got: the runs before it are made, and the updates that follow them. It says so whatever ended
+        the call, be it an exception that came to Python as native code returned.
     """
 
     def __init__(self, parts: Sequence[Runner], update: Runner | None = None, batch_size: int = 1) -> None:
         self.parts, self.update, self.batch_size = list(parts), update, batch_size
         self.choice: npt.NDArray[np.int64] | None = None
-        self.failed = 0
+        self.failed = self.position = 0
 
     @property
     def loss(self) -> float:
@@ -102,6 +105,7 @@ class JoinedRunner(Runner):
     def run(self, order: Order, start: int, stop: int) -> int:
         """As :meth:`Runner.run`, each run by its part; ``start`` and ``stop`` may lie within a batch."""
         for position in range(start, stop):
+            self.position = position
             number = 0 if self.choice is None else int(self.choice[position])
             status = self.parts[number].run(order, position, position + 1)
             if status:
@@ -113,6 +117,7 @@ class JoinedRunner(Runner):
                 if status:
                     self.failed = len(self.parts)
                     return status
+        self.position = stop
         return 0
 
 

@@ -302,7 +302,7 @@ def check_statuses(context: Context) -> None:
     context.compare("the gradient after errors", _rows(one), _expected_rows(one, 1.0), 1e-5)
 
     full = Bound(context, program, [one.table, one.indices, one.values], capacity=0)
-    full.gradient._allocate(2)
+    full.gradient._move(2, full.gradient.row_numbers, full.gradient.row_values)
     passes = context.backend.compile(program).bind(full.memory, range(len(program.inputs)))
     context.require("forward returns 0", passes.forward(full.leaves) == 0)
     _statuses(context, "no room for rows", passes.backward(1.0), Report.ROWS_FULL, full.memory, {3: 3})

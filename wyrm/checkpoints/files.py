@@ -22,9 +22,9 @@ import secrets
 import stat
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ StoredPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 FORMAT = 1
 #: What safetensors calls the dtypes of parameters and states.
 _DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+#: Bytes that are written by one call: systems take less than 2 GiB.
+_MOST = 1 << 30
 #: What is no file, by a function of its mode.
 _OTHERS = {
     stat.S_ISDIR: "a folder",
@@ -96,25 +98,15 @@ def write_file(path: StoredPath, arrays: Mapping[str, Array], document: Document
     text = json.dumps({"format": FORMAT, **document}, allow_nan=False)
     header = _header(arrays, {"wyrm": text, "checksum": _checksum(text, arrays)})
     place, replaced = place_of(name)
-    partial, file = _begin(place, 0o600 if replaced else 0o666)
-    with file:
-        try:
+    with _unfinished(place, 0o600 if replaced else 0o666) as (partial, descriptor):
+        with _telling(place):
             if replaced:
-                _make_alike(file.fileno(), replaced)
-            file.write(header)
-            for array in _stored_order(arrays):
-                file.write(array.reshape(-1).view(np.uint8).data)
-            file.flush()
-            os.fsync(file.fileno())
+                _make_alike(descriptor, replaced)
+            for part in (header, *(array.reshape(-1).view(np.uint8).data for array in _stored_order(arrays))):
+                _write(descriptor, part)
+            os.fsync(descriptor)
             os.replace(partial, place)
-        finally:
-            partial.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere folders cannot be opened
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _bring_to_disk(place)
     _remove_left_over(place)
 
 
@@ -152,22 +144,73 @@ def _kind(there: os.stat_result) -> str:
     return next((kind for test, kind in _OTHERS.items() if test(there.st_mode)), "no file")
 
 
-def _begin(place: Path, mode: int) -> tuple[Path, IO[bytes]]:
-    """An unfinished file beside a place, locked."""
+@contextlib.contextmanager
+def _telling(place: Path) -> Iterator[None]:
+    """Let what the system has to say of writing name the file that is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
+
+
+@contextlib.contextmanager
+def _unfinished(place: Path, mode: int) -> Iterator[tuple[Path, int]]:
+    """An unfinished file beside a place, locked; it is removed in the end, if it is still there."""
     while True:
         partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         except OSError as error:
             message = f"{error.strerror}: a new file cannot be made in the folder of this one, which is how it is written"
-            raise type(error)(error.errno, message, str(place)) from None
-        file = os.fdopen(descriptor, "wb")
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # some file systems have no locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:  # else another process took it for left over before it was locked
-            return partial, file
-        file.close()
+            raise OSError(error.errno, message, str(place)) from None
+        try:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # some file systems have no locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with _telling(place):
+                there = os.fstat(descriptor).st_nlink
+            if there:  # else another process took it for left over before it was locked
+                yield partial, descriptor
+                return
+        finally:
+            with contextlib.suppress(OSError):  # gone, if it is in its place; else the next save removes it
+                os.unlink(partial)
+            with contextlib.suppress(OSError):  # what it holds is on the disk, or not wanted
+                os.close(descriptor)
+
+
+def _write(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of something."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest[:_MOST]) :]
+
+
+def _bring_to_disk(place: Path) -> None:
+    """Have the folder remember the file that it has been given, also if the power fails.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. The new file is there and whole.
+    """
+    if not hasattr(os, "O_DIRECTORY"):  # folders cannot be opened
+        return
+    try:
+        folder = os.open(place.parent, os.O_RDONLY)
+    except PermissionError:  # one may write into it, and not read it
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that have no such thing
+            message = f"{error.strerror}: the new file is there and whole, but its folder could not be brought to the disk"
+            raise OSError(error.errno, message, str(place)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(folder)
 
 
 def _make_alike(descriptor: int, replaced: os.stat_result) -> None:
@@ -248,7 +291,7 @@ def read_file(path: StoredPath, foreign: bool = False) -> tuple[dict[str, Array]
         with safe_open(place, framework="np", backend="pread") as file:
             metadata = file.metadata() or {}
             arrays = {name: np.asarray(file.get_tensor(name)) for name in sorted(file.keys())}
-    except (SafetensorError, AttributeError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+    except (SafetensorError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{place}: this is no safetensors file, or no whole one ({type(error).__name__}: {error})"
         ) from None

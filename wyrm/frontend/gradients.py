@@ -18,6 +18,7 @@ from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.values import as_indices, as_reals, unchangeable
 from wyrm.memory import GradientBuffer
 from wyrm.program import Shape
+from wyrm.whole import finish
 
 __all__ = ["DenseGradient", "Gradient", "RowSparseGradient", "as_gradient", "read_gradient", "write_gradient"]
 
@@ -238,11 +239,20 @@ def as_gradient(value: Any, shape: Shape, label: str) -> Gradient:
 
 
 def write_gradient(buffer: GradientBuffer, gradient: Gradient) -> None:
-    """Let a gradient buffer hold a gradient, and nothing else."""
-    buffer.clear()
+    """Let a gradient buffer hold a gradient, and nothing else; or leave it as it was."""
     if isinstance(gradient, DenseGradient):
-        buffer.require_dense()[...] = gradient.values
-        buffer.header[0] = 1
+        dense, values = buffer.require_dense(), gradient.values.astype(buffer.dtype, copy=False)
+
+        def write() -> None:
+            buffer.clear()
+            dense[...] = values
+            buffer.header[0] = 1
     else:
-        buffer.reserve(len(gradient.rows))
-        buffer.add_rows(gradient.rows, gradient.values)
+        numbers, values = gradient.rows, gradient.values.astype(buffer.dtype, copy=False)
+        buffer.extend(len(numbers))
+
+        def write() -> None:
+            buffer.clear()
+            buffer.add_rows(numbers, values)
+
+    finish(write)

@@ -19,6 +19,7 @@ from wyrm.clocks import NEVER_BEHIND, Clock
 from wyrm.errors import OptionError
 from wyrm.memory import aligned
 from wyrm.program import Rule, Shape
+from wyrm.whole import finish
 
 if TYPE_CHECKING:
     from wyrm.frontend.parameters import ParameterNode
@@ -151,10 +152,15 @@ class StaleRows:
             return
         assert self._clock is not None
         values, velocities = self._caught_up(rows)
-        self._array[rows] = values
-        if velocities is not None:
-            self._velocity[rows] = velocities
-        self._clock.last[rows] = self._clock.now
+        clock, now = self._clock, np.full(len(rows), self._clock.now)
+
+        def write() -> None:
+            self._array[rows] = values
+            if velocities is not None:
+                self._velocity[rows] = velocities
+            clock.last[rows] = now
+
+        finish(write)
 
     @property
     def _velocity(self) -> Array:

@@ -315,18 +315,21 @@ class Optimizer:
         arrays = checked_state(type(self).__name__, self._groups, state)
         put_back(self._groups, arrays)
         self._scheduled = bool(arrays["scheduled"].any())
-        self._steps = 0
-        self.advance(int(arrays["steps"]))
+        self.count_to(int(arrays["steps"]))
+        self.follow_schedules()
 
     # -- runs and steps
 
-    def advance(self, steps: int) -> None:
-        """Count steps that a runner has made; the scalars are those of the last one then."""
-        self._steps += steps
+    def count_to(self, steps: int) -> None:
+        """Say how many steps have been made, all in all."""
+        self._steps = steps
+        for node in self.parameters:
+            node._gradient_buffer().header[10] = steps  # random numbers of passes go on from there
+
+    def follow_schedules(self) -> None:
+        """Let the scalars be those of the last step."""
         for group in self._groups:
             group.set_step(max(self._steps - 1, 0))
-            for node in group.parameters:
-                node._gradient_buffer().header[10] = self._steps  # random numbers of passes go on from there
 
     def begin_run(self) -> None:
         """Let no other thread make steps until :meth:`end_run`.

@@ -7,18 +7,17 @@ have in common, and the plainest two of them: one thread, and threads that share
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
 from typing import Any
 
 from wyrm.backend import Backend, Order
+from wyrm.errors import ThreadError
 from wyrm.training.runners import Choice, Part, Worker
+from wyrm.whole import Uninterrupted
 
 __all__ = ["Crew", "Hogwild", "Progress", "Work", "WorkersCrew", "available_cores", "run_threads"]
 
@@ -206,24 +205,8 @@ class _Slices:
         run_threads([partial(self.work, worker) for worker in self.workers], self.stop, tick)
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block has ended, which must be soon."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[tuple[int, FrameType | None]] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if held and callable(previous):
-        previous(*held[0])
-
-
 def run_threads(functions: Sequence[Callable[[], None]], stop: Callable[[], Any], tick: Callable[[], Any]) -> None:
-    """Call each function on a thread of its own, and wait until all have ended.
+    """Call each function on a thread of its own, and wait until all have ended. None is called before all threads are there.
 
     Parameters
     ----------
@@ -234,20 +217,24 @@ def run_threads(functions: Sequence[Callable[[], None]], stop: Callable[[], Any]
 
     Raises
     ------
+    ThreadError
+        If the system has no room for so many threads; no function has been called then.
     BaseException
-        The first that a function raised, or that came to this thread, after all have ended.
+        What came to this thread; else the first that a function raised, after all have ended.
     """
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
     lock = threading.Lock()
     active = len(functions)
-    errors: list[BaseException] = []
+    errors: list[BaseException | None] = [None] * len(functions)
 
-    def guarded(function: Callable[[], None]) -> None:
+    def guarded(number: int) -> None:
         nonlocal active
         try:
-            function()
+            begun.wait()
+            if started == len(functions):
+                functions[number]()
         except BaseException as error:
-            errors.append(error)
+            errors[number] = error
             stop()
         finally:
             with lock:
@@ -255,27 +242,33 @@ def run_threads(functions: Sequence[Callable[[], None]], stop: Callable[[], Any]
                 if not active:
                     ended.set()
 
-    threads = [threading.Thread(target=guarded, args=(f,), name=f"wyrm-{n}") for n, f in enumerate(functions)]
+    threads = [threading.Thread(target=guarded, args=(n,), name=f"wyrm-{n}") for n in range(len(functions))]
     started = 0
     try:
-        with _uninterrupted():
+        with Uninterrupted():
             for thread in threads:
                 thread.start()
                 started += 1
+        begun.set()
         # Not by Thread.join: interrupted, it takes a running thread for one that has ended (CPython issue 90882).
         while not ended.wait(0.05):
             tick()
+    except RuntimeError as error:
+        if started == len(threads):
+            raise
+        raise ThreadError(
+            f"the system has no room for {len(threads)} threads more ({error}); ask for fewer by num_threads, or end others"
+        ) from error
     finally:
-        with _uninterrupted():
-            with lock:
-                active -= len(threads) - started  # of those that the system had no room for
-                if not active:
-                    ended.set()
-            if not ended.is_set():
+        with Uninterrupted():
+            begun.set()
+            if started == len(threads) and not ended.is_set():
                 stop()
                 ended.wait()
-            for thread in threads[:started]:
-                thread.join()
-    if errors:
-        raise errors[0]
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+    raised = next(filter(None, errors), None)
+    if raised is not None:
+        raise raised
     tick()

@@ -35,6 +35,7 @@ from wyrm.training.programs import TrainingPrograms, uncollected
 from wyrm.training.runners import Part
 from wyrm.training.schedules import make_crew
 from wyrm.training.skipping import skipped
+from wyrm.whole import finish
 
 __all__ = ["How", "Plan", "Session", "is_stream"]
 
@@ -269,8 +270,16 @@ class Plan:
         shuffled, length = session.how.shuffle, self.length
         examples = epoch_order(session.seed, epoch, length, chunk) if shuffled else in_order(length)
         order, choice = self._arrangement.of(examples)
-        made = crew.steps
-        first_step = session.assignment.optimizers[0].steps * session.how.batch_size * session.model.rows
+        made, optimizers = crew.steps, session.assignment.optimizers
+        first_step = optimizers[0].steps * session.how.batch_size * session.model.rows
+        steps = [optimizer.steps for optimizer in optimizers]
+
+        def count_steps() -> None:
+            for optimizer, before in zip(optimizers, steps, strict=True):
+                optimizer.count_to(before + crew.steps - made)
+                for node in optimizer.parameters:
+                    node.storage.note_change()
+
         crew.begin_epoch(first_step)
         if self._schedules.any:
             self._schedules.begin(self._arrangement.counts(choice))
@@ -285,10 +294,9 @@ class Plan:
             sources = self._parts[part].sources
             raise diagnosed(error, epoch, loss, sources, order[run, :count].tolist(), first_step) from None
         finally:
-            for optimizer in session.assignment.optimizers:
-                optimizer.advance(crew.steps - made)
-                for node in optimizer.parameters:
-                    node.storage.note_change()
+            finish(count_steps)
+            for optimizer in optimizers:
+                optimizer.follow_schedules()
         return crew.loss
 
 

@@ -18,6 +18,7 @@ from wyrm.backend import Backend, Executable, JoinedRunner, Order, Runner
 from wyrm.errors import BackendError, NotFiniteError, OutOfRangeError
 from wyrm.memory import BagBuffer, GradientBuffer, Memory, Report, Sink, Source
 from wyrm.program import Buffer
+from wyrm.whole import finish
 
 __all__ = ["Choice", "Part", "Worker", "bind_part", "closer", "looks_closer", "recover"]
 
@@ -179,22 +180,26 @@ class Worker:
                 self.gradients[parameter].extend(each * self.batch_size)
 
     def run(self, order: Order, choice: Choice, start: int, stop: int) -> None:
-        """Run a slice; raises what the report says."""
-        began = time.perf_counter()
-        if self.runner.choice is not choice:
-            self.runner.choice = choice
-        position = start
-        while position < stop and (status := self.runner.run(order, position, stop)):
-            memory = self.memories[self.runner.failed]
-            reached = int(memory.report.words[4])
-            self._count(order, choice, position, reached)
-            position = reached
-            if status == Report.NOT_FINITE and looks_closer(self.parts):
-                self._run_closely(order, choice, position)
-                position += 1
-            else:
-                recover(memory, status)
-        self._count(order, choice, position, stop)
+        """Run a slice; raises what the report says. What was made is counted, whatever ends it."""
+        began, runner = time.perf_counter(), self.runner
+        if runner.choice is not choice:
+            runner.choice = choice
+        steps, examples = self.steps, self.examples
+        runner.position = position = start
+
+        def count() -> None:
+            self.steps = steps + self._steps(order, start, runner.position)
+            self.examples = examples + self._examples(choice, start, runner.position)
+
+        try:
+            while position < stop and (status := runner.run(order, position, stop)):
+                if status == Report.NOT_FINITE and looks_closer(self.parts):
+                    self._run_closely(order, choice, runner.position)
+                else:
+                    recover(self.memories[runner.failed], status)
+                position = runner.position
+        finally:
+            finish(count)
         seconds = max(time.perf_counter() - began, 1e-9)
         fitting = (stop - start) * _SLICE_SECONDS / seconds
         self._length = max(1, min(int(fitting), 4 * self._length, 1 << 22))
@@ -205,16 +210,21 @@ class Worker:
             self._closer = Worker(self.backend, closer(self.parts), self.update, self.batch_size, self.gradients)
         runner = self._closer.runner
         runner.loss, runner.first_step = 0.0, self.runner.first_step
-        self._closer.run(order, choice, position, position + 1)
+        try:
+            self._closer.run(order, choice, position, position + 1)
+        finally:
+            self.runner.position = runner.position
         self.runner.loss += runner.loss
-        self._count(order, choice, position, position + 1)
 
-    def _count(self, order: Order, choice: Choice, start: int, stop: int) -> None:
-        runs = stop - start
-        self.examples += runs * int(self._sizes[0]) if choice is None else int(self._sizes[choice[start:stop]].sum())
-        self.steps += stop // self.batch_size - start // self.batch_size
-        if runs and stop == len(order) and stop % self.batch_size:
-            self.steps += 1  # of the last, shorter batch
+    def _steps(self, order: Order, start: int, stop: int) -> int:
+        """The updates of a stretch of runs."""
+        last = stop == len(order) and start < stop and stop % self.batch_size > 0  # a shorter batch
+        return stop // self.batch_size - start // self.batch_size + last
+
+    def _examples(self, choice: Choice, start: int, stop: int) -> int:
+        """Those of a stretch of runs."""
+        sizes = self._sizes
+        return (stop - start) * int(sizes[0]) if choice is None else int(sizes[choice[start:stop]].sum())
 
     def slice_length(self, remaining: int, workers: int = 1) -> int:
         """How many runs to take next, whole batches; towards the end less, so that all workers end together."""

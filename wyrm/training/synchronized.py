@@ -13,6 +13,7 @@ from wyrm.backend import Order, Team
 from wyrm.memory import GradientBuffer, Report
 from wyrm.training.crews import Crew, Progress, Work, run_threads
 from wyrm.training.runners import Choice, Worker, bind_part, closer, looks_closer, recover
+from wyrm.whole import finish
 
 __all__ = ["SHARDS", "Synchronized", "refuse_synchronized"]
 
@@ -134,11 +135,15 @@ class Synchronized(Crew):
         for worker in self.shards.workers:
             worker.runner.choice = choice
         while start < stop:
-            slices = _Slices(self, order, start, stop)
+            slices, steps = _Slices(self, order, start, stop), self.shards.steps
+
+            def count(slices: _Slices = slices, steps: int = steps) -> None:
+                self.shards.steps = steps - (slices.start - slices.done) // self.batch_size
+
             try:
                 slices.run(progress)
             finally:
-                self.shards.steps += -(-(slices.done - start) // self.batch_size)
+                finish(count)
             start = slices.done
             if slices.status == Report.NOT_FINITE and looks_closer(self.shards.work.parts):
                 end = min(stop, start + self.batch_size)
@@ -156,9 +161,16 @@ class Synchronized(Crew):
             self._closer = Synchronized(work, 1, len(self.shards.workers))
             self.shards.teams.append(self._closer.team)
         self._closer.begin_epoch(first.first_step)
-        self._closer.run(order, choice, start, stop, progress)
+        steps = self.shards.steps - self._closer.steps
+
+        def count(made: Synchronized = self._closer) -> None:
+            self.shards.steps = steps + made.steps
+
+        try:
+            self._closer.run(order, choice, start, stop, progress)
+        finally:
+            finish(count)
         first.loss += self._closer.loss
-        self.shards.steps += 1
 
     def measure(self, runs: int, seconds: float) -> None:
         """Let the next slice take as long as it should, by how long this one took."""

@@ -1,2 +1,2 @@
 // The layout of tables and headers that this code is written for; see wyrm/native_layout.py. Written by `make layout`.
-#define LAYOUT "f774b00701d2a26f"
+#define LAYOUT "5c61abca64706d70"

@@ -153,6 +153,7 @@ int run_update(Frame *update, int64_t batch) {
 int run_joined(Joined *joined, const Order *order, int64_t start, int64_t stop) {
     const int64_t *choice = joined->choice, batch_size = joined->batch_size;
     for (int64_t position = start, end; position < stop; position = end) {
+        joined->position = position;
         const int64_t number = choice ? choice[position] : 0;
         end = stop;
         if (joined->update && end > (position / batch_size + 1) * batch_size) end = (position / batch_size + 1) * batch_size;
@@ -169,6 +170,7 @@ int run_joined(Joined *joined, const Order *order, int64_t start, int64_t stop) 
         int status = run_stretch(joined->parts[number], order, position, end, choice ? end : stop);
         if (status) {
             joined->failed = number;
+            joined->position = joined->parts[number]->report[4];
             return status;
         }
         if (joined->update && (end % batch_size == 0 || end == order->runs)) {
@@ -179,6 +181,7 @@ int run_joined(Joined *joined, const Order *order, int64_t start, int64_t stop) 
             }
         }
     }
+    joined->position = stop;
     return 0;
 }
 

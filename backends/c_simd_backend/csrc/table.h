@@ -283,6 +283,7 @@ typedef struct {
     int64_t batch_size;
     int64_t failed; // the part that returned the last status
     double *losses; // in a team: those of the parts before the batch
+    int64_t position; // how far the last call has got
 } Joined;
 
 // Threads that share out the runs of batches.

@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "f774b00701d2a26f"
+LAYOUT = "5c61abca64706d70"

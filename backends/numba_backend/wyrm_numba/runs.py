@@ -48,8 +48,8 @@ from wyrm_numba.options import inlined
 from wyrm_numba.words import call_whole, load, prefetch, store, word
 
 ORDER_EXAMPLES, WIDTH, RUNS = (ORDER.index(name) for name in ("examples", "width", "runs"))
-PARTS, COUNT, CHOICE, STEP, BATCH_SIZE, FAILED, KEPT = (
-    JOINED.index(name) for name in ("parts", "count", "choice", "update", "batch_size", "failed", "losses")
+PARTS, COUNT, CHOICE, STEP, BATCH_SIZE, FAILED, KEPT, REACHED = (
+    JOINED.index(name) for name in ("parts", "count", "choice", "update", "batch_size", "failed", "losses", "position")
 )
 NOT_FINITE = Report.NOT_FINITE
 BY_EXAMPLE, BY_POSITION = 0, 1
@@ -191,6 +191,7 @@ def run_joined(joined, order, start, stop):
     choice, update, batch_size = word(joined, CHOICE), word(joined, STEP), word(joined, BATCH_SIZE)
     position = start
     while position < stop:
+        store(joined, REACHED, position)
         number = word(choice, position) if choice != 0 else 0
         end = stop
         if update != 0:
@@ -208,6 +209,7 @@ def run_joined(joined, order, start, stop):
         status = run_stretch(word(word(joined, PARTS), number), order, position, end, end if choice != 0 else stop)
         if status != 0:
             store(joined, FAILED, number)
+            store(joined, REACHED, word(word(word(word(joined, PARTS), number), REPORT), 4))
             return status
         if update != 0 and (end % batch_size == 0 or end == word(order, RUNS)):
             status = run_update(update, (end - 1) // batch_size)
@@ -215,4 +217,5 @@ def run_joined(joined, order, start, stop):
                 store(joined, FAILED, word(joined, COUNT))
                 return status
         position = end
+    store(joined, REACHED, stop)
     return 0

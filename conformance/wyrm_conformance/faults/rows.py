@@ -82,9 +82,7 @@ patch_fault(
 
 
 def _empty_touches(self: GradientBuffer, rows: int) -> None:
-    self.row_numbers = np.zeros(16, np.int64)
-    self.row_values = np.ones((16, self.shape[1]), self.dtype)
-    self._allocate(max(16, rows))
+    self._move(max(16, rows), self.row_numbers[:0], self.row_values[:0])
     self.row_numbers[:] = 0
     self.row_values[:] = 1
     self.header[2] = 1 if not rows else 0
