@@ -20,6 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.whole import Uninterrupted
+
 __all__ = ["JoinedRunner", "Order", "Runner", "Team", "shard_ends"]
 
 #: Which examples each run takes.
@@ -103,7 +105,14 @@ class JoinedRunner(Runner):
             part.first_step = step
 
     def run(self, order: Order, start: int, stop: int) -> int:
-        """As :meth:`Runner.run`, each run by its part; ``start`` and ``stop`` may lie within a batch."""
+        """As :meth:`Runner.run`, each run by its part; ``start`` and ``stop`` may lie within a batch.
+
+        Signals such as Ctrl-C wait until it is done, as they do for native code: no step is made by half.
+        """
+        with Uninterrupted():
+            return self._make(order, start, stop)
+
+    def _make(self, order: Order, start: int, stop: int) -> int:
         for position in range(start, stop):
             self.position = position
             number = 0 if self.choice is None else int(self.choice[position])

@@ -1,8 +1,8 @@
 """Changes that are made whole or not at all, whatever interrupts them: want of memory, Ctrl-C, other signals.
 
 What a change needs is computed, and its memory is taken, before anything is written; then :func:`finish` writes it. To copy an
-array onto one of the same dtype and shape takes no memory, nor does to copy rows by their numbers. :class:`Uninterrupted` is for
-what cannot be made twice.
+array onto one of the same dtype and shape takes no memory, nor does to copy rows by their numbers. :class:`Uninterrupted` is
+for what cannot be made twice.
 """
 
 from __future__ import annotations

@@ -148,15 +148,16 @@ def _step_by_step(context: Context, loss: wyrm.Node, feed: dict[Any, Any], optim
 def check_errors(context: Context) -> None:
     """What came before stands, what came after has not been done."""
     w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1))
-    loss = w * x
+    loss, optimizer = w * x, SGD(0.25, [w])
     try:
         with context.oracle():  # which explains the infinite loss by computing the example again
-            wyrm.fit(loss, {x: [1, 1, np.inf, 1]}, SGD(0.25, [w]), shuffle=False, backend=context.backend)
+            wyrm.fit(loss, {x: [1, 1, np.inf, 1]}, optimizer, shuffle=False, backend=context.backend)
     except wyrm.NotFiniteError as error:
         context.require(f"the message names example 2: {error}", "example 2" in str(error))
     else:
         raise Failure("an infinite loss was not noticed")
     context.compare("the parameter", w.value, np.array([[0.5]]), 1e-6)
+    context.compare("the steps that were made, as they are counted", np.array(optimizer.steps), np.array(2), 0)
 
     table, index = wyrm.ParameterNode(np.zeros((4, 1))), wyrm.IndexInputNode()
     indices = np.array([0, 1, 2])
@@ -225,5 +226,6 @@ def check_interruption(context: Context) -> None:
         context.require(f"steps were made: from {before} to {value[0, 0]}", value[0, 0] < before)
         context.compare("every element has seen the same steps", value, np.full((2, 40), value[0, 0]), 0)
         context.compare("whole ones", value, np.round(value), 0)
+        context.compare("as many as are counted", np.array(float(optimizer.steps)), -value[0, 0], 0)
     wyrm.fit(loss, {x: np.ones((1, 2, 40))}, optimizer, num_threads=1, backend=context.backend)
     context.compare("one more afterwards", w.value, value - 1, 1e-6)

@@ -98,14 +98,13 @@ def write_file(path: StoredPath, arrays: Mapping[str, Array], document: Document
     text = json.dumps({"format": FORMAT, **document}, allow_nan=False)
     header = _header(arrays, {"wyrm": text, "checksum": _checksum(text, arrays)})
     place, replaced = place_of(name)
-    with _unfinished(place, 0o600 if replaced else 0o666) as (partial, descriptor):
-        with _telling(place):
-            if replaced:
-                _make_alike(descriptor, replaced)
-            for part in (header, *(array.reshape(-1).view(np.uint8).data for array in _stored_order(arrays))):
-                _write(descriptor, part)
-            os.fsync(descriptor)
-            os.replace(partial, place)
+    with _unfinished(place, 0o600 if replaced else 0o666) as (partial, descriptor), _telling(place):
+        if replaced:
+            _make_alike(descriptor, replaced)
+        for part in (header, *(array.reshape(-1).view(np.uint8).data for array in _stored_order(arrays))):
+            _write(descriptor, part)
+        os.fsync(descriptor)
+        os.replace(partial, place)
     _bring_to_disk(place)
     _remove_left_over(place)
 
@@ -181,8 +180,8 @@ def _unfinished(place: Path, mode: int) -> Iterator[tuple[Path, int]]:
                 os.close(descriptor)
 
 
-def _write(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of something."""
+def _write(descriptor: int, data: Any) -> None:
+    """Write all of some bytes."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest[:_MOST]) :]

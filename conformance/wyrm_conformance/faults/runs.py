@@ -63,7 +63,7 @@ def _by_blocks(self: Any, order: Array, start: int, stop: int) -> int:
         for position in range(begin, end):
             status = part._load(order[position, : part.examples].tolist(), position)
             if status:
-                part.bound.memory.report.words[4] = begin
+                part.bound.memory.report.words[4] = self.position = begin
                 return int(status)
         status = _joined_run(self, order, begin, end)
         if status:
@@ -73,6 +73,29 @@ def _by_blocks(self: Any, order: Array, start: int, stop: int) -> int:
 
 patch_fault(
     "examples are given up for one that comes behind them", "training/errors far on", target=JoinedRunner, run=_by_blocks
+)
+
+
+def _from_the_start(self: JoinedRunner, order: Array, start: int, stop: int) -> int:
+    status = _joined_run(self, order, start, stop)
+    if status:
+        self.position = start
+    return status
+
+
+def _unless_interrupted(self: JoinedRunner, order: Array, start: int, stop: int) -> int:
+    try:
+        return _joined_run(self, order, start, stop)
+    except KeyboardInterrupt:
+        self.position = start
+        raise
+
+
+patch_fault(
+    "runs that were made before Ctrl-C are not told of", "training/interruption", target=JoinedRunner, run=_unless_interrupted
+)
+patch_fault(
+    "runs that were made before one that failed are not told of", "training/errors", target=JoinedRunner, run=_from_the_start
 )
 patch_fault("a shorter last batch is forgotten", "training/batches", target=JoinedRunner, run=_endless)
 
