@@ -164,9 +164,10 @@ class Pass(ABC):
     that fails so has changed nothing but the workspace.
     """
 
-    #: Whether what :meth:`attached` returns sees to :attr:`GradientBuffer.busy`, and returns ``wyrm.gradient_use.IN_USE``, by
-    #: itself; if not, Wyrm does so around it.
-    guards_gradients = False
+    #: Whether what :meth:`attached` returns sees by itself to :attr:`GradientBuffer.busy`, and returns
+    #: ``wyrm.gradient_use.IN_USE``, and to :attr:`Memory.adopted`, and returns ``wyrm.borrowed.CHANGED``; if not, Wyrm does so
+    #: around it.
+    guards_memory = False
 
     @abstractmethod
     def forward(self, leaves: Leaves) -> int:

@@ -311,12 +311,13 @@ class Memory:
 
     ``buffers`` has one entry for each of the program's: flat arrays for ``real`` and ``index``, a :class:`BagBuffer` for a
     bag, a 2-D array for a value or state, a :class:`GradientBuffer` for a gradient, a row for scalars, a
-    :class:`wyrm.clocks.Clock`.
+    :class:`wyrm.clocks.Clock`. ``adopted`` are the arrays of users among them (:class:`wyrm.borrowed.Adopted`).
     """
 
     program: Program
     buffers: Sequence[Any]
     report: Report = field(default_factory=Report)
+    adopted: Sequence[Any] = ()
     date: memoryview[int] = field(default_factory=lambda: memoryview(aligned(1, np.int64).data))
 
     @staticmethod

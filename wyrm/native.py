@@ -124,8 +124,8 @@ class NativeBackend(Backend):
     def backward(self) -> Callable[[int, float], int]:
         """``backward(frame, weight)``: check the claims, set the seed, run the backward section."""
 
-    #: Whether what :meth:`passes` returns sees to gradients that are in use: :attr:`wyrm.backend.Pass.guards_gradients`.
-    guards_gradients = False
+    #: Whether what :meth:`passes` returns sees to gradients in use and adopted arrays: :attr:`wyrm.backend.Pass.guards_memory`.
+    guards_memory = False
 
     def passes(self, program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
         """``forward`` and ``backward`` over a frame, as functions of nothing and of the weight.
@@ -258,7 +258,7 @@ class _NativePass(Pass):
         busy = [address(gradient.header) + 8 * len(gradient.HEADER) for gradient in gradients_of(memory)]
         self._passes = executable.backend.passes(program, frame, busy)
         self._at_once = executable.backend.at_once(program, frame, busy)
-        self.guards_gradients = executable.backend.guards_gradients
+        self.guards_memory = executable.backend.guards_memory
         self._words = memoryview(frame.words.data)
 
     def forward(self, leaves: Leaves) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native, unchangeable, view_of
 from wyrm.memory import SOURCE_DTYPES, BagSource, address, aligned
@@ -48,7 +49,7 @@ class Bags:
     [[3, 1], [], [4, 1, 5]]
     """
 
-    __slots__ = ("_begins", "_ends", "_values", "_weights")
+    __slots__ = ("_begins", "_ends", "_pins", "_values", "_weights")
 
     def __init__(self, values: npt.ArrayLike, offsets: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> None:
         self._values = _indices(values, "bags: values").view()  # whose shape and dtype nobody else changes
@@ -72,6 +73,19 @@ class Bags:
             raise ShapeError(f"bags: expected {len(self._values)} weights, as many as values, got shape {self._weights.shape}")
         places = unchangeable(places)
         self._begins, self._ends = places[:-1], places[1:]
+        self._hold()
+
+    def _hold(self) -> None:
+        """Have the memory of what is not copied stay where it is."""
+        self._pins = [pin(array) for array in (self._values, self._weights) if array is not None]
+
+    def __getstate__(self) -> tuple[Array, Array, Array, Array | None]:
+        return self._values, self._begins, self._ends, self._weights
+
+    def __setstate__(self, state: tuple[Array, Array, Array, Array | None]) -> None:
+        self._values, begins, ends, self._weights = state
+        self._begins, self._ends = unchangeable(begins), unchangeable(ends)
+        self._hold()
 
     @classmethod
     def from_lists(cls, lists: Sequence[Any], weights: Sequence[Any] | None = None) -> Bags:
@@ -163,7 +177,7 @@ class Bags:
             n = int(wrong.argmax())
             raise OutOfRangeError(f"bags: place {n} names bag {places[n]}; expected at least 0 and below {len(self)}")
         taken = Bags.__new__(Bags)
-        taken._values, taken._weights = self._values, self._weights
+        taken._values, taken._weights, taken._pins = self._values, self._weights, self._pins
         taken._begins, taken._ends = unchangeable(self._begins[places]), unchangeable(self._ends[places])
         return taken
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import Backend
+from wyrm.borrowed import CHANGED, watched
 from wyrm.errors import BackendError, OutOfRangeError
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.lower import lower
@@ -187,7 +188,8 @@ class Workspace:
                 buffers.append(parameters[buffer.number].storage.buffer(buffer))
         for node in parameters:
             node._backend = binding.backend
-        self.memory = Memory(program, buffers)
+        adopted = [node.storage.adopted for node in parameters if node.storage.adopted is not None]
+        self.memory = Memory(program, buffers, adopted=adopted)
         #: What it is called in a graph's words: the address of its date.
         self.name = address(self.memory.date)
         self._pass = binding.executable.bind(self.memory, binding.cells)
@@ -208,8 +210,9 @@ class Workspace:
         if leaves is not self._leaves:
             self._leaves = leaves
             self.forward, self.backward = self._pass.attached(leaves)
-            if not self._pass.guards_gradients:
-                self.backward = guarded(self.backward, gradients_of(self.memory))
+            if not self._pass.guards_memory:
+                self.forward = watched(self.forward, self.memory.adopted)
+                self.backward = watched(guarded(self.backward, gradients_of(self.memory)), self.memory.adopted)
             passes = self.forward, self.backward
             ways = self._pass.at_once(leaves) or at_once(passes, self.memory, leaves, self.binding.cells)
             self.forward_at_once, self.backward_at_once, self.is_fresh = ways
@@ -270,6 +273,9 @@ class Workspace:
         if status == IN_USE:
             busy = [node._label() for node in self.binding.parameters() if node._gradient_buffer().busy[0]]
             raise in_use(" or ".join(busy) or "a parameter")
+        if status == CHANGED:
+            for node in self.binding.parameters():
+                node.storage.check_adopted()
         report = self.memory.report.words
         if status == Report.INDEX_OUT_OF_RANGE:
             number, position, index = (int(word) for word in report[1:4])

@@ -63,6 +63,7 @@ class StaleRows:
         def dtype(self) -> str: ...  # noqa: D102
         @property
         def frozen_rows(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+        def check_adopted(self) -> None: ...  # noqa: D102
 
     # -- what optimizers keep
 
@@ -145,6 +146,7 @@ class StaleRows:
 
     def settle(self) -> None:
         """Bring every row up to date. This is a part of training: what merely reads has no need of it."""
+        self.check_adopted()
         self._settle(self.behind())
 
     def _settle(self, rows: Array) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.borrowed import Adopted, pin
 from wyrm.clocks import Clock
 from wyrm.errors import OptionError, ShapeError
 from wyrm.frontend.constraints import FROZEN, LARGEST, checked_norm, frozen_mask, scale_rows
@@ -49,7 +50,9 @@ class HogwildParameter(StaleRows):
         ``float32`` unless given as ``float64``.
     copy
         Whether to copy the value. ``False`` adopts the array itself, which must be writable, C-contiguous and of
-        the dtype: training then changes it in place.
+        the dtype: training then changes it in place. As long as the storage is there, the array has to stay so, and of its
+        shape: what is done next with one that was given another shape, dtype or strides, or was made read-only, raises
+        :class:`OptionError` and changes nothing. NumPy does not resize it.
 
     Notes
     -----
@@ -75,7 +78,7 @@ class HogwildParameter(StaleRows):
     6.0
     """
 
-    __slots__ = ("__weakref__", "change", "changed_by", "fingerprint", "number")
+    __slots__ = ("__weakref__", "_pin", "adopted", "change", "changed_by", "fingerprint", "number")
 
     def __init__(self, value: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, copy: bool = True) -> None:
         name = real_dtype(dtype, "parameter")
@@ -89,6 +92,7 @@ class HogwildParameter(StaleRows):
         if copy:
             self._array = aligned(array.shape, name, fill=None)
             self._array[...] = as_dtype(array, name, "parameter")
+            self._begin()
         else:
             if not isinstance(value, np.ndarray) or value.dtype.name != name or not value.flags.carray:
                 raise OptionError(
@@ -96,15 +100,20 @@ class HogwildParameter(StaleRows):
                     f"this one is not, so pass copy=True or convert it first"
                 )
             self._array = array
-        self._begin()
+            self._begin(Adopted(value))
 
-    def _begin(self) -> None:
+    def _begin(self, adopted: Adopted | None = None) -> None:
         who = traced_by()
         if who:
             raise OptionError(
                 f"parameter: {who}, which is called once for each structure of the data, so a parameter that is made inside "
                 f"would be another one for each; make it outside, and use it inside"
             )
+        #: The array of a user that the value is a view of, if it is one.
+        self.adopted = adopted
+        if adopted is not None:
+            self._array = adopted.view.reshape(self._array.shape)
+        self._pin = pin(self._array)  # whoever has a view could have its memory moved
         self._states = {}
         self._clock = self._rule = self._waiting = self._max_norm = None
         self._nodes = weakref.WeakValueDictionary()
@@ -130,10 +139,16 @@ class HogwildParameter(StaleRows):
 
     @property
     def value(self) -> Array:
-        """The value itself; or a copy, not to be written to, if optimizers have left rows behind: they are up to date there.
+        """A view of the value; or a copy, not to be written to, if optimizers have left rows behind: they are up to date there.
 
         Nodes do not notice what is written into it: after that, call their ``forward``. They notice :meth:`set_value`.
         """
+        value = self.read()
+        return value.view() if value is self._array else value
+
+    def read(self) -> Array:
+        """The value, for programs that read it: its memory; or a copy if rows are behind."""
+        self.check_adopted()
         rows = self.behind()
         if not len(rows):
             return self._array
@@ -154,11 +169,17 @@ class HogwildParameter(StaleRows):
         DTypeError
             If the value does not hold real numbers, or one that is finite and beyond what the dtype holds.
         """
+        self.check_adopted()
         array = as_reals(value, label)
         if array.shape != self.shape and not (array.ndim == 0 and self.shape == (1, 1)):
             raise ShapeError(f"{label}: set_value expected shape {self.shape}, got {array.shape}")
         self._write(np.broadcast_to(as_dtype(array, self.dtype, label), self.shape))
         self.note_change()
+
+    def check_adopted(self) -> None:
+        """Raise if the array that was adopted is not what it was then."""
+        if self.adopted is not None and not self.adopted.is_intact:
+            raise self.adopted.changed(next((node._label() for node in self._nodes.values()), "parameter"))
 
     def note_change(self) -> None:
         """Take note that the value is another one now, by other means than an optimizer's step."""
@@ -216,6 +237,7 @@ class HogwildParameter(StaleRows):
     def buffer(self, buffer: Buffer) -> Any:
         """The memory that programs know under this name: the value, a state or a clock."""
         if buffer.kind == "value":
+            self.check_adopted()
             return self._array
         return self._states[buffer.name] if buffer.kind == "state" else self._clock
 

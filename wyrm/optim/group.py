@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, OptionError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.node import Node
@@ -102,8 +103,6 @@ class RunningGroup:
     ----------
     parameters, rule
         What is trained, and the arithmetic.
-    scalars
-        Those of the rule that are given: a row, which native code reads.
     schedule
         If the learning rate follows the number of steps; ``None`` once a rate has been set by hand.
     given_schedule
@@ -116,11 +115,17 @@ class RunningGroup:
         self.parameters, self.rule = parameters, rule
         self.schedule = self.given_schedule = schedule
         names = [name for name in rule.scalars if name != GRADIENT_SCALE]
-        self.scalars = aligned((1, len(names)), parameters[0].dtype)
-        self.scalars[0] = [options[name] for name in names]
+        self._scalars = aligned((1, len(names)), parameters[0].dtype)
+        self._pin = pin(self._scalars)
+        self._scalars[0] = [options[name] for name in names]
         self._given = {name: options[name] for name in names}
         self._place = names.index("learning_rate")
         self._block = 0, np.zeros(0)
+
+    @property
+    def scalars(self) -> Array:
+        """Those of the rule that are given, a row; :meth:`set_learning_rate` changes them."""
+        return self._scalars
 
     def rule_of(self, node: ParameterNode) -> Rule:
         """The rule with the constraints that the rows of a parameter have."""
@@ -160,7 +165,7 @@ class RunningGroup:
 
     def _set_rate(self, rate: float) -> None:
         """Keep a rate as it was given, and for native code in the parameters' dtype."""
-        self._given["learning_rate"] = self.scalars[0, self._place] = rate
+        self._given["learning_rate"] = self._scalars[0, self._place] = rate
 
     def rates(self, steps: Array) -> Array:
         """The learning rates of steps, by their numbers.
@@ -182,7 +187,7 @@ class RunningGroup:
 
     def rows(self, first: int, to: Array) -> None:
         """Fill an array with the scalars of the steps from ``first`` on, one a row."""
-        to[...] = self.scalars
+        to[...] = self._scalars
         to[:, self._place] = self.rates(np.arange(first, first + len(to)))
 
 

@@ -255,9 +255,7 @@ class Optimizer:
             If a gradient is NaN or infinite, naming its parameter. Nothing has changed then, the gradients included:
             :meth:`zero_gradient` passes over the example.
         """
-        step = self._native
-        if step is None:
-            step = self._bind()
+        step = self._native or self._bind()
         if self._scheduled:
             for group in self._groups:
                 group.set_step(self._steps)
@@ -272,6 +270,8 @@ class Optimizer:
         if status == IN_USE:
             raise in_use(f"the step of {owner}")
         if status != Report.NOT_FINITE:
+            for node in self.parameters:
+                node.storage.check_adopted()
             raise BackendError(f"the step of {owner} failed with status {status}")
         wrong = [node._label() for node in self.parameters if node.trainable and not node._gradient_buffer().is_finite()]
         if wrong:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from wyrm.borrowed import watched
 from wyrm.frontend.compiled import compiled
 from wyrm.frontend.lowering.updates import Training, lower_update
 from wyrm.gradient_use import gradients_of, guarded
@@ -47,8 +48,11 @@ def bind_step(groups: Sequence[RunningGroup], checked: bool) -> tuple[Any, Calla
             buffers.append(nodes[buffer.number]._gradient_buffer())
         else:
             buffers.append(nodes[buffer.number].storage.buffer(buffer))
-    memory = Memory(program, buffers)
+    adopted = [node.storage.adopted for node in nodes if node.storage.adopted is not None]
+    memory = Memory(program, buffers, adopted=adopted)
     bound = compiled(program, backend).bind(memory)
     leaves = Leaves(1)
     step = bound.attached(leaves)[0]
-    return (bound, leaves), step if bound.guards_gradients else guarded(step, gradients_of(memory))
+    if not bound.guards_memory:
+        step = watched(guarded(step, gradients_of(memory)), adopted)
+    return (bound, leaves), step

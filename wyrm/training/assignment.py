@@ -67,6 +67,11 @@ class Assignment:
             for node in group.parameters:
                 node.storage.follow(group.rule_of(node), group.scalars)
 
+    def check_adopted(self) -> None:
+        """Raise if an array that a parameter has adopted is not what it was."""
+        for node in self.nodes:
+            node.storage.check_adopted()
+
     def settle(self, steps: int) -> None:
         """Bring the rows up to date that an epoch has left behind: what is done with the parameters next need not do so.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.borrowed import pin
 from wyrm.errors import FeedError, LabelError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.bags import Bags, HeldBags
@@ -50,6 +51,7 @@ class Column:
 
     def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
+        self._pin = pin(rows)
         self._starts = None if offsets is None else offsets[:-1]
         self._largest: int | None = None
         #: What all of it has been seen to be labels for.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, ShapeError
 from wyrm.frontend.values import as_indices, as_lists, as_reals, unchangeable, view_of
 
@@ -70,13 +71,14 @@ class Ragged:
     ([[3, 1], [4, 1, 5]], [2, 3])
     """
 
-    __slots__ = ("_offsets", "_values", "dense")
+    __slots__ = ("_offsets", "_pin", "_values", "dense")
 
     def __init__(self, values: Any, offsets: npt.ArrayLike) -> None:
         #: Whether whole numbers are to be read as real ones.
         self.dense = isinstance(values, Dense)
         numbers = values.values if self.dense else as_reals(values, "ragged: values")
         self._values = numbers.view()  # whose shape and dtype nobody else changes
+        self._pin = pin(self._values)
         self._offsets = unchangeable(as_indices(offsets, "ragged: offsets"))  # native code relies on them
         if self._values.ndim not in (1, 2) or self._offsets.ndim != 1 or len(self._offsets) == 0:
             raise ShapeError(
@@ -95,6 +97,9 @@ class Ragged:
                 f"ragged: offsets must be within 0 and {len(self._values)}, the number of values; they go from {first} to "
                 f"{last}"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (Dense(self._values) if self.dense else self._values, self._offsets)
 
     @classmethod
     def of(cls, data: Any) -> Ragged:

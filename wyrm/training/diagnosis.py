@@ -85,7 +85,7 @@ class _Rerun:
                 gradient.header[10] = first_step + examples[0]
                 buffers.append(gradient)
             else:
-                buffers.append(self.parameters[buffer.number].storage.value)
+                buffers.append(self.parameters[buffer.number].storage.read())
         self.memory = Memory(program, buffers)
         leaves = Leaves(max(1, len(program.inputs)))
         for number, source in zip(range(len(program.inputs)), sources, strict=False):

@@ -261,6 +261,7 @@ class Plan:
             Called with the number of examples that were run since it was last called.
         """
         session: Session = self._session
+        session.assignment.check_adopted()
         if self._changes != session.programs.changes:  # of what is trained
             self._bind()
         if self.skipped == self.length:

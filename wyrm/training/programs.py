@@ -287,7 +287,7 @@ class EvaluatingPrograms(Programs):
 
     def _value(self, storage: HogwildParameter) -> Any:
         if storage not in self._values:
-            self._values[storage] = storage.value
+            self._values[storage] = storage.read()
             self._values[storage].flags.writeable = True
         return self._values[storage]
 

@@ -15,8 +15,9 @@
 static int (*forward_pass)(intptr_t);
 static int (*backward_pass)(intptr_t, double);
 
-// The words that say whether gradients are in use are statuses beside those of reports; see wyrm/gradient_use.py, wyrm/turns.py.
-enum { IN_USE = -2, NOT_AT_ONCE = -3 };
+// The words that say whether gradients are in use are statuses beside those of reports; see wyrm/gradient_use.py, wyrm/turns.py,
+// wyrm/borrowed.py.
+enum { IN_USE = -2, NOT_AT_ONCE = -3, CHANGED = -4 };
 
 // What a function is bound to: some words, and what has to be there as long as they are.
 typedef struct {
@@ -54,13 +55,48 @@ static const void *words_of(PyObject *self) { return ((Bound *)self)->words; }
 // What passes are bound to.
 typedef struct {
     Frame *frame;
-    int64_t count;
-    int64_t *busy[]; // gradients' words
+    int64_t count, adopted;
+    int64_t *busy[]; // gradients' words; behind them, so many adopted arrays
 } Pass;
 
-static int is_busy(const Pass *pass) {
+// An array of NumPy's, behind what all objects have, as its interface for C lays it out.
+typedef struct {
+    void *data;
+    int axes;
+    const Py_ssize_t *lengths, *strides;
+    PyObject *base, *dtype;
+    int flags;
+} Array;
+
+// What an array that a parameter has adopted has to be; see wyrm/borrowed.py.
+typedef struct {
+    const Array *array;
+    void *data, *dtype;
+    int64_t axes, flags, lengths[2], strides[2];
+} Adopted;
+
+static int has_changed(const Adopted *expected) {
+    const Array *array = expected->array;
+    if (array->data != expected->data || array->dtype != expected->dtype) return 1;
+    if (array->axes != expected->axes || array->flags != expected->flags) return 1;
+    for (int64_t n = 0; n < expected->axes; n++)
+        if (array->lengths[n] != expected->lengths[n] || array->strides[n] != expected->strides[n]) return 1;
+    return 0;
+}
+
+// changed(adopted): whether an array is not what it has to be.
+static PyObject *changed(PyObject *module, PyObject *bytes) {
+    (void)module;
+    return PyBool_FromLong(has_changed((const Adopted *)PyBytes_AsString(bytes)));
+}
+
+// Why a pass may not begin: a status, or 0.
+static int refusal(const Pass *pass) {
     for (int64_t n = 0; n < pass->count; n++)
-        if (*pass->busy[n]) return 1;
+        if (*pass->busy[n]) return IN_USE;
+    const Adopted *adopted = (const Adopted *)(pass->busy + pass->count);
+    for (int64_t n = 0; n < pass->adopted; n++)
+        if (has_changed(&adopted[n])) return CHANGED;
     return 0;
 }
 
@@ -72,7 +108,8 @@ static Leaves *leaves_of(const Frame *frame) { return (Leaves *)(frame->leaves -
 
 // Runs a pass that works on gradients alone; the graph's words are clear while the GIL is left.
 static int run(const Pass *pass, int (*call)(const Frame *, double), double weight, int is_short, Leaves *leaves) {
-    if (is_busy(pass)) return IN_USE;
+    int status = refusal(pass);
+    if (status) return status;
     if (is_short) return call(pass->frame, weight);
     const int64_t *open = 0;
     const void *ready = 0;
@@ -80,7 +117,6 @@ static int run(const Pass *pass, int (*call)(const Frame *, double), double weig
         open = leaves->open, ready = leaves->ready;
         leaves->open = 0, leaves->ready = 0;
     }
-    int status;
     mark(pass, 1);
     Py_BEGIN_ALLOW_THREADS
     status = call(pass->frame, weight);
@@ -322,7 +358,12 @@ static PyType_Slot SLOTS[] = {{Py_tp_dealloc, end_bound}, {0, 0}};
 static PyType_Spec BOUND = {"wyrm_c_simd._passes.Bound", sizeof(Bound), 8, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, SLOTS};
 
 static PyMethodDef METHODS[] = {
-    {"use", use, METH_VARARGS, 0}, {"bind", bind, METH_VARARGS, 0}, {"setter", make_setter, METH_VARARGS, 0}, {0, 0, 0, 0}};
+    {"use", use, METH_VARARGS, 0},
+    {"bind", bind, METH_VARARGS, 0},
+    {"changed", changed, METH_O, 0},
+    {"setter", make_setter, METH_VARARGS, 0},
+    {0, 0, 0, 0},
+};
 static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_passes", 0, -1, METHODS, 0, 0, 0, 0};
 
 PyMODINIT_FUNC PyInit__passes(void) {

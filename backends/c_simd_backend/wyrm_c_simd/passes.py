@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import AtOnce, BagSource, Instruction, Leaves, Program
+from wyrm.borrowed import Adopted
+from wyrm.errors import BackendError
 from wyrm.memory import address
 from wyrm.native import Frame
 from wyrm.turns import TIME_ADDRESS
@@ -47,12 +49,23 @@ def bound_at_once(program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce
 
 def _bound(program: Program, frame: Frame, busy: Sequence[int], at_once: bool) -> tuple[Any, ...]:
     updates = program.purpose == "update"
-    of_forward, of_backward = _words(frame, busy if updates else ()), _words(frame, busy)
+    adopted = [_expected(array) for array in frame.memory.adopted]
+    if any(_passes.changed(words) for words in adopted):
+        raise BackendError("it cannot look after the arrays of this version of NumPy that parameters adopt; pass copy=True")
+    of_forward, of_backward = _words(frame, busy if updates else (), adopted), _words(frame, busy, adopted)
     return _passes.bind(of_forward, of_backward, frame, is_short(program), at_once)
 
 
-def _words(frame: Frame, busy: Sequence[int]) -> bytes:
-    return pack(f"{2 + len(busy)}q", frame.address, len(busy), *busy)
+def _words(frame: Frame, busy: Sequence[int], adopted: Sequence[bytes]) -> bytes:
+    return pack(f"{3 + len(busy)}q", frame.address, len(busy), len(adopted), *busy) + b"".join(adopted)
+
+
+def _expected(adopted: Adopted) -> bytes:
+    """What an adopted array has to be, as ``Adopted`` of ``passes.c`` has it."""
+    flags, shape, strides, dtype, place = adopted.expected
+    axes = len(shape)
+    lengths = *shape, *(2 - axes) * (0,), *strides, *(2 - axes) * (0,)
+    return pack("9q", id(adopted.array) + object.__basicsize__, place, id(dtype), axes, flags, *lengths)
 
 
 def setter(
