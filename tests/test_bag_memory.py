@@ -200,7 +200,7 @@ def test_bags_outside_of_their_values_are_not_read(backend, place):
     feed = Bags(values, [0, 1, 5])
     feed._begins, feed._ends = source.begins, source.ends
     with pytest.raises(wyrm.BackendError, match="status 5"):
-        wyrm.fit(pooled.scalar_sum(), {bag: feed}, SGD(0.1, [table]), batch_size=2, num_threads=1)
+        wyrm.fit(pooled.scalar_sum(), {bag: feed}, SGD(0.1, [table]), batch_size=2, num_threads=1, num_epochs=2)
 
 
 def unaligned(array):
