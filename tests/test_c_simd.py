@@ -77,7 +77,7 @@ def test_the_header_says_what_the_frontend_says():
 
 def test_short_passes_keep_the_gil_and_others_leave_it():
     """By what a program handles; how many numbers a bag has, or how often is drawn, is not known before."""
-    from wyrm_c_simd.passes import is_short
+    from wyrm.short_programs import is_short
 
     table = wyrm.ParameterNode(np.ones((100_000, 8)))
     row, wide = table.index(wyrm.IndexInputNode(1, 3)), wyrm.InputNode((64, 64), np.ones((64, 64)))

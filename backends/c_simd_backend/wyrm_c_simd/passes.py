@@ -7,33 +7,27 @@ into leaving the GIL and taking it again. That is worth while where a pass takes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from struct import pack
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.backend import AtOnce, BagSource, Instruction, Leaves, Program
+from wyrm.backend import AtOnce, BagSource, Leaves, Program
 from wyrm.borrowed import Adopted
 from wyrm.errors import BackendError
 from wyrm.memory import address
 from wyrm.native import Frame
+from wyrm.short_programs import is_short
 from wyrm.turns import TIME_ADDRESS
 from wyrm_c_simd import _passes
 from wyrm_c_simd._native import ffi, lib
 
-__all__ = ["bound", "bound_at_once", "is_short", "setter"]
+__all__ = ["bound", "bound_at_once", "setter"]
 
 _FORWARD, _BACKWARD = [int(ffi.cast("intptr_t", ffi.addressof(lib, name))) for name in ("wyrm_forward", "wyrm_backward")]
 _passes.use(_FORWARD, _BACKWARD, np.float64, np.float32, np.int64, np.int32)
 _REAL, _INDEX, _INDICES = range(3)
-#: Of a program that keeps the GIL, the elements that it handles at most; they take a few microseconds.
-_MOST_ELEMENTS = 20_000
-#: How many multiply-adds of a product count as one element: their operands are in registers, or near.
-_PRODUCTS = 8
-#: Which of a kernel's result and operands are tables, or gradients, of which some rows are touched.
-_TABLES = {"gather": (1,), "accumulate_rows": (0,), "current_rows": (1, 2), "tick": (0, 1)}
 
 
 def bound(program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
@@ -87,32 +81,3 @@ def setter(
     words = pack("9q", begin, graphs, number, TIME_ADDRESS, limit or 0, *places)
     kind = _INDICES if held is not None else _REAL if limit is None else _INDEX
     return _passes.setter(words, (leaves, held), kind)
-
-
-def is_short(program: Program) -> bool:
-    """Whether passes of a program take so short a time that other threads need not wait less.
-
-    How long draws and bags take is not known before.
-    """
-    if any(buffer.kind == "bag" for buffer in program.buffers):
-        return False
-    elements = 0
-    for instruction in program.instructions:
-        if instruction.kernel == "draw":
-            return False
-        elements += _elements(instruction)
-        if elements > _MOST_ELEMENTS:
-            return False
-    return True
-
-
-def _elements(instruction: Instruction) -> int:
-    sizes = [prod(slot.shape) for slot in (instruction.out, *instruction.operands)]
-    for table in _TABLES.get(instruction.kernel, ()):
-        sizes[table] = 0
-    attributes = dict(instruction.attributes)
-    if instruction.kernel == "matmul":
-        depth = instruction.operands[0].shape[0 if attributes["transpose_a"] else 1]
-        return sizes[0] * depth // _PRODUCTS
-    chain = attributes.get("chain")
-    return sum(sizes) * (1 if chain is None else len(chain.steps))

@@ -43,7 +43,7 @@ from wyrm_numba.{module} import {name}
 from wyrm_numba.options import OPTIONS
 
 
-@njit("int64({types})", cache=True, **OPTIONS)
+@njit("int64({types})", cache=True, **{{**OPTIONS, "nogil": {nogil}}})
 def entry({names}):
     return {name}({names})
 '''
@@ -69,11 +69,13 @@ def apart(function: Callable[..., Any]) -> Any:
     return called
 
 
-def entry_point(function: Any, arguments: str) -> Callable[..., Any]:
-    """A function of the interpreter for Python to call, with arguments of these types."""
+def entry_point(function: Any, arguments: str, nogil: bool = True) -> Callable[..., Any]:
+    """A function of the interpreter for Python to call, with arguments of these types: integers and floats, unchecked."""
     _compile_needed(function)
     original = getattr(function, "original", None) or function.py_func
-    entry: Callable[..., Any] = cached_module(f"entry_{original.__name__}", _source(_ENTRY, original, arguments)).entry
+    module = cached_module(f"entry_{original.__name__}", _source(_ENTRY, original, arguments, nogil))
+    (compiled,) = module.entry.overloads.values()
+    entry: Callable[..., Any] = compiled.entry_point  # to ask for the types of arguments takes as long as a short pass
     return entry
 
 
@@ -98,7 +100,7 @@ def _symbol(function: Callable[..., Any]) -> str:
     return f"wyrm_numba_{function.__name__}"
 
 
-def _source(source: str, function: Any, arguments: str) -> str:
+def _source(source: str, function: Any, arguments: str, nogil: bool = True) -> str:
     names = ", ".join(f"a{n}" for n in range(arguments.count(",") + 1))
     module = function.__module__.rpartition(".")[2]
-    return source.format(name=function.__name__, module=module, types=arguments, names=names)
+    return source.format(name=function.__name__, module=module, types=arguments, names=names, nogil=nogil)

@@ -6,15 +6,21 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import ldexp
 from typing import Any
 
 import numba
+import numpy as np
+import numpy.typing as npt
 
-from wyrm.backend import KERNELS, Instruction, Program, Rule, Slot
+from wyrm.backend import KERNELS, AtOnce, BagSource, Instruction, Leaves, Program, Rule, Slot
 from wyrm.errors import BackendError
-from wyrm.memory import Source
-from wyrm.native import NativeBackend
-from wyrm_numba import ENVIRONMENT_VARIABLE, interpreter, kernels, runs, team
+from wyrm.memory import Source, address
+from wyrm.native import Frame, NativeBackend
+from wyrm.short_programs import is_short
+from wyrm.turns import TIME_ADDRESS
+from wyrm_numba import ENVIRONMENT_VARIABLE, interpreter, kernels, runs, team, turns
 from wyrm_numba.apart import entry_point
 from wyrm_numba.cache import cached_module
 from wyrm_numba.chain_source import as_chain, chain_source
@@ -24,6 +30,10 @@ from wyrm_numba.whole_source import whole_source
 from wyrm_numba.words import address_of
 
 __all__ = ["NumbaBackend"]
+
+#: The types of numbers that inputs take as they are, beside Python's floats and integers.
+REALS = frozenset({int, np.float64, np.float32})
+INTEGERS = frozenset({np.int64, np.int32})
 
 _KERNEL = '''"""The kernel {name} for {dtype}."""
 
@@ -136,6 +146,57 @@ class NumbaBackend(NativeBackend):
         """As the base says."""
         return self._entry_point(team.run_team, "int64, int64, int64, int64, int64")
 
+    def passes(self, program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
+        """As the base says."""
+        run, begin = self.backward, frame.address
+        return partial(self.forward, begin), lambda weight: run(begin, ldexp(weight, 0))  # a TypeError if it is no number
+
+    def at_once(self, program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce | None:
+        """Passes of short programs, which keep the GIL."""
+        if not is_short(program):
+            return None
+        words = frame.keep(np.array([frame.address, len(busy), *busy], np.int64))
+        run, where = self._entry_point(turns.backward_at_once, "int64, float64", nogil=False), address(words)
+        fresh, begin = self._entry_point(turns.is_fresh, "int64", nogil=False), frame.address
+
+        def backward(weight: float) -> int:
+            return run(where, weight if type(weight) is float else ldexp(weight, 0))
+
+        def is_fresh() -> bool:
+            return fresh(begin) != 0
+
+        return AtOnce(partial(self._entry_point(turns.forward_at_once, "int64", nogil=False), begin), backward, is_fresh)
+
+    def setter(
+        self, leaves: Leaves, number: int, limit: int | None = None, held: npt.NDArray[np.int64] | BagSource | None = None
+    ) -> Callable[[Any], bool] | None:
+        """For numbers in cells."""
+        if held is not None:
+            return None
+        header = leaves.header
+        words = np.array([address(header), header[turns.GRAPHS], number, TIME_ADDRESS], np.int64)
+        where = address(words)
+        if limit is None:
+            set_real = self._entry_point(turns.set_real, "int64, float64", nogil=False)
+
+            def set_number(value: Any, kept: Any = (leaves, words)) -> bool:
+                if type(value) is not float:
+                    if type(value) not in REALS:
+                        return False
+                    try:
+                        value = float(value)
+                    except OverflowError:
+                        return False
+                return set_real(where, value) != 0
+
+            return set_number
+        set_index = self._entry_point(turns.set_index, "int64, int64", nogil=False)
+
+        def set_row(value: Any, kept: Any = (leaves, words)) -> bool:
+            return (type(value) is int or type(value) in INTEGERS) and 0 <= value < limit and set_index(where, value) != 0
+
+        return set_row
+
     def kernel_address(self, instruction: Instruction, dtype: str, often: bool) -> int:
         """Where the compiled kernel is; compiles it if need be."""
         rule: Rule | None = dict(instruction.attributes).get("rule")
@@ -160,8 +221,8 @@ class NumbaBackend(NativeBackend):
         source = _WHOLE.format(dtype=program.dtype, body=found.body)
         return self._address(source, lambda: cached_module(f"whole_{program.dtype}", source).kernel), found.places
 
-    def _entry_point(self, function: Any, arguments: str) -> Callable[..., int]:
-        found: Callable[..., int] = self._once(function, lambda: entry_point(function, arguments))
+    def _entry_point(self, function: Any, arguments: str, nogil: bool = True) -> Callable[..., int]:
+        found: Callable[..., int] = self._once(function, lambda: entry_point(function, arguments, nogil))
         return found
 
     def _address(self, key: Any, compiled: Callable[[], Any]) -> int:

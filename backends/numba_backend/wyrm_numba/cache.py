@@ -29,12 +29,14 @@ import numba
 import platformdirs
 
 import wyrm.kernels
+import wyrm.leaves
 import wyrm.memory
 import wyrm.native
 import wyrm.native_chains
 import wyrm.native_frames
 import wyrm.native_runs
 import wyrm.philox
+import wyrm.turns
 from wyrm_numba import ENVIRONMENT_VARIABLE
 
 __all__ = ["as_if_in", "cached_module"]
@@ -45,7 +47,8 @@ _log = logging.getLogger("wyrm.numba")
 def _version() -> str:
     """A hash of all that compiled code depends on."""
     package = Path(__file__).parent
-    modules = wyrm.kernels, wyrm.memory, wyrm.native, wyrm.native_chains, wyrm.native_frames, wyrm.native_runs, wyrm.philox
+    natives = wyrm.native, wyrm.native_chains, wyrm.native_frames, wyrm.native_runs
+    modules = wyrm.kernels, wyrm.leaves, wyrm.memory, *natives, wyrm.philox, wyrm.turns
     sources = [*sorted(package.rglob("*.py")), *(Path(str(module.__file__)) for module in modules)]
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
     for source in sources:
