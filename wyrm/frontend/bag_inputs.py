@@ -158,6 +158,7 @@ class BagInputNode(BoundedIndex):
         """Memory for so many indices and more, which the cell points to from now on."""
         source = self._source = HeldBags(self._structure.shape[0], max(16, 2 * count), self._source)
         graph.leaves.set_bags(self._number, source)
+        self._asked = None
         return source
 
     @property

@@ -22,6 +22,7 @@ from wyrm.turns import NOW, OPEN, READY, TIME
 
 if TYPE_CHECKING:
     from wyrm.backend import Backend
+    from wyrm.leaves import Leaves
 
 __all__ = ["NO_LIMIT", "BoundedIndex", "InputBase", "checked_count"]
 
@@ -35,18 +36,20 @@ NO_LIMIT = 2**63 - 1
 class InputBase(Node):
     """What inputs have in common: a cell in their graph, and an array of their own unless the cell holds the value."""
 
-    __slots__ = ("_array", "_number", "_setter")
+    __slots__ = ("_array", "_asked", "_number", "_setter")
 
     _parents = ()
     _array: Array | None
     _number: int
     #: What sets plain values at once, and returns whether it did, once the backend has given it (:meth:`Backend.setter`).
     _setter: Callable[[Any], bool] | None
+    #: The leaves for which the backend was asked for it; ``None``: it has to be asked, as what it would write has changed.
+    _asked: Leaves | None
 
     def _enter(self, graph: Graph) -> int:
         """Become a leaf of a graph, without a value."""
         self._graph = graph
-        self._array = self._setter = None
+        self._array = self._setter = self._asked = None
         self._number = number = graph.new_leaf()
         graph.unset.add(number)
         return number
@@ -76,6 +79,7 @@ class InputBase(Node):
             own = self._array
             if own is None or not own.flags.writeable:  # it is shared
                 own = self._array = np.empty(shape, _NUMPY[dtype])
+                self._asked = None
                 graph.leaves.set_array(self._number, own)
             own[...] = values if values.shape == shape else values.reshape(shape)
             self._was_set(graph)
@@ -103,27 +107,26 @@ class InputBase(Node):
             words[OPEN] = words[READY] = 0
             try:
                 self._set(value)
-                self._setter = self._backends_setter()
+                if self._asked is not graph.leaves:
+                    self._ask(graph)
             finally:
                 words[OPEN], words[READY] = opened, ready
         else:
             ready = begin_setting(self)
-            self._setter = None
+            self._setter = self._asked = None
             try:
                 self._set(value)
             finally:
                 end(graph, ready)
 
-    def _backends_setter(self) -> Callable[[Any], bool] | None:
-        """What sets the input at once from now on, of the backend on which its graph ran last."""
-        graph = self._graph
-        assert graph is not None
-        if not graph.workspaces:
-            return None
-        limit, held = self._settable()
-        if limit is None and held is not None:
-            return None
-        return graph.workspaces[-1].binding.backend.setter(graph.leaves, self._number, limit, held)
+    def _ask(self, graph: Graph) -> None:
+        """Ask the backend on which the graph ran last, if it has run, for what sets the input at once from now on."""
+        self._setter = None
+        if graph.workspaces:
+            limit, held = self._settable()
+            if limit is not None or held is None:
+                self._setter = graph.workspaces[-1].binding.backend.setter(graph.leaves, self._number, limit, held)
+            self._asked = graph.leaves
 
     def _settable(self) -> tuple[int | None, Any]:
         """What row numbers are below, if it holds such, and what its cell points to, if it points to anything."""
@@ -196,7 +199,8 @@ class BoundedIndex(InputBase):
             self._set_limit(rows, table)
 
     def _set_limit(self, rows: int, table: Node) -> None:
-        self._limit, self._table, self._setter = rows, weakref.ref(table), None
+        self._limit, self._table = rows, weakref.ref(table)
+        self._setter = self._asked = None
 
     def _checked(self, indices: Array) -> None:
         """Check what it is to be set to."""

@@ -173,7 +173,7 @@ class IndexInputNode(BoundedIndex):
         self.name = name
         self._limit = NO_LIMIT
         self._graph = graph = current_graph()
-        self._array = self._setter = None
+        self._array = self._setter = self._asked = None
         self._number = number = graph.new_leaf()
         shape = (count, 1)
         self._structure = STORE.get((INDEX, number, shape, "int64")) or input_structure(INDEX, number, shape, "int64")
@@ -242,6 +242,7 @@ class IndexInputNode(BoundedIndex):
             return False
         self._highest = highest
         self._array = np.frombuffer(taken, np.int64).reshape(-1, 1)
+        self._asked = None
         graph.leaves.set_array(self._number, self._array, taken.buffer_info()[0])
         self._was_set(graph)
         return True

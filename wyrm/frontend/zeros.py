@@ -35,7 +35,7 @@ def zero_input(shape: Shape, dtype: str, name: str) -> InputNode:
     node = InputNode.__new__(InputNode)
     node.name, node.constant = name, True
     node._graph = graph = current_graph()
-    node._array = node._setter = None
+    node._array = node._setter = node._asked = None
     node._number = number = graph.new_leaf()
     node._structure = STORE.get((INPUT, number, shape, dtype)) or input_structure(INPUT, number, shape, dtype)
     if shape == (1, 1):

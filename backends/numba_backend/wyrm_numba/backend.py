@@ -152,8 +152,8 @@ class NumbaBackend(NativeBackend):
         return partial(self.forward, begin), lambda weight: run(begin, ldexp(weight, 0))  # a TypeError if it is no number
 
     def at_once(self, program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce | None:
-        """Passes of short programs, which keep the GIL."""
-        if not is_short(program):
+        """Passes of short programs over memory of our own, which keep the GIL."""
+        if not is_short(program) or frame.memory.adopted:
             return None
         words = frame.keep(np.array([frame.address, len(busy), *busy], np.int64))
         run, where = self._entry_point(turns.backward_at_once, "int64, float64", nogil=False), address(words)
