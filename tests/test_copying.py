@@ -271,9 +271,9 @@ FORK = """
         here, there = context.Pipe()
         process = context.Process(target=run, args=(there,))
         process.start()
-        assert here.poll(60), "the child hangs"
+        assert here.poll(300), "the child hangs"
         result = here.recv()
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
         assert not isinstance(result, str), result
         return result

@@ -336,7 +336,7 @@ def test_nobody_waits_in_an_abandoned_team(backend):
     thread.join(0.05)
     assert thread.is_alive()
     crew.team.abandon()
-    thread.join(5)
+    thread.join(60)
     assert statuses == [Report.ABANDONED]
 
 
