@@ -9,6 +9,7 @@ import wyrm
 from wyrm.optim import SGD, Adagrad, Adam
 
 backend = pytest.importorskip("wyrm_numba.backend")
+pytestmark = pytest.mark.slow  # if nothing has been compiled yet
 
 WIDTHS = [1, 2, 7, 16, 17, 33, 64, 128]
 
@@ -156,7 +157,6 @@ def test_lengths_need_no_code_of_their_own(monkeypatch):
     assert made == []
 
 
-@pytest.mark.slow
 def test_interpreted_chains_compute_what_compiled_ones_do(monkeypatch):
     results = []
     for often in (False, True):

@@ -64,6 +64,7 @@ def test_the_example_is_about_a_hundred_lines():
     assert len(source.splitlines()) <= 110
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [status.name for status in wyrm.backends() if status.name != "reference"])
 def test_a_script_runs_without_a_backend(name):
     """With its entry point gone, a backend is not listed, and the same script runs on another."""

@@ -86,6 +86,7 @@ def test_a_graph_is_bound_at_its_first_run():
     assert y._workspace.binding.backend.name == "reference"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_variable_changes_the_backend_of_an_unchanged_script(name):
     script = "import wyrm; y = wyrm.InputNode((1, 1), 2.0).square(); y.forward(); print(wyrm.get_backend().name, y.value)"
