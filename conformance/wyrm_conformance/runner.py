@@ -34,6 +34,7 @@ from wyrm_conformance import (
     special,
     tables,
     training,
+    turns,
     updates,
 )
 from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure, declares
@@ -47,6 +48,7 @@ __all__ = ["FAMILIES", "Result", "check_exemptions", "exempted", "find_backend",
 #: The modules that register checks.
 FAMILIES = (
     contract,
+    turns,
     bounds,
     kernels,
     chains,
