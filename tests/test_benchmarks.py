@@ -38,6 +38,7 @@ def test_all_compute_the_same_sum_of_first_losses(results):
     assert not results.wrong
 
 
+@pytest.mark.slow
 @compiled
 @pytest.mark.parametrize("key", ["w2", "w3", "w4", "w6", "w7", "w8"])
 def test_wyrm_and_c_do_the_same_by_every_way(key):

@@ -121,6 +121,7 @@ def test_files_of_others(tmp_path):
 REPLACEMENTS = [None, 0, -1, 2**70, 0.5, 1e400, "x", "", [], [[]], {}, {"a": 1}, True, [None], ["users"], [{}]]
 
 
+@pytest.mark.slow
 def test_documents_of_any_kind(file, rng):
     """With a right checksum, and any value replaced or left out: the same errors, and nothing changes."""
     arrays, document = read_file(file)

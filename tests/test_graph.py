@@ -175,6 +175,7 @@ def test_a_shared_subgraph_runs_once_in_a_pass(backend):
     assert sum(1 if chain is None else len(chain.steps) for chain in calls) == 40
 
 
+@pytest.mark.slow
 def test_a_chain_of_ten_thousand_nodes(backend):
     w = wyrm.ParameterNode(1.0, dtype="float64")
     y = w

@@ -47,6 +47,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "trials"), [("float32", 50), ("float64", 15)])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_is_made_if_all_gradients_are_finite(model, dtype, trials):

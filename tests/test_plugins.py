@@ -271,6 +271,7 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_broken_packages_are_listed_and_break_nothing(site):
     path = with_site(site)
     process = run("-m", "wyrm", "backends", PYTHONPATH=path)

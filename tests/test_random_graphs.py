@@ -19,6 +19,7 @@ def test_training_equals_steps(backend):
     assert len(moved) == 100
 
 
+@pytest.mark.slow
 def test_against_finite_differences():
     checked = [random_graphs.against_differences(SEED + n) for n in range(150)]
     assert sum(error > 0 for error in checked) > 75, "most graphs should have something to compare"

@@ -39,6 +39,7 @@ def test_the_page_is_up_to_date():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_page_that_is_out_of_date_is_refused(tmp_path):
     page = tmp_path / "reference.md"
     assert generate("--check", "--page", page).returncode == 1  # there is none
