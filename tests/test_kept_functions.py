@@ -255,6 +255,21 @@ def test_wrong_data_are_refused_as_ever(backend):
     both(OPTIMIZERS["SGD"], backend, script)
 
 
+def test_numbers_beyond_the_dtype_are_refused_in_each_call(backend):
+    """An infinite one is not: so it is looked at each that may be."""
+    factor = wyrm.ParameterNode(0.0)
+    optimizer = SGD(0.1, [factor])
+    for _ in range(2):
+        wyrm.evaluate(lambda x: x + factor, {"x": [np.inf]}, backend=backend)
+        wyrm.fit(lambda x: (x * 0.0).exp() * factor, {"x": [1.0]}, optimizer, backend=backend)
+        for call in (
+            lambda: wyrm.evaluate(lambda x: x + factor, {"x": [1e300]}, backend=backend),
+            lambda: wyrm.fit(lambda x: (x * 0.0).exp() * factor, {"x": [1e300]}, optimizer, backend=backend),
+        ):
+            with pytest.raises(wyrm.FeedError, match="beyond what float32 holds"):
+                call()
+
+
 def test_labels_are_looked_at_in_each_call(backend):
     weight = wyrm.ParameterNode(0.5)
     optimizer = SGD(0.1, [weight])

@@ -76,12 +76,12 @@ def use_backend(backend: str | Backend) -> _Choice:
 
 def get_backend(backend: str | Backend | None = None) -> Backend:
     """The backend of a name, or the one that is taken when nothing is said."""
-    if isinstance(backend, Backend):
-        return backend
     if backend is not None:
-        return plugins.load(backend)
-    chosen = _block.get() or next((chosen for _, chosen in _process[-1:]), None)
+        return backend if isinstance(backend, Backend) else plugins.load(backend)
+    chosen = _block.get()
     if chosen is not None:
+        return chosen
+    for _, chosen in _process[-1:]:
         return chosen
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named:

@@ -48,8 +48,10 @@ class Recent(MutableMapping[K, V]):
         return self._entries[key]
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._entries.pop(key, None)
-        self.setdefault(key, value)
+        with self._lock:
+            while len(self._entries) >= self._limit:
+                del self._entries[next(iter(self._entries))]
+            self._entries[key] = value
 
     def __delitem__(self, key: K) -> None:
         del self._entries[key]

@@ -6,7 +6,8 @@ NaN is looked for when a column is made, indices out of range and labels when it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ __all__ = ["BagColumn", "Column"]
 Array = npt.NDArray[Any]
 #: Elements that are checked at a time, so that data on disk is never in memory as a whole.
 _CHUNK = 1 << 20
+#: Numbers of which Python finds the least sooner than NumPy.
+_FEW = 16
 #: What float32 holds.
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -158,6 +161,16 @@ class Column:
             example, where, value = first
             raise LabelError(f"{self.label}: example {example}, {where} holds {labels.told(value)}")
 
+    def check(
+        self, dtype: str, limit: int, all_labels: Iterable[Labels], examples: Callable[[], Array | None], position: int
+    ) -> None:
+        """Require what a program takes: numbers that a dtype holds, indices below a limit, labels of losses; of examples."""
+        self.check_dtype(dtype)
+        if self.index and not self.within(limit):
+            self.check_range(limit, examples(), position)
+        for labels in all_labels:
+            self.check_labels(labels, examples(), position)
+
     def check_dtype(self, dtype: str) -> None:
         """Require numbers that a dtype holds, if they are finite.
 
@@ -212,10 +225,8 @@ class Column:
     def _check_numbers(self) -> None:
         rows, wide = self._used(), self.rows.dtype.itemsize > 4
         for part in _parts(*rows.shape):
-            least = np.minimum.reduce(rows[part], None, initial=np.inf)  # a fraction of the cost of looking at each element
-            if wide and self._narrow:
-                most = np.maximum.reduce(rows[part], None, initial=-np.inf)
-                self._narrow = bool(least >= -_LARGEST and most <= _LARGEST)
+            least, most = _ends(rows[part], wide)
+            self._narrow &= not wide or (least >= -_LARGEST and most <= _LARGEST)
             if least == least:
                 continue
             place = part.start + int(np.isnan(rows[part]).any(axis=1).argmax())
@@ -340,6 +351,17 @@ def _count(column: Column) -> int:
     """How many row numbers there are in all bags."""
     assert isinstance(column, BagColumn)
     return int((column.bags._ends - column.bags._begins).sum())
+
+
+def _ends(numbers: Array, both: bool) -> tuple[float, float]:
+    """The least number, which is NaN if one is, and if both are asked for, the greatest; infinities of none."""
+    if numbers.size <= _FEW:
+        few = numbers.ravel().tolist()
+        if any(map(math.isnan, few)):
+            return math.nan, math.nan
+        return min(few, default=math.inf), max(few, default=-math.inf)
+    least = float(np.minimum.reduce(numbers, None))  # a fraction of the cost of looking at each element
+    return least, float(np.maximum.reduce(numbers, None)) if both else -math.inf
 
 
 def _outside(label: str, example: int, where: str, value: int, limit: int) -> str:

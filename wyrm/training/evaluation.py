@@ -20,7 +20,7 @@ from wyrm.selection import get_backend
 from wyrm.training.arrangement import Arrangement
 from wyrm.training.crews import Crew, Work
 from wyrm.training.feed import Data, Table, check_count
-from wyrm.training.kept import HeldFeed, layout_of
+from wyrm.training.kept import HeldFeed, Layout, layout_of
 from wyrm.training.losses import VALIDATION, VALUES, Values
 from wyrm.training.models import FunctionModel, GraphModel, Model, Traced
 from wyrm.training.programs import EvaluatingPrograms
@@ -150,10 +150,9 @@ def evaluate(
     return arrays[0] if isinstance(model, Node) or (not several and finish.single) else arrays
 
 
-def _evaluated(model: Model, data: Data, backend: Backend, layout: tuple[Any, ...]) -> list[Array]:
+def _evaluated(model: Model, data: Data, backend: Backend, layout: Layout) -> list[Array]:
     """The values over little data, by programs that were bound for other data of the same layout if there are any."""
-    traced = model.traced(data, 0, min(data.length, model.rows), VALUES)
-    key = *traced.structures, layout, backend
+    traced, key = layout.traced, (*layout.key, backend)
     kept = _KEPT.take(key)
     arrays = None if kept is None else kept.run(data, traced)
     if kept is None or arrays is None:

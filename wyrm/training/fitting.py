@@ -185,10 +185,10 @@ def fit(
     >>> table.value[:, 0].round(2)
     array([1., 2., 4.], dtype=float32)
     """
-    options = dict(locals())
     history = History("", 1, 0.0)
+    how = num_epochs, rows, batch_size, reduction, weights, validation, num_threads, schedule, shuffle, seed, check
     with Carried(history):
-        return _fit(history, **options)
+        return _fit(history, loss, feed, optimizer, *how, backend, callbacks, progress, resume)
 
 
 def _fit(
@@ -196,7 +196,6 @@ def _fit(
     loss: Node | Callable[..., Node],
     feed: Mapping[Any, Any] | Table | Iterable[Mapping[Any, Any] | Table],
     optimizer: Optimizer | Sequence[Optimizer],
-    *,
     num_epochs: int,
     rows: int,
     batch_size: int,

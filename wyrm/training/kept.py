@@ -9,7 +9,7 @@ memory, to no node that depends on inputs and to no function: so these are free 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -22,21 +22,30 @@ from wyrm.training.programs import Programs, are_large
 from wyrm.training.runners import Part
 from wyrm.training.skipping import Exclusion, Skipped, exclusions
 
-__all__ = ["HeldFeed", "layout_of"]
+__all__ = ["HeldFeed", "Layout", "layout_of"]
 
 Array = npt.NDArray[Any]
 #: How many numbers a feed has at most for which programs stay bound.
 _SMALL = 4096
 
 
-def layout_of(model: Model, data: Data, purpose: str) -> tuple[Any, ...] | None:
-    """What is equal for data that go through the same programs in the same memory.
+class Layout(NamedTuple):
+    """How data are gone through: the graph of their runs, and what is equal for data that take the same memory."""
 
-    ``None``: none stays bound for these, as they are too many, or runs of several kinds.
-    """
+    traced: Traced
+    key: tuple[Any, ...]
+
+
+def layout_of(model: Model, data: Data, purpose: str) -> Layout | None:
+    """The layout of data for which programs stay bound; ``None`` if they are too many, or runs of several kinds."""
     if len(data.structures) > 1 or (data.length > model.rows and data.length % model.rows) or data.size > _SMALL:
         return None
-    return model.traced(data, 0, min(data.length, model.rows), purpose).layout(data)
+    traced = model.traced(data, 0, min(data.length, model.rows), purpose)
+    return Layout(traced, traced.layout(data))
+
+
+def _all() -> None:
+    """All examples."""
 
 
 class HeldFeed:
@@ -102,12 +111,7 @@ class HeldFeed:
         columns = list(data.columns.values())
         labelled = traced.has_labels
         for number, position, limit, leaf in self._checks:
-            column = columns[number]
-            if column.index and not column.within(limit):
-                column.check_range(limit, None, position)
-            if labelled:
-                for labels in traced.labels(leaf):
-                    column.check_labels(labels, None, position)
+            columns[number].check(self._dtype, limit, traced.labels(leaf) if labelled else (), _all, position)
         values = self._values(traced, seed)
         if values and self._are_large(values) != self._large:
             return False

@@ -27,9 +27,9 @@ from wyrm.training.auto import Trial
 from wyrm.training.crews import Crew, Hogwild, Work
 from wyrm.training.diagnosis import diagnosed
 from wyrm.training.feed import Data, is_table
-from wyrm.training.kept import HeldFeed, layout_of
+from wyrm.training.kept import HeldFeed, Layout, layout_of
 from wyrm.training.losses import TRAINING
-from wyrm.training.models import Model
+from wyrm.training.models import Model, Traced
 from wyrm.training.order import epoch_order, in_order, key_seed
 from wyrm.training.programs import TrainingPrograms, uncollected
 from wyrm.training.runners import Part
@@ -81,10 +81,19 @@ class Session:
     ----------
     data
         The one feed; ``None``: there will be a stream of them.
+    layout
+        Of the feed, if others may take its place.
     """
 
     def __init__(
-        self, model: Model, optimizers: Sequence[Optimizer], backend: Backend, how: How, seed: int, data: Data | None = None
+        self,
+        model: Model,
+        optimizers: Sequence[Optimizer],
+        backend: Backend,
+        how: How,
+        seed: int,
+        data: Data | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.model: Any = model
         self.assignment, self.how, self.seed = Assignment(optimizers, backend), how, seed
@@ -94,10 +103,9 @@ class Session:
         self._begun = 0
         purpose: Purpose = "train" if how.batch_size == 1 else "accumulate"
         self.programs = TrainingPrograms(model, TRAINING, self.assignment, purpose, how.mean, how.checked)
-        self._layout: tuple[Any, ...] | None = None
         self._plan: Plan | None = None
         if data is not None:
-            self._plan = self._made(data, layout_of(model, data, TRAINING) if how.once else None)
+            self._plan = self._made(data, layout is not None)
         #: By what the first optimizer keeps it.
         self._key: tuple[Any, ...] = ()
 
@@ -108,18 +116,18 @@ class Session:
         if layout is None:
             return Session(model, optimizers, backend, how, seed, data)
         scheduled = [group.schedule is not None for optimizer in optimizers for group in optimizer.groups]
-        key = layout, how, backend, *map(weakref.ref, optimizers), *scheduled
+        key = layout.key, how, backend, *map(weakref.ref, optimizers), *scheduled
         kept: Session | None = optimizers[0].sessions.take(key)
-        if kept is None or not kept._goes_on(model, optimizers, seed, data):
-            kept = Session(model, optimizers, backend, how, seed, data)
+        if kept is None or not kept._goes_on(model, optimizers, seed, data, layout):
+            kept = Session(model, optimizers, backend, how, seed, data, layout)
             kept._key = key
         return kept
 
-    def _goes_on(self, model: Model, optimizers: Sequence[Optimizer], seed: int, data: Data) -> bool:
+    def _goes_on(self, model: Model, optimizers: Sequence[Optimizer], seed: int, data: Data, layout: Layout) -> bool:
         """Get ready for another call; whether that is possible."""
         self.model, self.assignment.optimizers, self.seed = model, optimizers, seed
         self.programs.begin(model)
-        return self._plan is not None and self._plan.take(self, data)
+        return self._plan is not None and self._plan.take(self, data, layout.traced)
 
     def end(self) -> None:
         """Stay ready for the next call, as this one ended well: without what belongs to the caller."""
@@ -130,11 +138,10 @@ class Session:
             self._plan.end()
             first.sessions[self._key] = self
 
-    def _made(self, data: Data, layout: tuple[Any, ...] | None) -> Plan:
-        """A plan for data; they are copied if they have a layout."""
-        self._layout = layout
+    def _made(self, data: Data, held: bool) -> Plan:
+        """A plan for data."""
         with uncollected():
-            return Plan(self, data, layout is not None)
+            return Plan(self, data, held)
 
     def crew(self, data: Data, arrangement: Arrangement, schedules: Schedules) -> tuple[list[Part], Crew]:
         """The programs that data go through, bound to them, and the threads that run these."""
@@ -166,13 +173,14 @@ class Session:
         return (lambda: self._stream(feed)) if plan is None else (lambda: iter([plan]))
 
     def _stream(self, feed: Iterable[Any]) -> Iterator[Plan]:
-        number, plan = -1, None
+        number, plan, before = -1, None, None
         for number, chunk in enumerate(feed):
             try:
                 data = self.model.read(chunk)
                 layout = layout_of(self.model, data, TRAINING)
-                if plan is None or not plan.stays or layout != self._layout or not plan.take(self, data):
-                    plan = self._made(data, layout)
+                same = plan is not None and layout is not None and before is not None and layout.key == before.key
+                if plan is None or layout is None or not same or not plan.take(self, data, layout.traced):
+                    plan, before = self._made(data, layout is not None), layout
             except WyrmError as error:
                 raise type(error)(f"chunk {number} of the stream: {error}") from error
             yield plan
@@ -229,14 +237,12 @@ class Plan:
         """Whether other data of its layout can be gone through by it."""
         return self._held is not None and isinstance(self.crew, Hogwild) and self.crew.num_threads == 1
 
-    def take(self, session: Session, data: Data) -> bool:
+    def take(self, session: Session, data: Data, traced: Traced) -> bool:
         """Let data of the same layout take the place of those before, after they have been checked; whether they can."""
         held, self._session = self._held, session
         if held is None or not self.stays or not held.has_room(data):
             return False
         assert isinstance(self.crew, Hogwild)
-        structure, examples = self._arrangement.parts[0]
-        traced = session.model.traced(data, structure, examples, TRAINING)
         if any(examples is not None for examples in held.skipped(data)):
             return False
         if not held.replace(data, traced, key_seed(session.seed) if held.random else 0):

@@ -145,11 +145,7 @@ class Programs(ABC):
                 continue
             name, position = place
             column = data.columns[name]
-            column.check_dtype(program.dtype)
-            if column.index and not column.within(expected.limit):
-                column.check_range(expected.limit, data.examples(structure), position)
-            for labels in traced.labels(leaf):
-                column.check_labels(labels, data.examples(structure), position)
+            column.check(program.dtype, expected.limit, traced.labels(leaf), partial(data.examples, structure), position)
             sources.append(column.source(position))
         if schedules is not None:
             sources += schedules.sources(program)
@@ -181,6 +177,8 @@ class TrainingPrograms(Programs):
         self._told: set[ParameterNode] = set()
         #: The number of changes at which a warning has been given that nothing is trained.
         self._idle = -1
+        #: The number of changes at which there was nothing to warn of.
+        self._quiet = -1
         for node in assignment.nodes:
             node._trained_by(self)
         #: The dtype of the model.
@@ -221,7 +219,7 @@ class TrainingPrograms(Programs):
         """As for other programs."""
         for node in nodes:
             if node not in self._nodes and node.dtype != "int64":
-                self._nodes[node] = None
+                self._nodes[node], self._quiet = None, -1
                 node._trained_by(self)
 
     def check_optimizers(self) -> None:
@@ -232,10 +230,13 @@ class TrainingPrograms(Programs):
         OptionError
             Where that is all of them.
         """
+        if self._quiet == self.changes:
+            return
         without = [node for node in self._nodes if not self.assignment.owns(node)]
         if len(without) == len(self._nodes):
             raise OptionError("fit: no optimizer has a parameter of the loss")
-        told = [node for node in without if node.trainable and node not in self._told]
+        loud = [node for node in without if node.trainable]
+        told = [node for node in loud if node not in self._told]
         if told:
             labels = ", ".join(node._label() for node in told)
             _logger.warning("no optimizer has %s: training leaves it as it is; if that is meant, set trainable=False", labels)
@@ -243,6 +244,8 @@ class TrainingPrograms(Programs):
         if self._idle != self.changes and not any(map(self.assignment.trains, self._nodes)):
             _logger.warning("no parameter of the loss that an optimizer has is trainable: training changes nothing")
             self._idle = self.changes
+        if not loud and self._idle != self.changes:
+            self._quiet = self.changes
 
     def _shared(self, program: Program, numbers: Sequence[int]) -> Mapping[Buffer, Any]:
         return self.assignment.buffers(program, numbers)
