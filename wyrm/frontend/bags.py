@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -60,9 +60,9 @@ class Bags:
                 f"bags: expected vectors of values and of at least one offset, got shapes {self._values.shape} and "
                 f"{places.shape}"
             )
-        falls = np.flatnonzero(places[1:] < places[:-1])
-        if len(falls):
-            n = int(falls[0])
+        falls = places[1:] < places[:-1]
+        if falls.any():
+            n = int(falls.argmax())
             raise ShapeError(f"bags: offsets must not fall; bag {n} begins at {places[n]} and ends at {places[n + 1]}")
         if places[0] != 0 or places[-1] != len(self._values):
             raise ShapeError(
@@ -97,10 +97,13 @@ class Bags:
             If they are no whole numbers, or weights are missing for some.
         """
         values, lengths = _joined(lists, "bags")
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = np.array([0, *accumulate(lengths)], np.int64)
         if weights is None:
-            return cls(values, offsets)
+            bags = cls.__new__(cls)  # of offsets that fit
+            bags._values, bags._weights = _indices(values, "bags: values").view(), None
+            places = unchangeable(offsets)
+            bags._begins, bags._ends = places[:-1], places[1:]
+            return bags
         factors, counts = _joined(weights, "bags: weights")
         if counts != lengths:
             raise ShapeError("bags: expected as many weights in each bag as row numbers")
@@ -181,6 +184,13 @@ class Bags:
         taken._begins, taken._ends = unchangeable(self._begins[places]), unchangeable(self._ends[places])
         return taken
 
+    @property
+    def span(self) -> slice:
+        """The part of the values in which all bags lie."""
+        if len(self._begins) == 1:
+            return slice(self._begins.item(), self._ends.item())
+        return slice(int(self._begins.min()), int(self._ends.max())) if len(self._begins) else slice(0)
+
     def copy(self) -> Bags:
         """The same bags, which share nothing with these, one after the other."""
         return Bags(*self._copied())
@@ -188,7 +198,7 @@ class Bags:
     def _copied(self) -> tuple[Array, Array, Array | None]:
         """Copies of the values of all bags, one after the other, of the offsets and of the weights."""
         if len(self._begins) == 1:
-            part = slice(self._begins.item(), self._ends.item())
+            part = self.span
             weights = None if self._weights is None else self._weights[part].copy()
             return self._values[part].copy(), np.array([0, part.stop - part.start]), weights
         lengths = self._ends - self._begins

@@ -25,6 +25,8 @@ __all__ = ["Given", "Group", "RunningGroup", "as_groups", "checked_number"]
 Array = npt.NDArray[Any]
 #: Steps for which a schedule is asked at once.
 _BLOCK = 1024
+#: Of how many steps, at most, the rates are taken from such a block.
+_FEW = 64
 #: In which forms parameters are given.
 Trained = ParameterNode | Module | Mapping[str, ParameterNode | Module] | Iterable[ParameterNode | Module]
 
@@ -157,11 +159,14 @@ class RunningGroup:
         """Let the scalars be those of a step."""
         if self.schedule is None:
             return
+        self._set_rate(float(self._coming(step, 1)[0]))
+
+    def _coming(self, step: int, count: int) -> Array:
+        """The rates of a few steps, from a block that is asked for at once."""
         first, rates = self._block
-        if not first <= step < first + len(rates):
-            first, rates = step, self.rates(np.arange(step, step + _BLOCK))
-            self._block = first, rates
-        self._set_rate(float(rates[step - first]))
+        if not first <= step <= first + len(rates) - count:
+            first, rates = self._block = step, self.rates(np.arange(step, step + _BLOCK))
+        return rates[step - first : step - first + count]
 
     def _set_rate(self, rate: float) -> None:
         """Keep a rate as it was given, and for native code in the parameters' dtype."""
@@ -188,7 +193,8 @@ class RunningGroup:
     def rows(self, first: int, to: Array) -> None:
         """Fill an array with the scalars of the steps from ``first`` on, one a row."""
         to[...] = self._scalars
-        to[:, self._place] = self.rates(np.arange(first, first + len(to)))
+        few = self.schedule is not None and len(to) <= _FEW
+        to[:, self._place] = self._coming(first, len(to)) if few else self.rates(np.arange(first, first + len(to)))
 
 
 def checked_number(owner: str, name: str, value: Any) -> float:

@@ -17,6 +17,7 @@ from wyrm.borrowed import pin
 from wyrm.errors import FeedError, LabelError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.bags import Bags, HeldBags
+from wyrm.frontend.input_base import NO_LIMIT
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
@@ -120,8 +121,12 @@ class Column:
         """Whether all indices are at least 0 and below ``limit``."""
         if self._largest is None:
             rows = self._used()
-            unsigned = rows.view(np.dtype(f"u{rows.dtype.itemsize}"))  # what is negative is larger than any index
-            self._largest = max((int(unsigned[part].max()) for part in _parts(*rows.shape)), default=-1) if rows.size else -1
+            if rows.size <= _FEW:
+                few = rows.ravel().tolist()
+                self._largest = max(few, default=-1) if min(few, default=0) >= 0 else NO_LIMIT
+            else:
+                unsigned = rows.view(np.dtype(f"u{rows.dtype.itemsize}"))  # what is negative is larger than any index
+                self._largest = max(int(unsigned[part].max()) for part in _parts(*rows.shape))
         return self._largest < limit
 
     def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
@@ -321,8 +326,7 @@ class BagColumn(Column):
             raise OutOfRangeError(_outside(self.label, bag // each, where, int(bags.values[place]), limit))
 
     def _used(self) -> Array:
-        bags = self.bags
-        return self.rows[bags.begins.min() : bags.ends.max()] if len(bags) else self.rows[:0]
+        return self.rows[self.bags.span]
 
 
 class _HeldColumn(BagColumn):
@@ -350,7 +354,8 @@ class _HeldColumn(BagColumn):
 def _count(column: Column) -> int:
     """How many row numbers there are in all bags."""
     assert isinstance(column, BagColumn)
-    return int((column.bags._ends - column.bags._begins).sum())
+    bags = column.bags
+    return int((bags._ends - bags._begins).sum()) if len(bags) > 1 else bags.span.stop - bags.span.start
 
 
 def _ends(numbers: Array, both: bool) -> tuple[float, float]:
