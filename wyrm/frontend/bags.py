@@ -101,6 +101,7 @@ class Bags:
         if weights is None:
             bags = cls.__new__(cls)  # of offsets that fit
             bags._values, bags._weights = _indices(values, "bags: values").view(), None
+            bags._pins = [pin(bags._values)]
             places = unchangeable(offsets)
             bags._begins, bags._ends = places[:-1], places[1:]
             return bags
