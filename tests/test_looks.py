@@ -57,7 +57,18 @@ def test_a_step_is_made_if_all_gradients_are_finite(model, dtype, trials):
     assert infinite or trials < 50
 
 
-def outcomes(make, dtype, trials, largest):
+def by_fit(loss, inputs, parameters):
+    feed = {node: node.value[None] if node.value.dtype.kind == "f" else node.value.reshape(1, -1) for node in inputs}
+    wyrm.fit(loss, feed, SGD(1e-30, parameters), num_threads=1, backend="reference")
+
+
+def steps_alone(loss, inputs, parameters):
+    loss.forward(backend=wyrm.get_backend().name)
+    loss.backward(1.0)
+    SGD(1e-30, parameters).step()
+
+
+def outcomes(make, dtype, trials, largest, step=by_fit):
     counts = [0, 0]
     for trial in range(trials):
         rng = np.random.default_rng(trial)
@@ -84,12 +95,59 @@ def outcomes(make, dtype, trials, largest):
                 continue  # sums in another order may overflow
             counts[not finite] += 1
             before = [p.value.copy() for p in parameters]
-            feed = {node: node.value[None] if node.value.dtype.kind == "f" else node.value.reshape(1, -1) for node in inputs}
+            for p in parameters:
+                p._gradient_buffer().header[11] = 0  # of what the reference has done, nothing is left
             try:
-                wyrm.fit(loss, feed, SGD(1e-30, parameters), num_threads=1, backend="reference")
+                step(loss, inputs, parameters)
                 assert finite, trial
             except wyrm.NotFiniteError:
                 assert not finite, trial
                 for p, value in zip(parameters, before, strict=True):
                     np.testing.assert_array_equal(p.value, value)
     return counts
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_own_step_is_made_if_all_gradients_are_finite(backend, model):
+    """By a backend that looks at gradients in passes: steps go over gradients only if a pass is in doubt."""
+    if not wyrm.get_backend().looks_at_gradients:
+        pytest.skip("steps look at all gradients")
+    finite, infinite = outcomes(MODELS[model], "float32", 50, 18, steps_alone)
+    assert finite > 5
+    assert infinite
+
+
+def test_which_gradients_are_in_doubt(backend):
+    """None, after an ordinary pass; those that are very large, set, or of another backend's passes."""
+    if not wyrm.get_backend().looks_at_gradients:
+        pytest.skip("steps look at all gradients")
+
+    def doubts():
+        return [int(p._gradient_buffer().header[11]) for p in parameters]
+
+    for make in MODELS.values():
+        rng = np.random.default_rng(0)
+        loss, inputs = make({"rng": rng, "dtype": "float32"})
+        for node, limit in inputs.items():
+            node.set_value(rng.normal(size=node.shape) if limit is None else rng.integers(0, limit, node.shape))
+        parameters = loss.parameters()
+        optimizer = SGD(1e-3, parameters)
+        loss.forward()
+        loss.backward(1.0)
+        loss.backward(-0.5)
+        assert not any(doubts())
+        loss.backward(2.0)
+        assert all(doubts())
+        optimizer.step()
+        assert not any(doubts())
+    parameters[0].set_gradient(np.ones(parameters[0].shape))
+    parameters[1].backward(1.0)
+    assert [bool(doubt) for doubt in doubts()] == [True, True, *[False] * (len(parameters) - 2)]
+    optimizer.zero_gradient()
+    assert not any(doubts())
+    (parameters[1] * 1e30).scalar_sum().backward(1.0)
+    assert [bool(doubt) for doubt in doubts()] == [False, True, *[False] * (len(parameters) - 2)]
+    optimizer.step()
+    (parameters[0] * 2.0).forward(backend="reference")
+    optimizer.zero_gradient()
+    assert doubts() == [2, *[0] * (len(parameters) - 1)]

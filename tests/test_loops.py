@@ -128,3 +128,16 @@ def test_constants_are_multiplied_once_and_errors_last():
         items = [_product(changed, two, out=0), moved, update._replace(operands=(0, rate, slope))]
         made = Products(program, items, 1)
         assert (made.once, made.items) == ([], items)
+
+
+def test_losses_are_added_up_one_after_the_other(backend, monkeypatch):
+    """Wherever slices end, which depends on how fast the machine is: the same bits."""
+    rng, sums = np.random.default_rng(0), set()
+    feed = rng.normal(size=(2, 3000 if backend != "reference" else 100))
+    for length in (10_000, 97, 1):
+        monkeypatch.setattr("wyrm.training.runners.Worker.slice_length", lambda self, remaining, workers=1, n=length: n)
+        w, x, y = wyrm.ParameterNode(0.5), wyrm.InputNode((1, 1)), wyrm.InputNode((1, 1))
+        optimizer = SGD(1e-3, [w])
+        history = wyrm.fit((w * x - y).square(), {x: feed[0], y: feed[1]}, optimizer, num_threads=1, shuffle=False)
+        sums.add(history.losses[0])
+    assert len(sums) == 1

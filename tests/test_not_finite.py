@@ -112,11 +112,40 @@ def test_own_steps_are_refused(backend, make):
             optimizer.step()
             continue
         for _ in range(2):
-            with pytest.raises(wyrm.NotFiniteError, match="the gradient of ParameterNode 'table' is NaN or infinite"):
+            with pytest.raises(wyrm.NotFiniteError, match="the gradient of ParameterNode 'table' is NaN or infinite") as info:
                 optimizer.step()
+            assert info.value.node == "sqrt (1, 1)"
+            assert "began at sqrt (1, 1), whose derivative by abs" in str(info.value)
             unchanged(before, parameters, optimizer)
         optimizer.zero_gradient()
     assert optimizer.steps == 2 and all(np.isfinite(p.value).all() for p in parameters)
+
+
+def test_where_the_gradient_of_an_own_step_began(backend):
+    """With bags, dropout and rows of tables; and if it is not to be found, nothing is made up."""
+    table, w = wyrm.ParameterNode(np.ones((5, 2)), name="table"), wyrm.ParameterNode(np.ones((2, 2)), name="w")
+    bag, x = wyrm.BagInputNode(2), wyrm.InputNode((2, 2))
+    loss = ((table.index_mean(bag) * x).dropout(0.5).dot(w) - 1.0).abs().ln().maximum(-5.0).scalar_sum()
+    loss = loss + (table.index_sum(bag) * x).ln().maximum(-9.0).scalar_sum() * 1e-38
+    optimizer = SGD(0.1, loss.parameters())
+    bag.set_value([[0, 1], [2]])
+    x.set_value([[1.0, 1.0], [1.0, 1e-39]])
+    table.set_value(np.full((5, 2), 1e20))
+    loss.forward()
+    loss.backward(1.0)
+    optimizer.step()
+    product = (w * 1e30 * 1e30).scalar_sum()
+    product.forward()
+    product.backward(1.0)
+    with pytest.raises(wyrm.NotFiniteError, match=r"'w' is NaN.*began at multiply \(2, 2\), whose derivative") as info:
+        optimizer.step()
+    assert info.value.node == "multiply (2, 2)"
+    del product
+    optimizer.zero_gradient()
+    loss.backward(np.inf)
+    with pytest.raises(wyrm.NotFiniteError, match="or for a weight of backward that is not") as info:
+        optimizer.step()
+    assert info.value.node.startswith("ParameterNode")
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 1e30), ("float64", 1e200)])

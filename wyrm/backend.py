@@ -174,14 +174,17 @@ class Pass(ABC):
         """Load the inputs from their cells and run ``forward``; for an ``update`` program, run ``update`` then.
 
         Of an ``update`` program that has an output, it is looked at in between: if it is NaN or infinite, the status is
-        ``NOT_FINITE``, and nothing is updated.
+        ``NOT_FINITE``, and nothing is updated. If no gradient is in doubt, and ``update`` reads nothing of it, ``forward`` need
+        not be run.
         """
 
     @abstractmethod
     def backward(self, weight: float) -> int:
         """Run ``backward`` for the values of the last forward pass, from ``weight`` times the gradient of the root.
 
-        The contributions are added to the gradient buffers, and their headers say so.
+        The contributions are added to the gradient buffers, and their headers say so. If the program has a ``look``, which is
+        for backends that declare it (:attr:`Backend.looks_at_gradients`), and that is NaN or too large then, or the weight is
+        not between -1 and 1, the headers say that the gradients are in doubt.
         """
 
     def attached(self, leaves: Leaves) -> tuple[Callable[[], int], Callable[[float], int]]:
@@ -221,6 +224,8 @@ class Backend(ABC):
 
     #: Set when the backend is loaded.
     declaration: Declaration
+    #: Whether passes see to :attr:`Program.look`, and say in the headers of gradients whether these are in doubt.
+    looks_at_gradients = False
 
     @property
     def name(self) -> str:

@@ -79,11 +79,12 @@ class GradientBuffer:
     Attributes
     ----------
     header
-        Eleven int64 for native code: 0 whether the matrix was touched, 1 or 0; 1 its address (0: none); 2 the number of rows
+        Twelve int64 for native code: 0 whether the matrix was touched, 1 or 0; 1 its address (0: none); 2 the number of rows
         in the list; 3 its capacity; 4 the address of the row numbers (int64); 5 of their values; 6 of a scratch table of
         int32, to find duplicates with; 7 the length of that table less 1 (a power of two, at least twice the capacity);
         8 and 9 the parameter's shape; 10 the number of steps that have been made with this gradient, which is the step in the
-        keys of random numbers.
+        keys of random numbers; 11 whether it may be NaN or infinite: 0 if whoever has added to it knows that it is not. The
+        second bit stays: passes that do not look at gradients may add to it.
     busy
         One int64 behind the header: not 0 while somebody is at work on it (:mod:`wyrm.gradient_use`).
     """
@@ -91,7 +92,7 @@ class GradientBuffer:
     #: The words of the header, in order.
     HEADER = (
         *("touched", "dense", "count", "capacity", "row_numbers", "row_values", "scratch", "scratch_mask"),
-        *("rows", "columns", "steps"),
+        *("rows", "columns", "steps", "doubt"),
     )
 
     __slots__ = ("_scratch", "busy", "dense", "header", "row_numbers", "row_values", "shape")
@@ -126,6 +127,10 @@ class GradientBuffer:
     def capacity(self) -> int:
         """How many the list has room for."""
         return len(self.row_numbers)
+
+    def doubt(self, always: bool = False) -> None:
+        """Note that nobody has seen to it that the gradient is finite; ``always``: nor will be when it has been cleared."""
+        self.header[11] |= 3 if always else 1
 
     def require_dense(self) -> Array:
         """The dense matrix, allocated (and zero) if there was none."""
@@ -187,8 +192,11 @@ class GradientBuffer:
 
     def is_finite(self) -> bool:
         """Whether no element is NaN or infinite."""
-        matrix = self.dense is None or not self.touched or bool(np.isfinite(self.dense).all())
-        return matrix and bool(np.isfinite(self.row_values[: self.count]).all())
+        with np.errstate(all="ignore"):  # what is added up may overflow
+            numbers, values = self.merged_rows()
+            if self.dense is None or not self.touched:
+                return bool(np.isfinite(values).all())
+            return bool(np.isfinite(self.dense).all() and np.isfinite(self.dense[numbers] + values).all())
 
     def clear(self) -> None:
         """Set the gradient to zero."""
@@ -196,6 +204,7 @@ class GradientBuffer:
             self.dense.fill(0)
         self.header[0] = 0
         self.header[2] = 0
+        self.header[11] &= 2
 
 
 class BagSource:

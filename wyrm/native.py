@@ -78,7 +78,7 @@ from wyrm.backend import Backend, Executable, JoinedRunner, Pass, Runner, Team
 from wyrm.errors import BackendError
 from wyrm.gradient_use import gradients_of
 from wyrm.leaves import Leaves
-from wyrm.memory import Memory, Sink, Source, address
+from wyrm.memory import GradientBuffer, Memory, Sink, Source, address
 from wyrm.native_chains import CHAIN_OPCODES, OPCODES, are_sums
 from wyrm.native_code import Code
 from wyrm.native_frames import FRAME, INPUT, INPUT_KINDS, Frame, Origin, feed_frame, set_inputs
@@ -234,10 +234,28 @@ class _NativeExecutable(Executable):
         return NativeRunner(self.backend.run, frame, FRAME)
 
 
+def _set_doubts(program: Program, frame: Frame, memory: Memory) -> None:
+    """Put what passes look at into the frame, and the words that say whether gradients are in doubt."""
+    if program.look is not None:
+        frame.set("look", frame.at(program.look))
+    elif not program.outputs or not _is_only_looked_at(program):
+        return
+    place = GradientBuffer.HEADER.index("doubt")
+    frame.set_records("doubts", [[address(gradient.header) + 8 * place] for gradient in gradients_of(memory)])
+
+
+def _is_only_looked_at(program: Program) -> bool:
+    """Whether an update reads nothing of what the forward section computes."""
+    computed = {slot for instruction in program.forward for slot in instruction.results}
+    return computed.isdisjoint(slot for instruction in program.update for slot in instruction.operands)
+
+
 class _NativePass(Pass):
     def __init__(self, executable: _NativeExecutable, memory: Memory, cells: Sequence[int]) -> None:
         program = executable.program
         self.frame = frame = Frame(program, executable.code(often=False), memory)
+        if executable.backend.looks_at_gradients:
+            _set_doubts(program, frame, memory)
         if program.purpose == "update" and program.outputs:
             frame.set("loss", frame.at(program.outputs[0]))
         steps = 0  # the address of the number of steps made, for the keys of random inputs

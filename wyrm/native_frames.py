@@ -24,11 +24,13 @@ Array = npt.NDArray[Any]
 INPUT_KINDS = ("dense", "index", "bag", "random")
 #: The number of words that describe an input.
 INPUT = 9
-#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``skip`` that of
-#: the number that has to be positive for a run to go on after its forward section, or 0; ``losses`` the running sum of losses,
-#: a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of the report. For passes: ``leaves`` is
-#: the address of the cells, ``date`` that of the date of the last forward pass, ``time`` that of the time (:mod:`wyrm.turns`).
-#: For runs: how many ``examples`` each takes, and what every example (``length``) and every position (``positions``) is below.
+#: The words of a frame, in order. ``real`` is the program's dtype code; ``loss`` the address of the loss or 0; ``look`` that of
+#: the number that says whether gradients are finite, or 0, and ``doubts`` a table of the addresses of the gradients' words of
+#: that name; ``skip`` the address of the number that has to be positive for a run to go on after its forward section, or 0;
+#: ``losses`` the running sum of losses, a float64; ``seed`` the address of the backward pass's weight or 0; ``report`` that of
+#: the report. For passes: ``leaves`` is the address of the cells, ``date`` that of the date of the last forward pass, ``time``
+#: that of the time (:mod:`wyrm.turns`). For runs: how many ``examples`` each takes, and what every example (``length``) and
+#: every position (``positions``) is below.
 FRAME = (
     "forward",
     "forward_end",
@@ -47,6 +49,9 @@ FRAME = (
     "real",
     "seed",
     "loss",
+    "look",
+    "doubts",
+    "doubts_end",
     "skip",
     "losses",
     "report",

@@ -150,6 +150,10 @@ class Program:
     skip
         Of a training program: a number, computed by ``forward``, such that ``backward`` and ``update`` change no parameter
         and no state where it is not positive. A backend may pass over them then.
+    look
+        Of an interactive program for a backend that looks at gradients: a number, computed by ``backward``, that is NaN,
+        infinite or above 2 ** 96 in size (in float64, 2 ** 768) if a contribution to a gradient is NaN or infinite, or very
+        large; provided that the weight is between -1 and 1.
     """
 
     purpose: Purpose
@@ -167,6 +171,7 @@ class Program:
     outputs: tuple[Slot, ...] = ()
     values: dict[int, Slot] = field(default_factory=dict)
     skip: Slot | None = None
+    look: Slot | None = None
 
     @property
     def instructions(self) -> list[Instruction]:

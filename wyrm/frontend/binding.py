@@ -62,7 +62,8 @@ class Binding:
         for parameter in self.parameters():
             parameter._bound_by(self)  # before their rules are asked for: from now on it is told when they change
         lazy = tuple(parameter.storage.lazy for parameter in self.parameters())
-        self.program = lower(traced, "interactive", backend.capabilities.kernels, lazy=lazy, evaluating=evaluating)
+        kernels, looks = backend.capabilities.kernels, backend.looks_at_gradients
+        self.program = lower(traced, "interactive", kernels, lazy=lazy, evaluating=evaluating, checked=looks)
         self.executable = compiled(self.program, backend)
         #: The numbers of the structures whose values the program holds.
         self.numbers = {structure: number for structure, number in numbers.items() if number in self.program.values}
@@ -199,6 +200,8 @@ class Workspace:
 
     def _gradient(self, node: ParameterNode, use: ParameterSlot) -> GradientBuffer:
         gradient = node._gradient_buffer()
+        if self.binding.program.look is None:
+            gradient.doubt(always=True)
         if use.gradient == "rows":
             with using(gradient, node._label()):
                 gradient.reserve(use.rows_per_pass)

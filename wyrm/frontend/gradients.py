@@ -245,6 +245,7 @@ def write_gradient(buffer: GradientBuffer, gradient: Gradient) -> None:
 
         def write() -> None:
             buffer.clear()
+            buffer.doubt()
             dense[...] = values
             buffer.header[0] = 1
     else:
@@ -253,6 +254,7 @@ def write_gradient(buffer: GradientBuffer, gradient: Gradient) -> None:
 
         def write() -> None:
             buffer.clear()
+            buffer.doubt()
             buffer.add_rows(numbers, values)
 
     finish(write)

@@ -320,6 +320,7 @@ class ParameterNode(Node):
             with using(buffer, self._label()):
                 buffer.require_dense()[...] += weight
                 buffer.header[0] = 1
+                buffer.doubt()
 
     def _kind(self) -> str:
         return "ParameterNode"

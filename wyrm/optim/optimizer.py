@@ -14,6 +14,7 @@ import numpy.typing as npt
 from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ThreadError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.node import Node
+from wyrm.frontend.origins import origin
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.recent import Recent
 from wyrm.frontend.threads import CURRENT
@@ -252,8 +253,8 @@ class Optimizer:
         ThreadError
             If another thread is in :func:`wyrm.fit` with this optimizer, or at work on a gradient.
         NotFiniteError
-            If a gradient is NaN or infinite, naming its parameter. Nothing has changed then, the gradients included:
-            :meth:`zero_gradient` passes over the example.
+            If a gradient is NaN or infinite, naming its parameter and, if inputs and parameters are still what they were, the
+            op where it began. Nothing has changed then, the gradients included: :meth:`zero_gradient` passes over the example.
         """
         step = self._native or self._bind()
         if self._scheduled:
@@ -273,13 +274,18 @@ class Optimizer:
             for node in self.parameters:
                 node.storage.check_adopted()
             raise BackendError(f"the step of {owner} failed with status {status}")
-        wrong = [node._label() for node in self.parameters if node.trainable and not node._gradient_buffer().is_finite()]
+        wrong = [node for node in self.parameters if node.trainable and not node._gradient_buffer().is_finite()]
         if wrong:
+            labels = " and ".join(node._label() for node in wrong)
+            began = next(filter(None, map(origin, wrong)), None)
+            where = (
+                "Look for an op whose derivative is not finite where its operand is, such as sqrt at 0, or for a weight of "
+                "backward that is not; inputs and parameters as they are now do not show it"
+            )
             raise NotFiniteError(
-                f"{owner}: the gradient of {' and '.join(wrong)} is NaN or infinite; no parameter was updated. Go on with "
-                f"zero_gradient(), and look for an op whose derivative is not finite where its operand is, such as sqrt at 0; "
-                f"wyrm.fit names the node",
-                node=wrong[0],
+                f"{owner}: the gradient of {labels} is NaN or infinite; no parameter was updated. "
+                f"{began[1] if began else where}. zero_gradient() passes over the example",
+                node=began[0] if began else wrong[0]._label(),
             )
         _, unchecked = self._bound(checked=False)
         status = unchecked()

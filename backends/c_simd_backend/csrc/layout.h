@@ -1,2 +1,2 @@
 // The layout of tables and headers that this code is written for; see wyrm/native_layout.py. Written by `make layout`.
-#define LAYOUT "5c61abca64706d70"
+#define LAYOUT "195a8e08a2094579"

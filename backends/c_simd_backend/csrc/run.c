@@ -48,8 +48,17 @@ static int claim_gradients(const Frame *frame) {
 
 static int claim_for_loop(const void *frame) { return claim_gradients(frame); }
 
-static double loss_of(const Frame *frame) {
-    return frame->real == FLOAT32 ? *(const float *)frame->loss : *(const double *)frame->loss;
+static double number_at(const Frame *frame, const void *place) {
+    return frame->real == FLOAT32 ? *(const float *)place : *(const double *)place;
+}
+
+static double loss_of(const Frame *frame) { return number_at(frame, frame->loss); }
+
+// Whether there are gradients, and whoever has added to them knows that they are finite.
+static int are_certain(const Frame *frame) {
+    for (int64_t *const *doubt = frame->doubts; doubt < frame->doubts_end; doubt++)
+        if (**doubt) return 0;
+    return frame->doubts < frame->doubts_end;
 }
 
 int wyrm_forward(intptr_t address) {
@@ -59,8 +68,12 @@ int wyrm_forward(intptr_t address) {
         if (status) return status;
     }
     point_to_rows(frame);
-    walk(frame->forward, frame->forward_end);
-    if (frame->loss && !isfinite(loss_of(frame))) return report(frame, NOT_FINITE, 0, 0, 0); // a step by gradients that are not finite
+    if (!frame->loss) {
+        walk(frame->forward, frame->forward_end);
+    } else if (!are_certain(frame)) { // a step, whose loss is not finite if gradients are not
+        walk(frame->forward, frame->forward_end);
+        if (!isfinite(loss_of(frame))) return report(frame, NOT_FINITE, 0, 0, 0);
+    }
     walk(frame->update, frame->update_end);
     return 0;
 }
@@ -76,6 +89,9 @@ int wyrm_backward(intptr_t address, double weight) {
             *(double *)frame->seed = weight;
     }
     walk(frame->backward, frame->backward_end);
+    const double most = frame->real == FLOAT32 ? 0x1p96 : 0x1p768;
+    if (frame->look && !(fabs(weight) <= 1 && fabs(number_at(frame, frame->look)) <= most))
+        for (int64_t *const *doubt = frame->doubts; doubt < frame->doubts_end; doubt++) **doubt |= 1;
     return 0;
 }
 
@@ -125,8 +141,9 @@ static int64_t repeat(Frame *frame, Plan *plan) {
     Repetition *repetition = &plan->repetition;
     if (!plan->by_loop) return repetition->position;
     repetition->claim = claim_for_loop;
+    repetition->losses = frame->losses; // one after the other, wherever slices end
     frame->loop->run(frame->loop, repetition);
-    frame->losses += repetition->losses;
+    frame->losses = repetition->losses;
     return repetition->position;
 }
 

@@ -139,6 +139,7 @@ typedef struct {
     int64_t scratch_mask;
     int64_t rows, cols;
     int64_t steps;
+    int64_t doubt; // whether it may be NaN or infinite; the second bit stays
 } Gradient;
 
 // The steps made on a parameter, and for each row those that it has seen: see clocks.h.
@@ -252,6 +253,8 @@ typedef struct {
     int64_t real; // FLOAT32 or FLOAT64
     void *seed;
     const void *loss;
+    const void *look; // not finite if a gradient may not be; may be null
+    int64_t *const *doubts, *const *doubts_end; // of the gradients
     const void *skip; // where this is not positive, what follows the forward section changes nothing; may be null
     double losses;
     int64_t *report;

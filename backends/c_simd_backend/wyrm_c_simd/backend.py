@@ -79,7 +79,7 @@ class CSimdBackend(NativeBackend):
             raise BackendError(f"the native library has no kernel {instruction.kernel!r}")
         return address
 
-    guards_memory = True
+    guards_memory = looks_at_gradients = True
 
     def passes(self, program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
         """Functions that cost less to call than those of cffi."""

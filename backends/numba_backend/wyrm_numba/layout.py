@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "5c61abca64706d70"
+LAYOUT = "195a8e08a2094579"

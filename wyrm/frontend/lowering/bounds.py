@@ -11,14 +11,16 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from math import inf, log2
 
-from wyrm.frontend.lowering.implied import implied, literal
+from wyrm.frontend.lowering.implied import columns, implied, literal
 from wyrm.frontend.lowering.value import VIEWS, Value
 
-__all__ = ["LEAF", "Bounds"]
+__all__ = ["LEAF", "Bounds", "columns", "spread", "terms"]
 
 #: By dtype: numbers of a larger exponent overflow, and what inputs and parameters are taken to be.
 _LARGEST = {"float32": 127.0, "float64": 1023.0}
 LEAF = {"float32": 60.0, "float64": 480.0}
+#: What :attr:`wyrm.program.Program.look` is below, or gradients are in doubt.
+SMALL = {"float32": 96.0, "float64": 768.0}
 #: How much the weights of a bag can come to, and what dropout multiplies with.
 _BAG, _KEPT = 20.0, 24.0
 _SAME = frozenset({"copy", "negate", "absolute", "transpose", "row_max", "pick", "view", "slice", "place"})
@@ -36,6 +38,8 @@ class Bounds:
         The calls, in an order in which they can be made.
     loss
         What is finite, if anything is.
+    small
+        Whether the loss is no larger than passes look for (:data:`SMALL`).
     large
         Whether inputs may be larger than that, or infinite.
 
@@ -47,11 +51,13 @@ class Bounds:
         The bound of inputs and parameters.
     """
 
-    def __init__(self, dtype: str, values: Iterable[Value], loss: Value | None = None, large: bool = False) -> None:
+    def __init__(
+        self, dtype: str, values: Iterable[Value], loss: Value | None = None, large: bool = False, small: bool = False
+    ) -> None:
         self.largest, self.leaf = _LARGEST[dtype], LEAF[dtype]
         self._input = inf if large else self.leaf
         self._known: dict[Value, float] = {}
-        self._implied = {} if loss is None else implied(loss, self.largest + 1)
+        self._implied = {} if loss is None else implied(loss, self.largest + 1, SMALL[dtype] if small else None)
         #: Of a matrix of which some columns are below a bound: the first, the one behind the last, and the bound.
         self._columns: dict[Value, list[tuple[int, int, float]]] = {}
         self.add(values)
@@ -115,7 +121,7 @@ class Bounds:
             base, begin = columns(value)
             end = begin + value.shape[1]
             bounds = [bound for first, last, bound in self._columns.get(base, ()) if first <= begin and end <= last]
-            if base.kernel == "lstm_cell" and base.onto is None and self.of(base) < inf:
+            if base.kernel == "lstm_cell" and base.onto is None and (self.of(base) < inf or value in self._implied):
                 width = base.operands[1].shape[1]
                 if end <= width or begin >= 2 * width:  # all but the memory are gates, and what they let through
                     bounds.append(0.0)
@@ -210,15 +216,6 @@ def terms(value: Value) -> int:
     if value.kernel == "row_dot":
         return max(1, *(operand.shape[1] for operand in value.operands))
     return max(1, a[0] * a[1] // max(1, value.shape[0] * value.shape[1]))
-
-
-def columns(value: Value) -> tuple[Value, int]:
-    """What a value has columns of, and the first of these."""
-    begin = 0
-    while value.kernel == "slice":
-        begin += value.attributes["col"]
-        value = value.operands[0]
-    return value, begin
 
 
 def spread(value: Value) -> float:

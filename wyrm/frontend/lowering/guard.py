@@ -11,7 +11,7 @@ such a step by a program that looks at each gradient itself (:func:`looked_at_cl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf, log2
 
@@ -19,7 +19,7 @@ from wyrm.frontend.lowering.bounds import Bounds, columns, spread, terms
 from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.value import Value
 
-__all__ = ["guarded", "looked_at_closely"]
+__all__ = ["guarded", "looked_at", "looked_at_closely"]
 
 _SEEN_THROUGH = frozenset({"copy", "negate", "transpose", "view"})
 #: The most parts of a matrix that are looked at one by one.
@@ -28,6 +28,10 @@ _MOST_PARTS = 4
 _MOST_SCALED = 0.625
 #: What a look at a product costs in looks at a factor: it has to be computed, though it may be added in place otherwise.
 _COMPUTED = 4
+#: The exponent of how many passes may add to a gradient that is finite then, if their looks are.
+_SUMS = 10.0
+#: How many times as large a matrix is as parts of it that are looked at alone.
+_FEW = 4
 
 
 def guarded(k: Emitter, dtype: str, loss: Value, gradients: Iterable[Value], large: bool) -> Value:
@@ -40,12 +44,25 @@ def guarded(k: Emitter, dtype: str, loss: Value, gradients: Iterable[Value], lar
     large
         Whether inputs may be so large that a product with them overflows.
     """
-    bounds = Bounds(dtype, k.values, loss, large)
+    return _guarded(k, Bounds(dtype, k.values, loss, large), loss, gradients)
+
+
+def looked_at(k: Emitter, dtype: str, root: Value, inputs: Iterable[Value], gradients: Iterable[Value]) -> Value:
+    """Record what passes look at (:attr:`wyrm.program.Program.look`): of inputs, which may be of any size, and gradients."""
+    total = k.reduce(root, (1, 1))
+    bounds = Bounds(dtype, k.values, total, small=True)
+    return _guarded(k, bounds, total, gradients, [value for value in inputs if value.place[0] == "input"], _SUMS)
+
+
+def _guarded(
+    k: Emitter, bounds: Bounds, loss: Value, gradients: Iterable[Value], inputs: Sequence[Value] = (), times: float = 0.0
+) -> Value:
+    """Record a look at inputs, and at gradients, which stay finite if they are multiplied with a power of two."""
     found = sorted(gradients, key=lambda gradient: gradient.kernel != "matmul")  # looks at products tell most of the others
     count = sum(gradient.kernel == "matmul" for gradient in found)
     orders = [found] if count < 2 else [found, found[:count][::-1] + found[count:]]  # what follows from what is not known
-    looks = min((_Looks(bounds.copy(), order) for order in orders), key=lambda looks: looks.size)
-    return _with(k, loss, [_scaled_sum(k, value, 2.0**looks.most) for value in looks.values])
+    looks = min((_Looks(bounds.copy(), order, times) for order in orders), key=lambda looks: looks.size)
+    return _with(k, loss, [_scaled_sum(k, value, 2.0**looks.most) for value in (*inputs, *looks.values)])
 
 
 def looked_at_closely(k: Emitter, loss: Value, gradients: Iterable[Value]) -> Value:
@@ -78,12 +95,12 @@ class _Looks:
     All are multiplied with two to the power of ``most``, so that what they are part of has small bounds.
     """
 
-    def __init__(self, bounds: Bounds, gradients: Iterable[Value]) -> None:
+    def __init__(self, bounds: Bounds, gradients: Iterable[Value], times: float) -> None:
         self.bounds = bounds
         self.values: list[Value] = []
         self.most = int(_MOST_SCALED * bounds.largest)
         for gradient in gradients:
-            self._covered(gradient, 0.0)
+            self._covered(gradient, times)
 
     @property
     def size(self) -> int:
@@ -124,8 +141,17 @@ class _Looks:
             return self._covered_by_factors(value, exponent + (log2(terms(value)) if kernel == "matmul" else 0))
         return False
 
+    def _fill(self, value: Value) -> None:
+        """Look at the parts of a matrix that have no bound, if they are few: as the first hidden state among many."""
+        unknown = _unknown(self.bounds, value)
+        if unknown and _FEW * sum(map(_size, unknown)) <= _size(value):
+            for part in unknown:
+                self._look(part, 0.0)
+
     def _covered_by_factors(self, value: Value, exponent: float) -> bool:
         """By a look at one factor, if the other has a bound; or at both; unless one at the value is less to do."""
+        for factor in value.operands:
+            self._fill(factor)
         least = _size(value) * (_COMPUTED if value.kernel == "matmul" else 1)
         chosen: list[tuple[Value, float]] = []
         for factor, other in (value.operands, value.operands[::-1]):
@@ -136,6 +162,15 @@ class _Looks:
         if not chosen and value.kernel == "matmul" and half <= self.most and sum(map(_size, value.operands)) <= least:
             chosen = [(factor, half) for factor in value.operands]
         return bool(chosen) and all(self._covered(factor, part) for factor, part in chosen)
+
+
+def _unknown(bounds: Bounds, value: Value) -> list[Value]:
+    """The parts of a matrix that have no bound."""
+    if bounds.again(value) < inf:
+        return []
+    if value.kernel != "blocks" or value.onto is not None:
+        return [value]
+    return [part for whole in value.operands for part in _unknown(bounds, whole)]
 
 
 def _size(value: Value) -> int:

@@ -12,7 +12,7 @@ from math import inf, log2
 
 from wyrm.frontend.lowering.value import Value
 
-__all__ = ["implied", "literal"]
+__all__ = ["columns", "implied", "literal"]
 
 _SAME = frozenset({"copy", "view", "negate", "absolute", "transpose", "blocks"})
 #: Finite results have finite operands; results that are not NaN have such operands.
@@ -21,16 +21,18 @@ _FINITE = frozenset({"add", "subtract", "multiply", "sum", "matmul", "row_dot", 
 _NUMBERS = frozenset({"exp", "softplus", "tanh", "sigmoid", "softmax", "row_max", "logsumexp", "maximum", "minimum", "divide"})
 
 
-def implied(loss: Value, finite: float) -> dict[Value, float]:
+def implied(loss: Value, finite: float, bound: float | None = None) -> dict[Value, float]:
     """The values that cannot be NaN if the loss is finite, with the exponent that none of their elements exceeds then.
 
     Parameters
     ----------
     finite
         The exponent that no finite number exceeds. Infinity stands for: infinite, perhaps, but not NaN.
+    bound
+        That of the loss, if it is known to be smaller.
     """
     found: dict[Value, float] = {}
-    waiting: list[tuple[Value, float]] = [(loss, finite)]
+    waiting: list[tuple[Value, float]] = [(loss, finite if bound is None else bound)]
     while waiting:
         value, bound = waiting.pop()
         if found.get(value, inf) < bound or (value in found and found[value] == bound):
@@ -53,8 +55,10 @@ def _operands(value: Value, bound: float, some: float) -> Iterable[tuple[Value, 
         return [(operands[0], bound / 2)]
     if kernel == "divide" and literal(operands[1]):
         return [(operands[0], bound + log2(abs(literal(operands[1]))))]
-    if kernel == "slice" and operands[0].kernel == "lstm_cell" and value.attributes["col"] == 0:  # all of it goes into this
-        return [(operand, inf) for operand in operands[0].operands]
+    if kernel == "slice":
+        base, begin = columns(value)
+        all_goes_into_it = base.kernel == "lstm_cell" and begin == 0 and value.shape[1] <= base.operands[1].shape[1]
+        return [(operand, inf) for operand in base.operands] if all_goes_into_it else ()
     if kernel == "pick":
         return _behind_pick(operands[0], some)
     if kernel in ("add", "sum") and all(map(_is_positive, operands)):
@@ -73,6 +77,15 @@ def _behind_pick(value: Value, some: float) -> Iterable[tuple[Value, float]]:
     if value.kernel not in ("add", "subtract") or value.onto is not None:
         return ()
     return [(operand, some) for operand in value.operands if operand.shape[1] == 1]
+
+
+def columns(value: Value) -> tuple[Value, int]:
+    """What a value has columns of, and the first of these."""
+    begin = 0
+    while value.kernel == "slice":
+        begin += value.attributes["col"]
+        value = value.operands[0]
+    return value, begin
 
 
 def literal(value: Value) -> float:

@@ -22,7 +22,7 @@ from wyrm.frontend.lowering.differentiate import Share, differentiate
 from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, part_options
 from wyrm.frontend.lowering.fuse import fused, fused_between_draws, fused_step
-from wyrm.frontend.lowering.guard import guarded, looked_at_closely
+from wyrm.frontend.lowering.guard import guarded, looked_at, looked_at_closely
 from wyrm.frontend.lowering.instructions import instructions, live
 from wyrm.frontend.lowering.layout import Layout
 from wyrm.frontend.lowering.narrow import narrow
@@ -77,7 +77,7 @@ def lower(
         number for each run, which comes as an input.
     checked
         For ``train`` and ``accumulate``, whether the loss is to be NaN if a gradient is not finite (:mod:`.guard`): it may
-        be, too, if one is just very large.
+        be, too, if one is just very large. For ``interactive``, whether there is to be such a number beside it.
     large
         Whether inputs may be larger than :mod:`.bounds` takes them to be.
     closely
@@ -139,6 +139,7 @@ class _Lowering:
         self.share_slots: list[tuple[int, int, Slot, Slot]] = []
         self.forward_end = 0  # how many calls are made before the loss is known
         self.seed: Value | None = None
+        self.look: Value | None = None
         self.contributions: dict[int, list[Value]] = {}
 
     def program(self) -> Program:
@@ -155,7 +156,7 @@ class _Lowering:
         kept = {n: value for n, value in enumerate(self.values) if value.kernel != "current" or n in trace.roots}
         shares = self._shares()
         results = list(kept.values()) if self.purpose == "interactive" else roots
-        results = [*results, *(value for share in shares for value in share[2:])]
+        results = [*results, *(value for share in shares for value in share[2:]), *([self.look] if self.look else [])]
         found = [*self.inputs, *(value for value, _ in self.updates.schedules), *k.literals.values()]
         found += [self.seed] if self.seed else []
         found += [k.outcome(draw) for draw in k.draws]
@@ -190,6 +191,7 @@ class _Lowering:
             tuple(layout[root] for root in roots),
             {n: layout[v] for n, v in kept.items()} if self.purpose == "interactive" else {},
             layout[skip] if skip else None,
+            layout[self.look] if self.look else None,
         )
         self.share_slots = [(record, operand, layout[gradient], layout[part]) for record, operand, gradient, part in shares]
         for draw in k.draws:  # it depends on its end, which depends on it: without a cycle, values are gone with the emitter
@@ -264,7 +266,7 @@ class _Lowering:
     def _put_off(self, effect: Value) -> None:
         """Let a call that changes a gradient come after the loss is known, though what it adds was recorded before."""
         values = self.k.values
-        if self.checked and effect in values[: self.forward_end]:
+        if self.checked and self.purpose != "interactive" and effect in values[: self.forward_end]:
             values.remove(effect)
             values.append(effect)
             self.forward_end -= 1
@@ -278,10 +280,14 @@ class _Lowering:
         """Let the loss be NaN if a gradient is not finite, before anything is done with the gradients."""
         gradients = []
         for number, parts in self.contributions.items():
-            if self.training[self.parameters[number]] is not None:
+            if not self.training or self.training[self.parameters[number]] is not None:
                 if not all(part.kernel == "rows" for part in parts):
                     parts = self.contributions[number] = self.k.products_over_time(parts)
                 gradients += parts
+        if self.purpose == "interactive":
+            self.look = looked_at(self.k, self.trace.dtype, self.values[root], self.inputs, gradients)
+            self.look.uses += 1
+            return
         loss = self.values[root]
         if self.closely:
             known = looked_at_closely(self.k, loss, gradients)

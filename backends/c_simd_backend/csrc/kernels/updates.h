@@ -109,6 +109,7 @@ INLINE void gather_densely(Gradient *gradient) {
 static void kernel_update_gradient(const Instruction *instruction) {
     Gradient *gradient = instruction->operand[1].data;
     gradient->steps++;
+    gradient->doubt &= 2;
     if (!gradient->touched && !gradient->count) return;
     const Target target = target_of(instruction, 1);
     const int64_t cols = gradient->cols;
