@@ -305,7 +305,11 @@ def test_binary_cross_entropy_at_any_logit(backend):
         (lambda: nn.EWMA(3).forward(wyrm.InputNode((0, 3))), wyrm.OptionError, "at least one input.*no rows"),
         (lambda: nn.EWMA(3).forward(wyrm.InputNode((2, 4))), wyrm.ShapeError, "4"),
         (lambda: nn.EWMA(3).forward([wyrm.InputNode((1, 3)), wyrm.InputNode((2, 3))]), wyrm.ShapeError, r"\[1, 2\]"),
-        (lambda: nn.lstm.Parameters(3, 4).build().forward([wyrm.InputNode((1, 5))]), wyrm.ShapeError, "9"),
+        (
+            lambda: nn.lstm.Parameters(3, 4).build().forward([wyrm.InputNode((1, 5))]),
+            wyrm.ShapeError,
+            "inputs of 3 columns, got 5",
+        ),
         (lambda: nn.EWMA(3).set_state(np.zeros((2, 4))), wyrm.ShapeError, "3"),
         (lambda: nn.EWMA(3).keep_state(), wyrm.OptionError, "forward"),
         (lambda: nn.xavier_normal(-1, 3), wyrm.ShapeError, "-1"),

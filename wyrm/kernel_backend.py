@@ -11,6 +11,7 @@ accumulation, rows of tables, row-sparse gradients, update rules. It is the plai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -200,11 +201,12 @@ class _KernelPass(Pass):
     def backward(self, weight: float) -> int:
         bound = self.bound
         if bound.seed is not None:
-            seed = weight * 1.0  # a TypeError for what is no number, as in native code
+            seed = math.copysign(weight, weight)  # a TypeError for what is no number, as in native code
             status = bound.claim()
             if status:
                 return status
-            bound.seed[...] = seed
+            with np.errstate(over="ignore"):
+                bound.seed[...] = seed
             _run(bound.backward)
         return 0
 

@@ -10,8 +10,9 @@ from contextvars import ContextVar
 from types import TracebackType
 
 from wyrm import plugins
+from wyrm.arguments import shown
 from wyrm.backend import Backend
-from wyrm.errors import BackendError, UnknownBackendError
+from wyrm.errors import BackendError, DTypeError, UnknownBackendError
 
 __all__ = ["ENVIRONMENT_VARIABLE", "get_backend", "use_backend"]
 
@@ -77,7 +78,11 @@ def use_backend(backend: str | Backend) -> _Choice:
 def get_backend(backend: str | Backend | None = None) -> Backend:
     """The backend of a name, or the one that is taken when nothing is said."""
     if backend is not None:
-        return backend if isinstance(backend, Backend) else plugins.load(backend)
+        if isinstance(backend, Backend):
+            return backend
+        if not isinstance(backend, str):
+            raise DTypeError(f"expected the name of a backend, got {shown(backend)}")
+        return plugins.load(backend)
     chosen = _block.get()
     if chosen is not None:
         return chosen

@@ -126,13 +126,19 @@ def permitted(error: BaseException, module: Any, line: Line) -> bool:
         return True
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]
+    if not any(frame.filename.startswith(_WYRM) for frame in frames):  # Python says it of the statement itself
+        return True
     if last.filename in (FILE, module.__file__):
         return not isinstance(error, (AssertionError, SystemError))
+    if isinstance(error, RecursionError) and "repr" in str(error):  # of a value that Python itself cannot show
+        return True
     if not isinstance(error, Exception) or isinstance(error, _INTERNAL) or not last.filename.startswith(_WYRM):
         return False
     if isinstance(error, TypeError) and re.search(r"\(\) (takes|missing|got (an|multiple|some))", str(error)):
         return len(frames) <= 3  # a call with the wrong arguments, which may go through `__call__`
     statement = linecache.getline(last.filename, last.lineno or 0).strip()
+    if isinstance(error, Warning) and "warn(" in statement:
+        return True
     return statement.startswith("raise ") and (not hasattr(module, "permits") or bool(module.permits(error, line)))
 
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 #: Seconds of processor time that a case may take, and of time in which it must have ended.
-PROCESSOR_SECONDS, SECONDS = 20.0, 120.0
+PROCESSOR_SECONDS, SECONDS = 5.0, 120.0
 #: What a process may map beyond what it has mapped when it begins.
-MEMORY = 4 << 30
+MEMORY = 1 << 30
 
 Report = dict[str, Any]
 Work = Callable[[int], Report | None]

@@ -97,7 +97,7 @@ class World:
         state = self.optimizer.state_dict()
         values += [np.array(state[key]) for key in sorted(state)]
         inputs = [np.array(node.value) if node.is_set else None for node in (self.x, self.y, self.index, self.indices)]
-        shown = [self.bag.value.to_lists(), self.bags.to_lists(), self.ragged.to_lists(), self.history.to_json()]
+        shown = [self.bag.value.to_lists(), self.bags.to_lists(), self.ragged.to_lists()]
         marks = [(node.trainable, node.max_norm, np.array(node.frozen_rows)) for node in (self.table, self.bias)]
         return [*values, *inputs, *shown, *marks, [group.options for group in self.optimizer.groups]]
 
@@ -177,9 +177,40 @@ _NOT_FOR_USERS = {
         "plot",
         "set_max_norm",
     ),
-    *("set_frozen_rows", "begin", "begin_epoch", "end", "end_epoch", "owner"),
+    *(
+        "set_frozen_rows",
+        "begin",
+        "begin_epoch",
+        "end",
+        "end_epoch",
+        "owner",
+        "of",
+        "sessions",
+        "paths",
+        "count_to",
+        "adopted",
+        "number",
+        "fingerprint",
+        "change",
+    ),
 }
 _OBJECTS = tuple(name for name in vars(World()) if name not in ("feed", "made"))
+
+
+#: What may stand for a truth value, which Python asks of anything.
+_FLAGS = ("None", "0", "1", "'x'", "[]", "2.5", "object()", "m.table")
+#: What users meet, but neither make nor call.
+_NO_FUNCTIONS = (
+    "Schedule",
+    "Reduction",
+    "Rng",
+    "generator",
+    "Node",
+    "Run",
+    "SparseCategoricalCrossentropy",
+    "Drawing",
+    "Optimizer",
+)
 
 
 def _functions() -> dict[str, Any]:
@@ -190,12 +221,7 @@ def _functions() -> dict[str, Any]:
         for name in getattr(module, "__all__", None) or vars(module):
             value = getattr(module, name)
             error = isinstance(value, type) and issubclass(value, BaseException)
-            if (
-                callable(value)
-                and not name.startswith("_")
-                and not error
-                and name not in ("Schedule", "Reduction", "Rng", "generator")
-            ):
+            if callable(value) and not name.startswith("_") and not error and name not in _NO_FUNCTIONS:
                 found[f"{space}.{name}"] = value
     return found
 
@@ -219,7 +245,8 @@ def _call(rng: np.random.Generator, text: str, function: Any) -> str:
     for n, parameter in enumerate(named):
         keys = [f"{'.'.join(text.split('.')[-depth:])}.{parameter.name}" for depth in (3, 2, 1)]
         right = next((_RIGHT[key] for key in (*keys, parameter.name) if key in _RIGHT), None)
-        given = _chosen(rng, _PARTS["values"]) if n in wrong or right is None else right
+        values = _FLAGS if parameter.annotation in ("bool", "bool | None") else _PARTS["values"]
+        given = _chosen(rng, values) if n in wrong or right is None else right
         optional = parameter.default is not parameter.empty
         if optional and n not in wrong and rng.random() < 0.8:
             continue
@@ -259,11 +286,15 @@ def write(rng: np.random.Generator) -> list[Line]:
             attributes = [
                 n
                 for n in dir(value)
-                if not n.startswith("_") and n not in _NOT_FOR_USERS and not callable(getattr(type(value), n, None))
+                if not n.startswith("_")
+                and n not in _NOT_FOR_USERS
+                and not callable(getattr(type(value), n, None))
+                and (not isinstance(value, nn.Module) or isinstance(getattr(value, n), wyrm.ParameterNode))
             ]
             if not attributes:
                 continue
-            lines.append(Line("attempt", f"m.{name}.{_chosen(rng, attributes)} = {_chosen(rng, _PARTS['values'])}"))
+            values = _PARTS["attributes of layers"] if isinstance(value, nn.Module) else _PARTS["values"]
+            lines.append(Line("attempt", f"m.{name}.{_chosen(rng, attributes)} = {_chosen(rng, values)}"))
         else:
             operator = _chosen(rng, _PARTS["operators"]).format(a=f"m.{name}", b=_chosen(rng, _PARTS["values"]))
             lines.append(Line("attempt", f"m.made = {operator}"))

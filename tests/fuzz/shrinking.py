@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.fuzz import cases, children
 
 
-def shortened(module: Any, finding: cases.Finding, most: int = 40) -> cases.Finding:
-    """The same finding with fewer lines; ``most``: how many runs that may take."""
-    best, runs, changed = finding, 0, True
+def shortened(module: Any, finding: cases.Finding, most: int = 40, seconds: float = 5.0) -> cases.Finding:
+    """The same finding with fewer lines; ``most`` and ``seconds``: after how many runs, and when, that is given up."""
+    best, runs, changed, until = finding, 0, True, time.monotonic() + seconds
     while changed and runs < most:
         changed = False
         for place in reversed(range(len(best.ran))):
@@ -21,8 +22,8 @@ def shortened(module: Any, finding: cases.Finding, most: int = 40) -> cases.Find
             if found is not None and found.key == finding.key:
                 best, changed = found, True
                 break
-            if runs >= most:
-                break
+            if runs >= most or time.monotonic() > until:
+                return best
     return best
 
 

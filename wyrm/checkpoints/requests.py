@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.checkpoints.state import Model, ModelState, listed
-from wyrm.errors import CheckpointError, OptionError
+from wyrm.errors import CheckpointError, DTypeError, OptionError
 
 __all__ = ["Rename", "cast_to", "part_of", "renamed", "reshaped_to"]
 
@@ -36,8 +37,10 @@ def renamed(state: ModelState, rename: Rename, source: str) -> ModelState:
         if unknown:
             raise OptionError(f"load: rename has {unknown[0]!r}, and the parameters of {source} are {listed(names)}")
         new = {name: rename.get(name, name) for name in names}
-    else:
+    elif callable(rename):
         new = {name: rename(name) for name in names}
+    else:
+        raise DTypeError(f"load: expected rename to be a mapping or a function of a name, got {shown(rename)}")
     old: dict[str, str] = {}
     for name, to in new.items():
         if not isinstance(to, str) or not to:

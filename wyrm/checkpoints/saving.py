@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.checkpoints.files import StoredPath, path_name, read_file, write_file
 from wyrm.checkpoints.requests import Rename, cast_to, part_of, renamed, reshaped_to
 from wyrm.checkpoints.state import Model, ModelState, Parameters
-from wyrm.errors import CheckpointError, OptionError
+from wyrm.errors import CheckpointError, DTypeError, OptionError
 from wyrm.optim import Optimizer
 
 __all__ = ["Saved", "load", "read", "save", "write"]
@@ -219,4 +220,8 @@ def read(path: StoredPath, foreign: bool = False) -> tuple[ModelState, Saved]:
 def _several(optimizer: Optimizer | Iterable[Optimizer] | None) -> list[Optimizer]:
     if optimizer is None:
         return []
-    return [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+    if isinstance(optimizer, Optimizer):
+        return [optimizer]
+    if not isinstance(optimizer, Iterable):
+        raise DTypeError(f"checkpoint: expected an optimizer or several, got {shown(optimizer)}")
+    return list(optimizer)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.checkpoints.alike import Alike
 from wyrm.errors import CheckpointError, DTypeError, OptionError, ShapeError
 from wyrm.frontend.node import Node
@@ -89,7 +90,9 @@ class Model:
         elif isinstance(parameters, Mapping):
             given += parameters.items()
         else:
-            nodes = parameters.parameters() if isinstance(parameters, Node) else parameters
+            if not isinstance(parameters, (Node, Iterable)):
+                raise DTypeError(f"checkpoint: expected parameters, got {shown(parameters)}")
+            nodes: Iterable[Any] = parameters.parameters() if isinstance(parameters, Node) else parameters
             given += [("", node) for node in nodes]
         for optimizer in self.optimizers:
             if not isinstance(optimizer, Optimizer):
@@ -103,7 +106,7 @@ class Model:
             if not isinstance(node, ParameterNode):
                 raise DTypeError(f"checkpoint: expected ParameterNodes, got {node!r}")
             distinct.setdefault(node.storage, (name, node))
-        own = [(name or paths.get(node.storage) or node.name or "", bool(name)) for name, node in distinct.values()]
+        own = [(name or paths.get(node.storage) or _own_name(node), bool(name)) for name, node in distinct.values()]
         named = _distinct_names(own)
         kinds = [(kind, *storage.shape, storage.dtype) for storage, (kind, _) in zip(distinct, own, strict=True)]
         numbered = [kind if name != kind[0] else None for name, kind in zip(named, kinds, strict=True)]
@@ -259,6 +262,10 @@ def _check_array(source: str, label: str, expected: Array, found: Array) -> None
         raise CheckpointError(f"{source}: {label}: expected shape {expected.shape}, found {found.shape}")
     if found.dtype != expected.dtype:
         raise CheckpointError(f"{source}: {label}: expected dtype {expected.dtype}, found {found.dtype}")
+
+
+def _own_name(node: ParameterNode) -> str:
+    return node.name if isinstance(node.name, str) else ""
 
 
 def _distinct_names(named: list[tuple[str, bool]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.values import as_indices, as_lists, as_reals, is_native, unchangeable, view_of
@@ -283,6 +284,11 @@ def _indicates(matrix: Array) -> bool:
 
 def _joined(lists: Sequence[Any], label: str) -> tuple[Array, list[int]]:
     """The numbers of all lists, one after the other, and how many each has."""
+    if not isinstance(lists, (list, tuple)):
+        try:
+            lists = list(lists)
+        except TypeError:
+            raise DTypeError(f"{label}: expected a list for each bag, got {shown(lists)}") from None
     if all(type(part) is list for part in lists):
         flat, lengths = as_reals(list(chain.from_iterable(lists)), label), [len(part) for part in lists]
     else:

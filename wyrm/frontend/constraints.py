@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import as_float, shown
 from wyrm.errors import DTypeError, OptionError, OutOfRangeError, ShapeError
-from wyrm.frontend.values import as_indices
+from wyrm.frontend.values import as_indices, as_reals
 
 __all__ = ["FROZEN", "LARGEST", "checked_norm", "frozen_mask", "scale_rows"]
 
@@ -32,7 +33,7 @@ def frozen_mask(rows: npt.ArrayLike | None, count: int, label: str) -> npt.NDArr
     mask = np.zeros(count, np.bool_)
     if rows is None:
         return mask
-    array = np.asarray(rows)
+    array = as_reals(rows, f"{label}: frozen_rows")
     if array.dtype == np.bool_ and array.ndim:
         if array.shape not in ((count,), (count, 1)):
             raise ShapeError(
@@ -58,11 +59,12 @@ def checked_norm(norm: Any, label: str) -> float:
     DTypeError, OptionError
         If it is no finite number above 0.
     """
-    if not isinstance(norm, (int, float, np.number)) or isinstance(norm, (bool, complex)):
-        raise DTypeError(f"{label}: expected a number or None as max_norm, got {norm!r}")
-    if not 0 < norm < np.inf:
-        raise OptionError(f"{label}: expected max_norm to be finite and above 0, got {norm}")
-    return float(norm)
+    if not isinstance(norm, (int, float, np.integer, np.floating)) or isinstance(norm, bool):
+        raise DTypeError(f"{label}: expected a number or None as max_norm, got {shown(norm)}")
+    number = as_float(norm)
+    if not 0 < number < np.inf:
+        raise OptionError(f"{label}: expected max_norm to be finite and above 0, got {shown(norm)}")
+    return number
 
 
 def scale_rows(value: Array, norm: float, frozen: npt.NDArray[np.int64]) -> bool:

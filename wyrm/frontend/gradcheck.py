@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import check_number, shown
 from wyrm.errors import DTypeError
 from wyrm.frontend.gradients import write_gradient
 from wyrm.frontend.node import Node
@@ -47,7 +48,11 @@ def finite_difference(input: ParameterNode, output: Node, *, step: float | None 
     True
     """
     if not isinstance(input, ParameterNode):
-        raise DTypeError(f"finite_difference: expected a ParameterNode to differentiate by, got {input!r}")
+        raise DTypeError(f"finite_difference: expected a ParameterNode to differentiate by, got {shown(input)}")
+    if not isinstance(output, Node):
+        raise DTypeError(f"finite_difference: expected a node to differentiate, got {shown(output)}")
+    if step is not None:
+        step = check_number(step, "finite_difference: step", above=0)
     with input.storage.on_trial() as value:
         difference = _difference(value, output, step)
     gathered = [(node, node.gradient) for node in output.parameters()]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.errors import DTypeError, OutOfRangeError, ShapeError
 from wyrm.frontend.values import as_indices, as_reals, unchangeable
 from wyrm.memory import GradientBuffer
@@ -160,6 +161,8 @@ class RowSparseGradient(_Arithmetic):
     @classmethod
     def from_scipy(cls, matrix: Any) -> RowSparseGradient:
         """From a ``scipy.sparse`` matrix or array: the rows in which it stores anything."""
+        if not hasattr(matrix, "tocsr"):
+            raise DTypeError(f"RowSparseGradient: expected a matrix of scipy.sparse, got {shown(matrix)}")
         stored = matrix.tocsr()
         rows = np.flatnonzero(np.diff(stored.indptr)).astype(np.int64)
         return cls(rows, np.asarray(stored[rows].todense()), (int(stored.shape[0]), int(stored.shape[1])))

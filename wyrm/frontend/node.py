@@ -132,11 +132,11 @@ class Node(
     def _label(self) -> str:
         """How messages call the node."""
         name = getattr(self, "name", None)
-        return f"{self._kind()} {name!r}" if name else f"{self._kind()} {self.shape}"
+        return f"{self._kind()} {name!r}" if isinstance(name, str) and name else f"{self._kind()} {self.shape}"
 
     def __repr__(self) -> str:
         name = getattr(self, "name", None)
-        return f"<{self._kind()} {self.shape}{f' {name!r}' if name else ''}>"
+        return f"<{self._kind()} {self.shape}{f' {name!r}' if isinstance(name, str) and name else ''}>"
 
     @classmethod
     def of(cls: type[N], node: Node) -> N:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.errors import DTypeError, MissingValueError, OptionError
 from wyrm.frontend.binding import Binding, retire_all
 from wyrm.frontend.gradients import Gradient, RowSparseGradient, as_gradient, read_gradient, write_gradient
@@ -92,7 +94,7 @@ class ParameterNode(Node):
         self._graph = None
         self._parents = ()
         self.name = name
-        self._trainable = _truth(trainable, self._label)
+        self._trainable = _truth(trainable, lambda: f"ParameterNode {shown(name)}")
         self._gradient: GradientBuffer | None = None
         self._bindings: list[weakref.ref[Binding]] = []
         self._trainers: list[weakref.ref[Trainer]] = []
@@ -315,6 +317,10 @@ class ParameterNode(Node):
 
     def backward(self, weight: float = 1.0) -> None:
         """Add ``weight`` to each element of the gradient: the gradient of the sum of the elements."""
+        try:
+            weight = math.copysign(weight, weight)
+        except (OverflowError, TypeError):
+            raise self._no_weight(weight) from None
         if self._trainable:
             buffer = self._gradient_buffer()
             with using(buffer, self._label()):

@@ -136,7 +136,7 @@ class Passes:
             run = self._workspace.backward_at_once
         try:
             status = run(weight)
-        except TypeError:
+        except (OverflowError, TypeError):
             raise self._no_weight(weight) from None
         if status:
             self._backward(weight)

@@ -212,6 +212,9 @@ class HogwildParameter(StaleRows):
         """Set the greatest norm of a row, for a node that messages call by a label."""
         if norm is not None:
             norm = checked_norm(norm, label)
+            limits = np.finfo(self.dtype)
+            if not float(limits.tiny) <= norm * norm / max(self.shape[1], 1) <= float(limits.max):
+                raise OptionError(f"{label}: max_norm is {norm}, and {self.dtype} does not hold its square")
             self.settle()
             if scale_rows(self._array, norm, self.frozen_rows):
                 self.note_change()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.errors import DTypeError
 from wyrm.memory import SOURCE_DTYPES
 
@@ -32,6 +33,10 @@ _NATIVE = frozenset(np.dtype(name).str for name in SOURCE_DTYPES)
 _NUMBERS = frozenset({bool, int, float, str, np.float32, np.float64, np.int32, np.int64})
 
 
+#: How many axes an array of NumPy may have.
+_DEEPEST = 64
+
+
 def real_dtype(dtype: npt.DTypeLike | None, label: str) -> str:
     """The name of a dtype that a graph may have, float32 unless another is given.
 
@@ -42,7 +47,10 @@ def real_dtype(dtype: npt.DTypeLike | None, label: str) -> str:
     """
     name = _DTYPES.get(dtype) if dtype is None or type(dtype) is str else None
     if name is None:
-        name = np.dtype(dtype).name
+        try:
+            name = np.dtype(dtype).name
+        except (TypeError, ValueError):
+            raise DTypeError(f"{label}: dtype must be float32 or float64, got {shown(dtype)}") from None
         if name not in ("float32", "float64"):
             raise DTypeError(f"{label}: dtype must be float32 or float64, got {name}")
     return name
@@ -87,12 +95,14 @@ def _converted(value: Any, label: str) -> Array:
         raise DTypeError(f"{label}: {type(value).__name__} cannot be read as an array: {error}") from None
 
 
-def _refuse_masked(value: Any, label: str) -> None:
+def _refuse_masked(value: Any, label: str, depth: int = 0) -> None:
     """Raise if elements of an array, or of arrays in a list, are masked: NumPy would read what is behind the mask."""
     if isinstance(value, (list, tuple)):
+        if depth > _DEEPEST:
+            raise DTypeError(f"{label}: expected real numbers, got lists in lists, deeper than any array")
         if not _NUMBERS.issuperset(map(type, value)):
             for part in value:
-                _refuse_masked(part, label)
+                _refuse_masked(part, label, depth + 1)
     elif isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         place = tuple(int(n) for n in np.argwhere(np.ma.getmaskarray(value))[0])
         where = f" at {place[0] if len(place) == 1 else place}" if place else ""

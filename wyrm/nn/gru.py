@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy.typing as npt
 
+from wyrm.arguments import check_lengths
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, generator, uniform, xavier_normal
@@ -53,6 +54,8 @@ class GRU(Recurrent):
         dtype: npt.DTypeLike | None = None,
     ) -> None:
         super().__init__(hidden_dim, dtype)
+        check_lengths("GRU", input_dim=input_dim, hidden_dim=hidden_dim)
+        self.input_dim = input_dim
         draws = generator(rng)
         width = 3 * hidden_dim
         self.input_weights = ParameterNode(xavier_normal(input_dim, width, draws), name="input_weights", dtype=dtype)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import OptionError, ShapeError
+from wyrm.arguments import check_lengths, check_number, shown
+from wyrm.errors import DTypeError, OptionError
 
 __all__ = ["Rng", "generator", "uniform", "xavier_normal"]
 
@@ -18,7 +19,12 @@ Rng = int | np.random.Generator | None
 
 def generator(rng: Rng) -> np.random.Generator:
     """The generator that is meant: itself, or a new one from a seed."""
-    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
+    if isinstance(rng, np.random.Generator):
+        return rng
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise DTypeError(f"rng: expected a seed of at least 0, a generator or None, got {shown(rng)}") from None
 
 
 def xavier_normal(rows: int, cols: int, rng: Rng = None) -> Array:
@@ -32,7 +38,7 @@ def xavier_normal(rows: int, cols: int, rng: Rng = None) -> Array:
     >>> bool((nn.xavier_normal(2, 3, rng=1) == nn.xavier_normal(2, 3, rng=1)).all())
     True
     """
-    _check(rows, cols)
+    check_lengths("xavier_normal", rows=rows, cols=cols)
     values: Array = generator(rng).standard_normal((rows, cols)) * np.sqrt(2 / max(rows + cols, 1))
     return values
 
@@ -45,13 +51,7 @@ def uniform(rows: int, cols: int, low: float = -0.1, high: float = 0.1, rng: Rng
     OptionError
         Where ``low`` is above ``high``, or either is not finite.
     """
-    _check(rows, cols)
-    if not -np.inf < low <= high < np.inf:
-        raise OptionError(f"uniform: expected low up to high, both finite, got {low} and {high}")
+    check_lengths("uniform", rows=rows, cols=cols)
+    if not check_number(low, "uniform: low") <= check_number(high, "uniform: high"):
+        raise OptionError(f"uniform: expected low up to high, got {low} and {high}")
     return generator(rng).uniform(low, high, (rows, cols))
-
-
-def _check(rows: int, cols: int) -> None:
-    for length in (rows, cols):
-        if not isinstance(length, (int, np.integer)) or isinstance(length, bool) or length < 0:
-            raise ShapeError(f"expected a shape of two whole numbers, got ({rows!r}, {cols!r})")

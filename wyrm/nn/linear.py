@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import check_lengths, shown
 from wyrm.errors import DTypeError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.inputs import IndexInputNode
@@ -38,6 +40,7 @@ class Linear(Module):
     def __init__(
         self, input_dim: int, output_dim: int, *, bias: bool = True, rng: Rng = None, dtype: npt.DTypeLike | None = None
     ) -> None:
+        check_lengths("Linear", input_dim=input_dim, output_dim=output_dim)
         self.weights = ParameterNode(xavier_normal(input_dim, output_dim, rng), name="weights", dtype=dtype)
         self.biases = ParameterNode(uniform(1, output_dim, 0, 0), name="biases", dtype=dtype) if bias else None
 
@@ -84,14 +87,16 @@ class Embedding(Module):
         rng: Rng = None,
         dtype: npt.DTypeLike | None = None,
     ) -> None:
+        owner = type(self).__name__
+        check_lengths(owner, count=count, dim=dim)
         scale = ((count + dim) / 2 / max(dim, 1)) ** 0.5
         table = xavier_normal(count, dim, rng) * scale
         frozen = None
         if padding_idx is not None:
+            if not isinstance(padding_idx, (int, np.integer)) or isinstance(padding_idx, bool):
+                raise DTypeError(f"{owner}: expected a row number or None as padding_idx, got {shown(padding_idx)}")
             if not -count <= padding_idx < count:
-                raise OutOfRangeError(
-                    f"{type(self).__name__}: padding_idx is {padding_idx}, and there are rows 0 to {count - 1}"
-                )
+                raise OutOfRangeError(f"{owner}: padding_idx is {padding_idx}, and there are rows 0 to {count - 1}")
             frozen = [padding_idx % count]
             table[frozen] = 0
         self.table = ParameterNode(table, name="table", dtype=dtype, frozen_rows=frozen, max_norm=max_norm)

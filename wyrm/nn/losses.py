@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import check_number, shown
 from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.labels import Labels, expect_labels
@@ -50,6 +51,7 @@ _SIGNS = Labels("hinge", -1.0, 1.0, False, "labels of 0 and 1 become -1 and 1 by
 
 def _paired(loss: str, prediction: Node, target: NodeLike) -> NodeLike:
     """A target of the shape of a prediction, or a number."""
+    _check_node(loss, prediction)
     if isinstance(target, Node):
         if target.dtype == "int64":
             raise DTypeError(
@@ -68,7 +70,14 @@ def _paired(loss: str, prediction: Node, target: NodeLike) -> NodeLike:
     return target
 
 
+def _check_node(loss: str, prediction: Any) -> None:
+    if not isinstance(prediction, Node) or prediction.dtype == "int64":
+        raise DTypeError(f"{loss}: expected a node of real numbers as prediction, got {shown(prediction)}")
+
+
 def _reduced(losses: Node, weights: NodeLike | None, reduction: Reduction) -> Node:
+    if not isinstance(reduction, str) or reduction not in ("none", "sum", "mean"):
+        raise OptionError(f"loss: expected a reduction of 'sum', 'mean' or 'none', got {shown(reduction)}")
     by_row = losses if losses.shape[1] == 1 else losses.sum(axis=1)
     if weights is not None:
         weighted = by_row * weights
@@ -78,13 +87,9 @@ def _reduced(losses: Node, weights: NodeLike | None, reduction: Reduction) -> No
                 f"loss: expected weights of shape {by_row.shape}, one for each row, or a number; got shape {shape}"
             )
         by_row = weighted
-    if reduction == "none" or (by_row.shape == (1, 1) and reduction in ("sum", "mean")):
+    if reduction == "none" or by_row.shape == (1, 1):
         return by_row
-    if reduction == "sum":
-        return by_row.scalar_sum()
-    if reduction == "mean":
-        return by_row.mean()
-    raise OptionError(f"loss: expected a reduction of 'sum', 'mean' or 'none', got {reduction!r}")
+    return by_row.scalar_sum() if reduction == "sum" else by_row.mean()
 
 
 class SparseCategoricalCrossentropy(Node):
@@ -123,6 +128,7 @@ def sparse_categorical_crossentropy(
     array([[0.333, 0.333, 0.333],
            [1.   , 0.   , 0.   ]], dtype=float32)
     """
+    _check_node("sparse_categorical_crossentropy", logits)
     log_probabilities = logits.log_softmax()
     loss = SparseCategoricalCrossentropy.of(_reduced(-log_probabilities.pick(classes), weights, reduction))
     loss._log_probabilities = log_probabilities
@@ -174,8 +180,7 @@ def huber(
     OptionError
         Where ``delta`` is not above 0.
     """
-    if not delta > 0:
-        raise OptionError(f"huber: expected delta above 0, got {delta}")
+    delta = check_number(delta, "huber: delta", above=0)
     difference = abs(prediction - _paired("huber", prediction, target))
     near = difference.minimum(delta)
     return _reduced(near * (difference - near * 0.5), weights, reduction)
@@ -198,7 +203,7 @@ def hinge(
     LabelError
         If a target is neither -1 nor 1, here or when it is set or fed.
     """
-    target = _paired("hinge", score, target)
+    margin, target = check_number(margin, "hinge: margin"), _paired("hinge", score, target)
     product = score * target
     expect_labels(target, _SIGNS, product)
     return _reduced((margin - product).relu(), weights, reduction)
@@ -260,6 +265,9 @@ def warp(
     >>> feed = {user: [0, 1, 2], item: [7, 8, 9], seen: [[7, 8], [8], [8, 9]]}
     >>> history = wyrm.fit(loss, feed, wyrm.optim.SGD(0.1, loss.parameters()))
     """
+    margin = check_number(margin, "warp: margin")
+    for scores in (positive, negative):
+        _check_node("warp", scores)
     redrawn = (margin - positive + _paired("warp", positive, negative)).redraw(sample, tries)
     loss = redrawn.relu()
     return _reduced(loss * (redrawn.rank() + 1.0).ln() if by_rank else loss, weights, "sum")

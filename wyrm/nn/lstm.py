@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import check_lengths
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, generator, xavier_normal
 from wyrm.nn.module import Module
-from wyrm.nn.recurrent import Recurrent, unrolled
+from wyrm.nn.recurrent import Recurrent, as_nodes, unrolled
 
 __all__ = ["LSTM", "Cell", "Layer", "Parameters"]
 
@@ -46,6 +47,7 @@ class Parameters(Module):
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
+        check_lengths("LSTM", input_dim=input_dim, hidden_dim=hidden_dim)
         self.input_dim, self.hidden_dim = input_dim, hidden_dim
         rows = hidden_dim + input_dim
         scale = ((rows + 4 * hidden_dim) / (rows + hidden_dim)) ** 0.5
@@ -116,11 +118,12 @@ class Layer(Recurrent):
 
     def __init__(self, cell: Cell) -> None:
         super().__init__(cell.shared.hidden_dim, cell.shared.weights.dtype)
+        self.input_dim = cell.shared.input_dim
         self.cell = cell
 
     def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:
         """The next (hidden, cell)."""
-        hidden, cell = state
+        hidden, cell = as_nodes(type(self).__name__, state, 2)
         return self.cell.forward((hidden, cell), x)
 
     def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import OptionError, ShapeError
+from wyrm.arguments import check_lengths, shown
+from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.composition import composition
 from wyrm.frontend.inputs import InputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
-from wyrm.frontend.values import real_dtype
+from wyrm.frontend.values import as_dtype, as_reals, real_dtype
 from wyrm.frontend.zeros import zero_input
 from wyrm.nn.init import Rng, uniform
 from wyrm.nn.module import Module
+from wyrm.program import Shape
 
 __all__ = ["EWMA", "Recurrent", "unrolled"]
 
@@ -44,8 +46,11 @@ class Recurrent(Module):
     state_size = 1
     #: The layer that goes over the reversed sequence.
     reverse: Recurrent | None = None
+    #: The columns of inputs, if the layer says so.
+    input_dim: int | None = None
 
     def __init__(self, hidden_dim: int, dtype: npt.DTypeLike | None = None) -> None:
+        check_lengths(type(self).__name__, hidden_dim=hidden_dim)
         self.hidden_dim = hidden_dim
         self._dtype = real_dtype(dtype, type(self).__name__)
         self._state: tuple[Array, ...] | None = None
@@ -88,7 +93,9 @@ class Recurrent(Module):
         OptionError
             For a sequence without inputs.
         ShapeError
-            If inputs differ in their rows, or a state is not of their rows.
+            If inputs differ in their rows, have another number of columns than the layer's, or a state is not of their rows.
+        DTypeError
+            If an input is no node.
 
         Examples
         --------
@@ -102,13 +109,24 @@ class Recurrent(Module):
             if not inputs.shape[0]:
                 raise OptionError(f"{name}: expected at least one input, got {inputs!r}, which has no rows")
             count = 1
+            width = inputs.shape[1]
         else:
-            if not inputs:
+            if not isinstance(inputs, list):
+                inputs = _listed(name, inputs)
+            try:
+                shapes = {x._structure.shape for x in inputs}
+            except AttributeError:  # arrays stand for constants
+                shapes = {_shape(name, x) for x in inputs}
+            if not shapes:
                 raise OptionError(f"{name}: expected at least one input")
-            rows = {x.shape[0] for x in inputs}
-            if len(rows) > 1:
-                raise ShapeError(f"{name}: expected inputs of equally many rows, got {sorted(rows)}")
-            count = rows.pop()
+            count, width = shapes.pop()
+            if shapes:
+                rows, widths = ({shape[axis] for shape in shapes} | {(count, width)[axis]} for axis in (0, 1))
+                if len(rows) > 1:
+                    raise ShapeError(f"{name}: expected inputs of equally many rows, got {sorted(rows)}")
+                width = next(iter(widths - {self.input_dim}), width)
+        if width != self.input_dim is not None:
+            raise ShapeError(f"{name}: expected inputs of {self.input_dim} columns, got {width}")
         begin = self._begin(count) if state is None else self._given(state, count)
         outputs, self._last = self._over(begin, inputs)
         return (outputs, self._last) if return_state else outputs
@@ -124,14 +142,16 @@ class Recurrent(Module):
 
     def _given(self, state: State, rows: int) -> tuple[Node, ...]:
         """A state that :meth:`forward` was given, as nodes."""
-        values = [state] if isinstance(state, (Node, np.ndarray)) else list(state)
+        name = type(self).__name__
+        if not isinstance(state, (Node, Iterable)):
+            raise DTypeError(f"{name}: expected a tuple of matrices as state, got {shown(state)}")
+        given = [state] if isinstance(state, (Node, np.ndarray)) else list(state)
+        values = [value if isinstance(value, Node) else as_reals(value, f"{name}: state") for value in given]
         shape = rows, self.hidden_dim
-        shapes = [value.shape if isinstance(value, Node) else np.shape(value) for value in values]
+        shapes = [value.shape for value in values]
         fits = [s == shape or (isinstance(v, Node) and s == (1, shape[1])) for v, s in zip(values, shapes, strict=True)]
         if len(values) != self.state_size or not all(fits):
-            raise ShapeError(
-                f"{type(self).__name__}: expected {self.state_size} matrices of shape {shape} as state, got {shapes}"
-            )
+            raise ShapeError(f"{name}: expected {self.state_size} matrices of shape {shape} as state, got {shapes}")
         return tuple(
             (value if value.shape == shape else value + zero_input(shape, self._dtype, "state"))
             if isinstance(value, Node)
@@ -179,7 +199,8 @@ class Recurrent(Module):
         ShapeError
             Where there are more or fewer, or their shapes are others.
         """
-        values = tuple(np.array(value, self._dtype) for value in state)
+        label = f"{type(self).__name__}: state"
+        values = tuple(np.array(as_dtype(as_reals(value, label), self._dtype, label)) for value in state)
         shapes = {value.shape for value in values}
         if len(values) != self.state_size or len(shapes) != 1 or values[0].shape[1:] != (self.hidden_dim,):
             raise ShapeError(
@@ -216,6 +237,37 @@ class Recurrent(Module):
         twin = super()._cloned(twins)
         twin._initial, twin._last = [], None
         return twin
+
+
+def _listed(owner: str, inputs: Any) -> list[Any]:
+    try:
+        return list(inputs)
+    except TypeError:
+        raise DTypeError(f"{owner}: expected a list of nodes, got {shown(inputs)}") from None
+
+
+def _shape(owner: str, value: Any) -> Shape:
+    """The shape of an input, a node or a matrix."""
+    shape = value.shape if isinstance(value, Node) else as_reals(value, f"{owner}: input").shape
+    if len(shape) != 2:
+        raise ShapeError(f"{owner}: expected inputs to be nodes or matrices, got shape {shape}")
+    return int(shape[0]), int(shape[1])
+
+
+def as_nodes(owner: str, values: Any, count: int | None = None) -> list[Node]:
+    """The nodes of a sequence, or those that a state of so many is made of.
+
+    Raises
+    ------
+    DTypeError
+        If they are no nodes, or there are more or fewer.
+    """
+    nodes = list(values) if isinstance(values, Iterable) else [values]
+    wrong = [value for value in nodes if not isinstance(value, Node)]
+    if wrong or not isinstance(values, Iterable) or (count is not None and len(nodes) != count):
+        expected = "a list of nodes" if count is None else f"{count} nodes as state"
+        raise DTypeError(f"{owner}: expected {expected}, got {shown(wrong[0] if wrong else values)}")
+    return nodes
 
 
 def _positions(inputs: Sequence[Node] | Node) -> Sequence[Node]:
@@ -258,6 +310,8 @@ def unrolled(
         return run(operands[:states], _positions(operands[states]), operands[states + 1 :])
 
     def over(state: tuple[Node, ...], inputs: Sequence[Node] | Node, *shared: Node) -> tuple[list[Node], tuple[Node, ...]]:
+        if type(state) is not tuple or len(state) != states:
+            state = tuple(as_nodes("a step", state, states))
         if isinstance(inputs, Node):
             results, count = steps_over_rows(*state, inputs, *shared), inputs.shape[0]
         else:
@@ -289,6 +343,7 @@ class EWMA(Recurrent):
 
     def __init__(self, dim: int, *, rng: Rng = None, dtype: npt.DTypeLike | None = None) -> None:
         super().__init__(dim, dtype)
+        self.input_dim = dim
         self.alpha = ParameterNode(uniform(1, dim, rng=rng), name="alpha", dtype=dtype)
 
     def step(self, state: tuple[Node, ...], x: Node) -> tuple[Node, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import as_float, shown
 from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, OptionError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
@@ -20,7 +21,7 @@ from wyrm.optim.constraints import constrained
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule
 
-__all__ = ["Given", "Group", "RunningGroup", "as_groups", "checked_number"]
+__all__ = ["Given", "Group", "RunningGroup", "as_groups", "check_dtype", "checked_number"]
 
 Array = npt.NDArray[Any]
 #: Steps for which a schedule is asked at once.
@@ -170,6 +171,7 @@ class RunningGroup:
 
     def _set_rate(self, rate: float) -> None:
         """Keep a rate as it was given, and for native code in the parameters' dtype."""
+        check_dtype("optimizer", "learning_rate", rate, self._scalars.dtype)
         self._given["learning_rate"] = self._scalars[0, self._place] = rate
 
     def rates(self, steps: Array) -> Array:
@@ -199,8 +201,15 @@ class RunningGroup:
 
 def checked_number(owner: str, name: str, value: Any) -> float:
     """An option that must be a finite number of at least 0."""
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
-        raise DTypeError(f"{owner}: expected a number as {name}, got {value!r}")
-    if not (np.isfinite(value) and value >= 0):
-        raise OptionError(f"{owner}: expected {name} to be finite and at least 0, got {value}")
-    return float(value)
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise DTypeError(f"{owner}: expected a number as {name}, got {shown(value)}")
+    number = as_float(value)
+    if not 0 <= number < np.inf:
+        raise OptionError(f"{owner}: expected {name} to be finite and at least 0, got {shown(value)}")
+    return number
+
+
+def check_dtype(owner: str, name: str, value: float, dtype: np.dtype[Any]) -> None:
+    """Require an option that a dtype holds."""
+    if value > float(np.finfo(dtype).max):
+        raise OptionError(f"{owner}: {name} is {value}, which is beyond what {dtype} holds")

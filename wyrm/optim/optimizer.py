@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ThreadError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.node import Node
@@ -21,7 +22,7 @@ from wyrm.frontend.threads import CURRENT
 from wyrm.gradient_use import IN_USE, in_use
 from wyrm.memory import Report
 from wyrm.nn.module import Module
-from wyrm.optim.group import Given, Group, RunningGroup, as_groups, checked_number
+from wyrm.optim.group import Given, Group, RunningGroup, as_groups, check_dtype, checked_number
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
 from wyrm.optim.state import checked_state, put_back, state_of
@@ -154,19 +155,24 @@ class Optimizer:
             known = ", ".join(name for name in self._options if name != "clip_norm")
             raise OptionError(f"{owner}: a group has no option {unknown[0]!r}; it may have {known}")
         options = {**self._options, **group.options}
-        schedule = options["learning_rate"] if callable(options["learning_rate"]) else None
+        rate = options["learning_rate"]
+        schedule = rate if callable(rate) and not isinstance(rate, type) else None
         numbers: dict[str, float] = {}
+        dtype = np.dtype(group.parameters[0].dtype)
         for name, value in self.numbers(options).items():
             if name not in self.always | self.optional | _COMMON | set(self.beginnings):
                 raise OptionError(f"{owner}: there is no option {name!r}")
             if name == "learning_rate" and schedule is not None:
-                value = float(np.asarray(schedule(np.zeros(1, np.int64))).reshape(-1)[0])
-            if (value is None and name in _UNBOUNDED) or (value == 0 and name not in self.always | _UNBOUNDED):
+                value = _first_rate(owner, schedule)
+            if value is None and name in _UNBOUNDED:
                 continue
-            numbers[name] = checked_number(owner, name, value)
+            number = checked_number(owner, name, value)
+            if number == 0 and name not in self.always | _UNBOUNDED:
+                continue
+            check_dtype(owner, name, number, dtype)
+            numbers[name] = number
             if name in self.fractions and numbers[name] >= 1:
                 raise OptionError(f"{owner}: expected {name} to be below 1, got {value}")
-        dtype = np.dtype(group.parameters[0].dtype)
         for name, others in self.divisors.items():
             if not any(dtype.type(numbers.get(option, 0.0)) > 0 for option in (name, *others)):
                 expected = " or ".join((name, *others))
@@ -396,6 +402,14 @@ class Optimizer:
             options = ", ".join(f"{name}={value:.15g}" for name, value in group.options.items())
             groups.append(f"{len(group.parameters)} parameters: {options}")
         return f"{type(self).__name__}({'; '.join(groups)})"
+
+
+def _first_rate(owner: str, schedule: Schedule) -> float:
+    """The learning rate with which a schedule begins."""
+    rates = np.asarray(schedule(np.zeros(1, np.int64)))
+    if rates.size != 1 or rates.dtype.kind not in "fiu":
+        raise OptionError(f"{owner}: learning_rate: expected the schedule to give a number for each step, got {shown(rates)}")
+    return float(rates.reshape(()))
 
 
 @lru_cache(256)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import OptionError
+from wyrm.arguments import check_number, shown
+from wyrm.errors import DTypeError
 
 __all__ = ["Schedule", "constant", "cosine", "inverse_square_root", "step", "warmup"]
 
@@ -30,7 +31,8 @@ def constant(rate: float) -> Schedule:
     >>> constant(0.1)(np.arange(3))
     array([0.1, 0.1, 0.1])
     """
-    return lambda steps: np.full(np.shape(steps), float(rate))
+    rate = check_number(rate, "constant: rate", 0)
+    return lambda steps: np.full(np.shape(steps), rate)
 
 
 def step(rate: float, every: int, factor: float = 0.1) -> Schedule:
@@ -41,7 +43,8 @@ def step(rate: float, every: int, factor: float = 0.1) -> Schedule:
     >>> step(1.0, every=2, factor=0.5)(np.arange(5))
     array([1.  , 1.  , 0.5 , 0.5 , 0.25])
     """
-    _positive("step", "every", every)
+    check_number(every, "step: every", 1)
+    rate, factor = check_number(rate, "step: rate", 0), check_number(factor, "step: factor", 0)
     return lambda steps: rate * factor ** (np.asarray(steps) // every).astype(float)
 
 
@@ -55,7 +58,8 @@ def cosine(rate: float, steps: int, final: float = 0.0) -> Schedule:
     >>> cosine(1.0, steps=2)(np.arange(4))
     array([1. , 0.5, 0. , 0. ])
     """
-    _positive("cosine", "steps", steps)
+    check_number(steps, "cosine: steps", 1)
+    rate, final = check_number(rate, "cosine: rate", 0), check_number(final, "cosine: final", 0)
 
     def schedule(numbers: Array) -> Array:
         part: Array = np.minimum(np.asarray(numbers) / steps, 1.0)
@@ -72,7 +76,8 @@ def inverse_square_root(rate: float, steps: int = 1) -> Schedule:
     >>> inverse_square_root(1.0)(np.array([0, 3, 15]))
     array([1.  , 0.5 , 0.25])
     """
-    _positive("inverse_square_root", "steps", steps)
+    check_number(steps, "inverse_square_root: steps", 1)
+    rate = check_number(rate, "inverse_square_root: rate", 0)
     return lambda numbers: rate * np.sqrt(steps / np.maximum(np.asarray(numbers) + 1, steps))
 
 
@@ -84,10 +89,7 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
     >>> warmup(constant(1.0), steps=4)(np.arange(6))
     array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
     """
-    _positive("warmup", "steps", steps)
+    check_number(steps, "warmup: steps", 1)
+    if not callable(schedule):
+        raise DTypeError(f"warmup: expected a schedule, such as constant(0.1), got {shown(schedule)}")
     return lambda numbers: schedule(numbers) * np.minimum((np.asarray(numbers) + 1) / steps, 1.0)
-
-
-def _positive(schedule: str, name: str, value: int) -> None:
-    if not value >= 1:
-        raise OptionError(f"{schedule}: expected {name} of at least 1, got {value!r}")

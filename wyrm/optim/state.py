@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import OptionError, ShapeError
+from wyrm.arguments import shown
+from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.stale_rows import check_missed
+from wyrm.frontend.values import as_dtype, as_reals
 from wyrm.optim.group import RunningGroup, checked_number
 
 __all__ = ["checked_state", "put_back", "state_of"]
 
 Array = npt.NDArray[Any]
+#: How many steps fit where they are counted.
+_MOST_STEPS = 2**62
 
 
 def state_of(groups: Sequence[RunningGroup], steps: int) -> dict[str, Array]:
@@ -34,17 +38,26 @@ def checked_state(owner: str, groups: Sequence[RunningGroup], state: Mapping[str
 
     Raises
     ------
-    OptionError, ShapeError
-        If it is that of another optimizer, of other parameters, or of a schedule that this one was not made with.
+    OptionError, ShapeError, DTypeError
+        If it holds no numbers, or is that of another optimizer, of other parameters, or of a schedule that this one was not
+        made with.
     """
+    if not isinstance(state, Mapping):
+        raise DTypeError(f"{owner}: expected the arrays that state_dict gave, by name; got {shown(state)}")
     own = state_of(groups, 0)
     if set(state) != set(own):
         missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
         raise OptionError(f"{owner}: the state lacks {missing} and has {extra} besides; it is another optimizer's")
-    arrays = {key: np.asarray(array) for key, array in state.items()}
+    arrays = {}
+    for key, array in state.items():
+        reals = as_reals(array, f"{owner}: {key}")
+        arrays[key] = as_dtype(reals, own[key].dtype.name, f"{owner}: {key}") if own[key].dtype.kind == "f" else reals
     for key, array in own.items():
         if ".missed." not in key and arrays[key].shape != array.shape:
             raise ShapeError(f"{owner}: expected {key} of shape {array.shape}, got {arrays[key].shape}")
+    steps = arrays["steps"]
+    if steps.dtype.kind not in "iu" or not 0 <= int(steps) <= _MOST_STEPS:
+        raise OptionError(f"{owner}: expected steps to be a whole number of at least 0, got {steps}")
     for number, group, node in _numbered(groups):
         check_missed(owner, _part(arrays, number, group), node.shape)
     for rate in arrays["learning_rates"].tolist():

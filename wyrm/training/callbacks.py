@@ -11,6 +11,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import numpy as np
+
+from wyrm.arguments import check_number, shown
 from wyrm.checkpoints.files import StoredPath, path_name, place_of
 from wyrm.errors import DTypeError, OptionError
 from wyrm.training.feed import check_integer
@@ -135,8 +138,8 @@ class EarlyStopping(Callback):
         _check_mode("EarlyStopping", mode)
         if check_integer(patience, "EarlyStopping: patience") < 1:
             raise OptionError(f"EarlyStopping: expected patience of at least 1, got {patience}")
-        if not 0 <= min_delta < math.inf:
-            raise OptionError(f"EarlyStopping: expected min_delta to be finite and at least 0, got {min_delta!r}")
+        _check_metric("EarlyStopping: metric", metric)
+        min_delta = check_number(min_delta, "EarlyStopping: min_delta", 0)
         self.metric, self.patience, self.min_delta, self.mode = metric, patience, min_delta, mode
         self.restore_best = restore_best
         #: Under which the run keeps the best state.
@@ -217,6 +220,8 @@ class Checkpoint(Callback):
         _check_mode("Checkpoint", mode)
         if check_integer(every, "Checkpoint: every") < 1:
             raise OptionError(f"Checkpoint: expected every to be at least 1, got {every}")
+        if best is not None:
+            _check_metric("Checkpoint: best", best)
         self.path, self.every, self.best, self.mode = path_name(path), every, best, mode
 
     def begin(self, run: Run) -> None:
@@ -259,12 +264,27 @@ def best_epoch(history: History, metric: str, mode: Mode = "min", min_delta: flo
     """The number of the best epoch by a metric; 0 where every value is NaN, or there is none."""
     best, number = math.inf, 0
     for epoch in history:
-        value = epoch.metric(metric) if mode == "min" else -epoch.metric(metric)
+        value = _comparable(epoch, metric) * (1 if mode == "min" else -1)
         if value < best - min_delta or (not number and value == value):
             best, number = value, epoch.number
     return number
 
 
+def _comparable(epoch: Epoch, metric: str) -> float:
+    """A metric of an epoch, which has to be a number."""
+    value: Any = epoch.metric(metric)
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if not isinstance(value, (int, float, np.integer, np.floating, np.bool_)):
+        raise DTypeError(f"epoch {epoch.number}: expected its metric {metric!r} to be a number, got {shown(value)}")
+    return float(value)
+
+
+def _check_metric(label: str, name: Any) -> None:
+    if not isinstance(name, str):
+        raise DTypeError(f"{label}: expected the name of a metric, got {shown(name)}")
+
+
 def _check_mode(owner: str, mode: str) -> None:
-    if mode not in ("min", "max"):
-        raise OptionError(f"{owner}: expected mode to be 'min' or 'max', got {mode!r}")
+    if not isinstance(mode, str) or mode not in ("min", "max"):
+        raise OptionError(f"{owner}: expected mode to be 'min' or 'max', got {shown(mode)}")

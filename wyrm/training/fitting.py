@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
+from wyrm.arguments import shown
 from wyrm.backend import Backend
 from wyrm.checkpoints.files import StoredPath
 from wyrm.errors import OptionError, ShapeError
@@ -218,12 +221,12 @@ def _fit(
     if num_epochs < 0:
         raise OptionError(f"fit: expected num_epochs of at least 0, got {num_epochs}")
     rows, batch_size = check_count(rows, "fit: rows"), check_count(batch_size, "fit: batch_size")
-    if reduction not in ("mean", "sum"):
-        raise OptionError(f"fit: expected reduction to be 'mean' or 'sum', got {reduction!r}")
-    if check not in ("all", "loss"):
-        raise OptionError(f"fit: expected check to be 'all' or 'loss', got {check!r}")
-    if shuffle not in (True, False):
-        raise OptionError(f"fit: expected shuffle to be True or False, got {shuffle!r}")
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
+        raise OptionError(f"fit: expected reduction to be 'mean' or 'sum', got {shown(reduction)}")
+    if not isinstance(check, str) or check not in ("all", "loss"):
+        raise OptionError(f"fit: expected check to be 'all' or 'loss', got {shown(check)}")
+    if not isinstance(shuffle, (bool, int, np.bool_)) or shuffle not in (True, False):
+        raise OptionError(f"fit: expected shuffle to be True or False, got {shown(shuffle)}")
     mean = reduction == "mean"
     if num_epochs > 1 and is_stream(feed) and iter(feed) is feed:
         raise OptionError(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from wyrm.errors import CapabilityError, OptionError
+from wyrm.arguments import shown
+from wyrm.errors import CapabilityError, DTypeError, OptionError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,6 +66,8 @@ class Epoch:
         OptionError
             Where there is none of this name.
         """
+        if not isinstance(name, str):
+            raise DTypeError(f"epoch {self.number}: expected the name of a metric, got {shown(name)}")
         if name == "loss":
             return self.loss
         if name not in self.metrics:
@@ -225,11 +228,11 @@ class History:
         figure = Figure(figsize=(6.4, 2.4 + 1.6 * len(others)), layout="constrained")
         parts = figure.subplots(1 + len(others), sharex=True, squeeze=False)[:, 0]
         losses = ["loss", *(name for name in names if name.endswith("loss"))]
-        for axes, shown in zip(parts, [losses, *([name] for name in others)], strict=True):
-            for name in shown:
+        for axes, drawn in zip(parts, [losses, *([name] for name in others)], strict=True):
+            for name in drawn:
                 points = [(e.number, e.metric(name)) for e in self.epochs if name == "loss" or name in e.metrics]
                 axes.plot(*zip(*points, strict=True) if points else ([], []), marker=".", label=name)
-            axes.set_ylabel(shown[0] if len(shown) == 1 else "loss")
+            axes.set_ylabel(drawn[0] if len(drawn) == 1 else "loss")
             axes.grid(alpha=0.3)
         if len(losses) > 1:
             parts[0].legend()
@@ -244,6 +247,8 @@ class History:
         return len(self.epochs)
 
     def __getitem__(self, number: int) -> Epoch:
+        if not hasattr(number, "__index__"):
+            raise DTypeError(f"history: expected the number of an epoch, counted from 0, got {shown(number)}")
         return self.epochs[number]
 
 

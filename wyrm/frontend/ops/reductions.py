@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from wyrm.arguments import shown
 from wyrm.errors import OptionError
 from wyrm.frontend.op import Op, Operand
 from wyrm.program import Shape
@@ -117,6 +120,6 @@ class Reductions(Operand):
 
 
 def _axis(op: str, axis: int | None) -> int | None:
-    if axis not in (None, 0, 1) or isinstance(axis, bool):
-        raise OptionError(f"{op}: expected axis 0, 1 or None, got {axis!r}")
+    if axis is not None and (not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or axis not in (0, 1)):
+        raise OptionError(f"{op}: expected axis 0, 1 or None, got {shown(axis)}")
     return axis

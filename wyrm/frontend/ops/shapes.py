@@ -5,12 +5,13 @@ Most of them move nothing: they see the same memory otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wyrm.errors import OptionError, OutOfRangeError, ShapeError
+from wyrm.arguments import shown
+from wyrm.errors import DTypeError, OptionError, OutOfRangeError, ShapeError
 from wyrm.frontend.op import Op, Operand
 from wyrm.program import Shape
 
@@ -138,8 +139,10 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Node:
     """
     from wyrm.frontend.node import apply
 
-    if axis not in (0, 1) or isinstance(axis, bool):
-        raise OptionError(f"stack: expected axis 0 or 1, got {axis!r}")
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or axis not in (0, 1):
+        raise OptionError(f"stack: expected axis 0 or 1, got {shown(axis)}")
+    if not isinstance(parts, Iterable):
+        raise DTypeError(f"stack: expected a list of nodes, got {shown(parts)}")
     return apply(STACK, *parts, attributes=(("axis", axis),))
 
 
