@@ -28,8 +28,6 @@ import numpy as np
 import wyrm
 
 FILE = "<case>"
-#: Where files are written quickly, if there is such a place.
-SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _WYRM = str(Path(wyrm.__file__).parent)
 #: What nobody could mean to raise, whoever raises it.
 _INTERNAL = (AssertionError, SystemError, RecursionError, UnboundLocalError, NameError)

@@ -21,10 +21,11 @@ import numpy as np
 import wyrm
 from tests import checkpointed_model
 from tests.checkpointed_model import OPTIMIZERS
-from tests.fuzz.cases import SHARED_MEMORY, Line, expressions
+from tests.fuzz.cases import Line, expressions
 
 NAME = "checkpoints"
-PATH = os.path.join(tempfile.mkdtemp(prefix="wyrm-fuzz-", dir=SHARED_MEMORY), "model.safetensors")
+#: In the folder that each child has.
+PATH = "model.safetensors"
 _DTYPES = {
     "float32": "F32",
     "float64": "F64",
@@ -51,13 +52,16 @@ class Model(checkpointed_model.Model):
 @functools.cache
 def _written(kind: str, by_fit: bool) -> bytes:
     """What a checkpoint of a small model holds."""
-    model = Model(kind)
+    model, path = Model(kind), os.path.join(tempfile.gettempdir(), f"wyrm-fuzz-{os.getpid()}")
     stopping = wyrm.EarlyStopping("loss", 5, restore_best=True)
-    model.fit(2, seed=1, callbacks=[stopping, wyrm.Checkpoint(PATH)])
+    model.fit(2, seed=1, callbacks=[stopping, wyrm.Checkpoint(path)])
     if not by_fit:
-        wyrm.save(PATH, model.loss, model.optimizer, metadata={"note": [1, "two"]})
-    with open(PATH, "rb") as file:
-        return file.read()
+        wyrm.save(path, model.loss, model.optimizer, metadata={"note": [1, "two"]})
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    finally:
+        os.unlink(path)
 
 
 class File:

@@ -12,18 +12,24 @@ import math
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 #: Seconds of processor time that a case may take, and of time in which it must have ended.
 PROCESSOR_SECONDS, SECONDS = 5.0, 120.0
 #: What a process may map beyond what it has mapped when it begins.
 MEMORY = 1 << 30
+
+#: Where files are written quickly, if there is such a place.
+SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 Report = dict[str, Any]
 Work = Callable[[int], Report | None]
@@ -73,28 +79,36 @@ def run_all(first: int, last: int, work: Work, until: float = math.inf) -> Itera
 def _child(numbers: range, work: Work, until: float) -> Iterator[tuple[str, Any]]:
     """Fork a child, and say what it does: it has ``begun`` a number, ``done`` it, with a report, and come to an ``end``."""
     reading, writing = os.pipe()
+    folder = tempfile.mkdtemp(prefix="wyrm-fuzz-", dir=SHARED_MEMORY)
     sys.stdout.flush()
     process = os.fork()
     if process == 0:
         os.close(reading)
+        os.chdir(folder)  # several children write files of the same names
         _work(writing, numbers, work, until)
     os.close(writing)
-    rest, killed = b"", False
-    while True:
-        ready, _, _ = select.select([reading], [], [], SECONDS)
-        if not ready:
+    rest, killed, status = b"", False, None
+    try:
+        while True:
+            ready, _, _ = select.select([reading], [], [], SECONDS)
+            if not ready:
+                os.kill(process, signal.SIGKILL)
+                killed = True
+            data = os.read(reading, 1 << 16)
+            if not data:
+                break
+            *messages, rest = (rest + data).split(b"\n")
+            for message in messages:
+                value = json.loads(message)
+                yield ("begun", value) if isinstance(value, int) else ("done", value)
+        status = os.waitpid(process, 0)[1]
+        yield "end", "stands still" if killed else _cause(status)
+    finally:
+        os.close(reading)
+        if status is None:  # nobody wants to know how it goes on
             os.kill(process, signal.SIGKILL)
-            killed = True
-        data = os.read(reading, 1 << 16)
-        if not data:
-            break
-        *messages, rest = (rest + data).split(b"\n")
-        for message in messages:
-            value = json.loads(message)
-            yield ("begun", value) if isinstance(value, int) else ("done", value)
-    os.close(reading)
-    status = os.waitpid(process, 0)[1]
-    yield "end", "stands still" if killed else _cause(status)
+            os.waitpid(process, 0)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _work(writing: int, numbers: range, work: Work, until: float) -> None:

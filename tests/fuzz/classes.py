@@ -12,13 +12,12 @@ import fractions
 import inspect
 import os
 import pickle
-import tempfile
 from typing import Any
 
 import numpy as np
 
 import wyrm
-from tests.fuzz.cases import SHARED_MEMORY, Line, expressions
+from tests.fuzz.cases import Line, expressions
 from wyrm import nn, optim
 from wyrm.optim import schedules
 
@@ -108,7 +107,8 @@ def unchanged(before: list[Any], after: list[Any]) -> None:
         np.testing.assert_equal(a, b)
 
 
-PATH = os.path.join(tempfile.mkdtemp(prefix="wyrm-fuzz-", dir=SHARED_MEMORY), "saved")
+#: In the folder that each child has.
+PATH = "saved"
 
 
 class Mischief(Exception):
