@@ -45,18 +45,26 @@ class Update(NamedTuple):
 
     def after(self, rows: Any) -> list[Array]:
         """The value and the states when some rows have been updated, step by step as the rule says."""
-        dtype, whole = self.value.dtype, [array.copy() for array in (self.value, *self.states)]
-        registers = [whole[0][rows], self.gradient, *(state[rows] for state in whole[1:])]
-        registers += [np.full((1, 1), number, dtype) for number in (*self.scalars[0], *self.rule.literals)]
-        for step in self.rule.steps:
-            operands = [registers[number] for number in step.operands]
-            if step.kernel == "row_mean":
-                registers.append(np.broadcast_to(operands[0], registers[0].shape).mean(axis=1, keepdims=True))
-            else:
-                registers.append(ELEMENTWISE[step.kernel](*operands).astype(dtype))
-        for array, result in zip(whole, self.rule.results, strict=True):
-            array[rows] = registers[result]
+        whole = [array.copy() for array in (self.value, *self.states)]
+        found = results(self.rule, whole[0][rows], self.gradient, [state[rows] for state in whole[1:]], self.scalars[0])
+        for array, result in zip(whole, found, strict=True):
+            array[rows] = result
         return whole
+
+
+def results(
+    rule: Rule, value: Array, gradient: Array, states: Sequence[Array], scalars: Sequence[float] | Array
+) -> list[Array]:
+    """What the steps of a rule make of rows and of their states, in the dtype of the rows."""
+    dtype, registers = value.dtype, [value, gradient, *states]
+    registers += [np.full((1, 1), number, dtype) for number in (*scalars, *rule.literals)]
+    for step in rule.steps:
+        operands = [registers[number] for number in step.operands]
+        if step.kernel == "row_mean":
+            registers.append(np.broadcast_to(operands[0], value.shape).mean(axis=1, keepdims=True))
+        else:
+            registers.append(ELEMENTWISE[step.kernel](*operands).astype(dtype))
+    return [registers[result] for result in rule.results]
 
 
 def update_of(name: str, shape: tuple[int, int], draw: Callable[[tuple[int, int]], Array], touched: int) -> Update:

@@ -5,11 +5,14 @@
 * :mod:`.turns`: faulty passes that begin at once, and setters;
 * :mod:`.own_steps`: faulty passes and steps that a caller drives;
 * :mod:`.sizes`, :mod:`.numbers`, :mod:`.many`: those that are faulty beyond a size, a number or a count;
+* :mod:`.calls`, :mod:`.crews`: those that keep what should change, or share what should not be shared;
 * :mod:`.frontend`: defects that can only lie in the frontend, which is patched for the time of the checks.
 """
 
 from wyrm_conformance.faults import (
     chains,
+    calls,
+    crews,
     execution,
     frontend,
     kernels,
@@ -27,4 +30,4 @@ from wyrm_conformance.faults.subject import FAULTS, Fault, correct_backend, forg
 __all__ = ["FAMILIES", "FAULTS", "Fault", "correct_backend", "forget", "noted"]
 
 #: The modules that register faults.
-FAMILIES = (kernels, chains, sizes, numbers, many, execution, turns, rows, updates, runs, own_steps, frontend)
+FAMILIES = (kernels, chains, sizes, numbers, many, execution, turns, rows, updates, runs, own_steps, calls, crews, frontend)
