@@ -38,7 +38,11 @@ def shapes(rng: np.random.Generator, empty: bool = True) -> list[Trial]:
     return around + [Trial((rows, cols), gap) for (rows, cols), gap in zip(lengths, (2, 5, 0), strict=True)]
 
 
-def long_shapes(rng: np.random.Generator) -> list[Trial]:
-    """Long in one dimension alone: more than 65,536 elements; and rows of some thousand, or as many rows."""
+def long_shapes(rng: np.random.Generator, few: bool = False) -> list[Trial]:
+    """Long in one dimension alone: more than 65,536 elements; and rows of some thousand, or as many rows.
+
+    A few of them are one of the first and one of the last.
+    """
     many, thousands = beyond(rng, 16), beyond(rng, 12)
-    return [Trial((1, many)), Trial((many, 1)), Trial((3, thousands)), Trial((thousands, 3), 0)]
+    trials = [Trial((1, many)), Trial((many, 1)), Trial((3, thousands)), Trial((thousands, 3), 0)]
+    return [trials[int(rng.integers(2))], trials[2 + int(rng.integers(2))]] if few else trials
