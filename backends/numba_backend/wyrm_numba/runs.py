@@ -98,7 +98,7 @@ def load_for_run(frame, record, number, examples, position):
 
 @inlined
 def prefetch_for_run(record, example, position):
-    """Ask for the cache line that an example's input begins in."""
+    """Ask for the cache line that an example's input begins in, if there is such an example: where it begins is read."""
     if word(record, KIND) == BAG:
         prefetch(word(word(record, SOURCE), 1) + 8 * example * word(record, ELEMENTS))
         prefetch(word(word(record, SOURCE), 2) + 8 * example * word(record, ELEMENTS))
@@ -168,7 +168,8 @@ def run_stretch(frame, order, start, stop, known):
             ahead = examples + (position + AHEAD) * row_bytes
             for record in range(word(frame, INPUTS), word(frame, INPUTS + 1), INPUT_BYTES):
                 for n in range(word(frame, EXAMPLES)):
-                    prefetch_for_run(record, word(ahead, n), position + AHEAD)
+                    if 0 <= word(ahead, n) < word(frame, LENGTH):
+                        prefetch_for_run(record, word(ahead, n), position + AHEAD)
         status = run_once(frame, examples + position * row_bytes, position)
         if status != 0:
             store(word(frame, REPORT), 4, position)

@@ -10,8 +10,8 @@
 """
 
 from wyrm_conformance.faults import (
-    chains,
     calls,
+    chains,
     crews,
     execution,
     frontend,
