@@ -216,6 +216,11 @@ class Clock:
 
     # -- copies
 
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """All that it keeps."""
+        return self.header, self.last, self.rates, self.stretches
+
     def history(self) -> tuple[int, Array]:
         """The steps made, and the rates of those that some row has not seen, for :meth:`resume`."""
         first = max(min(int(self.last.min()), self.now), self.now - self.capacity)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["PluginError", "isolated", "quietly"]
+__all__ = ["PluginError", "imported_whole", "isolated", "quietly"]
 
 T = TypeVar("T")
 
@@ -68,6 +68,21 @@ def isolated(call: Callable[[], T], seconds: float) -> T:
         what = f"{type(attempt.error).__name__}: {attempt.error}".removesuffix(": ")
         raise PluginError(f"it raised {what}") from attempt.error
     return attempt.results[0]
+
+
+@contextlib.contextmanager
+def imported_whole() -> Iterator[None]:
+    """Forget the modules that a block has imported, if it fails: where some of a package are there, the others may not import.
+
+    Python itself forgets only the module in which it failed.
+    """
+    before = set(sys.modules)
+    try:
+        yield
+    except BaseException:
+        for name in sys.modules.keys() - before:
+            sys.modules.pop(name, None)
+        raise
 
 
 class _Attempt(Generic[T]):

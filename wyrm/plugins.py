@@ -21,7 +21,7 @@ from wyrm.backend import CONTRACT_VERSION, Backend, Capabilities, Declaration
 from wyrm.declared import problem
 from wyrm.entry_points import installed_entry_points
 from wyrm.errors import BackendError, UnknownBackendError
-from wyrm.isolation import PluginError, isolated, quietly
+from wyrm.isolation import PluginError, imported_whole, isolated, quietly
 
 __all__ = ["BackendStatus", "backends", "check", "declaration", "load", "register", "unregister"]
 
@@ -197,7 +197,8 @@ class _Registry:
             if declaration is None:
                 raise plugin.failure()
             try:
-                backend = quietly(declaration.load)
+                with imported_whole():
+                    backend = quietly(declaration.load)
                 if not isinstance(backend, Backend):
                     raise TypeError(f"load() returned {type(backend).__name__}, not a wyrm.backend.Backend")
                 backend.examine()

@@ -1,19 +1,20 @@
 """Changes that are made whole or not at all, whatever interrupts them: want of memory, Ctrl-C, other signals.
 
 What a change needs is computed, and its memory is taken, before anything is written; then :func:`finish` writes it. To copy an
-array onto one of the same dtype and shape takes no memory, nor does to copy rows by their numbers. :class:`Uninterrupted` is
-for what cannot be made twice.
+array onto one of the same dtype and shape takes no memory, nor does to copy rows by their numbers. Changes of many parts are
+:func:`undone`. :class:`Uninterrupted` is for what cannot be made twice.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Uninterrupted", "finish"]
+__all__ = ["Uninterrupted", "finish", "undone"]
 
 #: Those whose handlers may raise something: as systems have them.
 _SIGNALS = tuple(
@@ -39,6 +40,17 @@ def finish(write: Callable[[], object]) -> None:
         write()
     except BaseException:
         write()
+        raise
+
+
+@contextmanager
+def undone(undo: Sequence[Callable[[], object]]) -> Iterator[None]:
+    """If a block raises something, call these, which let everything be as it was before."""
+    try:
+        yield
+    except BaseException:
+        for write in undo:
+            finish(write)
         raise
 
 

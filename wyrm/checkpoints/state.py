@@ -25,7 +25,8 @@ from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.storage import HogwildParameter
 from wyrm.nn.module import Module
 from wyrm.optim import Optimizer
-from wyrm.optim.state import checked_state
+from wyrm.optim.state import checked_state, put_back, undo_of
+from wyrm.whole import undone
 
 __all__ = ["Model", "ModelState", "Parameters", "listed"]
 
@@ -159,16 +160,21 @@ class Model:
         Raises
         ------
         CheckpointError
-            Where it is that of another model or optimizer, naming ``source`` and what differs; nothing has changed then.
+            Where it is that of another model or optimizer, naming ``source`` and what differs.
+
+        Whatever is raised, nothing has changed then.
         """
         self.compare(state, source)
         states = self._optimizer_states(state, source)
-        for name, node in self.nodes.items():
-            node.storage.set_value(state.arrays[name])
-        for optimizer, kept in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict(kept)
+        trained = {node.storage for optimizer in self.optimizers for node in optimizer.parameters}
+        others = [node.storage.undo() for node in self.nodes.values() if node.storage not in trained]
+        with undone([*others, *undo_of(self.optimizers)]):
+            for name, node in self.nodes.items():
+                node.storage.set_value(state.arrays[name])
+            for optimizer, kept in zip(self.optimizers, states, strict=True):
+                put_back(optimizer, kept)
 
-    def _optimizer_states(self, state: ModelState, source: str) -> list[dict[str, Any]]:
+    def _optimizer_states(self, state: ModelState, source: str) -> list[dict[str, Array]]:
         """What each optimizer is to take over, which has been found to fit it."""
         states = []
         for optimizer, found in zip(self.optimizers, state.description["optimizers"] if self.optimizers else (), strict=True):
@@ -186,10 +192,9 @@ class Model:
                         kept[f"{number}.{key}"] = state.arrays[f"{self.names[node.storage]}/{key}"]
                     number += 1
             try:
-                checked_state(type(optimizer).__name__, optimizer.groups, kept)
+                states.append(checked_state(type(optimizer).__name__, optimizer.groups, kept))
             except (DTypeError, OptionError, ShapeError) as error:
                 raise CheckpointError(f"{source}: {error}") from None
-            states.append(kept)
         return states
 
     def compare(self, state: ModelState, source: str) -> None:

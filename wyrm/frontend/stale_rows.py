@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -196,16 +196,25 @@ class StaleRows:
     def on_trial(self) -> Iterator[Array]:
         """The value, up to date and to be written to; afterwards everything is as it was."""
         with self._lock:
-            kept = [self._array.copy(), *(state.copy() for state in self._states.values())]
-            last = None if self._clock is None else self._clock.last.copy()
-            self.settle()
+            undo = self.undo()
             try:
+                self.settle()
                 yield self._array
             finally:
-                for array, before in zip((self._array, *self._states.values()), kept, strict=True):
-                    array[...] = before
-                if self._clock is not None:
-                    self._clock.last[...] = last
+                finish(undo)
+
+    def undo(self) -> Callable[[], None]:
+        """What lets value, states and clock be as they are now."""
+        clock, rule, waiting = self._clock, self._rule, self._waiting
+        arrays = [self._array, *self._states.values(), *(() if clock is None else clock.arrays)]
+        copies = [array.copy() for array in arrays]
+
+        def write() -> None:
+            for array, before in zip(arrays, copies, strict=True):
+                array[...] = before
+            self._clock, self._rule, self._waiting = clock, rule, waiting
+
+        return write
 
     # -- what goes into files
 

@@ -173,8 +173,11 @@ class HogwildParameter(StaleRows):
         array = as_reals(value, label)
         if array.shape != self.shape and not (array.ndim == 0 and self.shape == (1, 1)):
             raise ShapeError(f"{label}: set_value expected shape {self.shape}, got {array.shape}")
-        self._write(np.broadcast_to(as_dtype(array, self.dtype, label), self.shape))
-        self.note_change()
+        new = np.broadcast_to(as_dtype(array, self.dtype, label), self.shape)
+        try:
+            self._write(new)
+        finally:
+            self.note_change()
 
     def check_adopted(self) -> None:
         """Raise if the array that was adopted is not what it was then."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,16 @@ class RunningGroup:
             self.schedule = self.given_schedule
         else:
             self.set_learning_rate(rate)
+
+    def undo(self) -> Callable[[], None]:
+        """What lets the learning rate be as it is now."""
+        rate, schedule, block = self.learning_rate, self.schedule, self._block
+
+        def write() -> None:
+            self.schedule, self._block = schedule, block
+            self._set_rate(rate)
+
+        return write
 
     def set_step(self, step: int) -> None:
         """Let the scalars be those of a step."""

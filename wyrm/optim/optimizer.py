@@ -25,9 +25,10 @@ from wyrm.nn.module import Module
 from wyrm.optim.group import Given, Group, RunningGroup, as_groups, check_dtype, checked_number
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
-from wyrm.optim.state import checked_state, put_back, state_of
+from wyrm.optim.state import checked_state, put_back, state_of, undo_of
 from wyrm.optim.step import bind_step
 from wyrm.program import CatchUp, Rule, State
+from wyrm.whole import undone
 
 __all__ = ["Optimizer", "Result", "shrunk"]
 
@@ -266,8 +267,7 @@ class Optimizer:
         if self._scheduled:
             for group in self._groups:
                 group.set_step(self._steps)
-        status = step()
-        if status:
+        if status := step():
             self._recover(status)
         self._steps += 1
 
@@ -294,8 +294,7 @@ class Optimizer:
                 node=began[0] if began else wrong[0]._label(),
             )
         _, unchecked = self._bound(checked=False)
-        status = unchecked()
-        if status:
+        if status := unchecked():
             raise in_use(f"the step of {owner}") if status == IN_USE else BackendError(f"the step of {owner} failed")
 
     def zero_gradient(self) -> None:
@@ -325,16 +324,14 @@ class Optimizer:
             nothing has changed then.
         """
         arrays = checked_state(type(self).__name__, self._groups, state)
-        put_back(self._groups, arrays)
-        self._scheduled = bool(arrays["scheduled"].any())
-        self.count_to(int(arrays["steps"]))
-        self.follow_schedules()
+        with undone(undo_of([self])):
+            put_back(self, arrays)
 
     # -- runs and steps
 
     def count_to(self, steps: int) -> None:
         """Say how many steps have been made, all in all."""
-        self._steps = steps
+        self._steps, self._scheduled = steps, any(group.schedule for group in self._groups)
         for node in self.parameters:
             node._gradient_buffer().header[10] = steps  # random numbers of passes go on from there
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,10 @@ from wyrm.frontend.stale_rows import check_missed
 from wyrm.frontend.values import as_dtype, as_reals
 from wyrm.optim.group import RunningGroup, checked_number
 
-__all__ = ["checked_state", "put_back", "state_of"]
+if TYPE_CHECKING:
+    from wyrm.optim.optimizer import Optimizer
+
+__all__ = ["checked_state", "put_back", "state_of", "undo_of"]
 
 Array = npt.NDArray[Any]
 #: How many steps fit where they are counted.
@@ -68,13 +72,23 @@ def checked_state(owner: str, groups: Sequence[RunningGroup], state: Mapping[str
     return arrays
 
 
-def put_back(groups: Sequence[RunningGroup], arrays: Mapping[str, Array]) -> None:
-    """Take over a state that was checked."""
-    for number, group, node in _numbered(groups):
+def put_back(optimizer: Optimizer, arrays: Mapping[str, Array]) -> None:
+    """Have an optimizer take over a state that was checked; if something is raised, :func:`undo_of` has the remedy."""
+    for number, group, node in _numbered(optimizer.groups):
         node.storage.put_back(group.rule_of(node), group.scalars, _part(arrays, number, group))
     rates, scheduled = (arrays[name].tolist() for name in ("learning_rates", "scheduled"))
-    for group, rate, follows in zip(groups, rates, scheduled, strict=True):
+    for group, rate, follows in zip(optimizer.groups, rates, scheduled, strict=True):
         group.restore_rate(float(rate), bool(follows))
+    optimizer.count_to(int(arrays["steps"]))
+    optimizer.follow_schedules()
+
+
+def undo_of(optimizers: Sequence[Optimizer]) -> list[Callable[[], None]]:
+    """What lets parameters and their states, steps and rates be as they are now."""
+    groups = [group for optimizer in optimizers for group in optimizer.groups]
+    storages = [node.storage.undo() for group in groups for node in group.parameters]
+    counts = [partial(optimizer.count_to, optimizer.steps) for optimizer in optimizers]
+    return [*storages, *(group.undo() for group in groups), *counts]
 
 
 def _numbered(groups: Sequence[RunningGroup]) -> list[tuple[int, RunningGroup, ParameterNode]]:
