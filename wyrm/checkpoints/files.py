@@ -294,6 +294,10 @@ def read_file(path: StoredPath, foreign: bool = False) -> tuple[dict[str, Array]
         raise CheckpointError(
             f"{place}: this is no safetensors file, or no whole one ({type(error).__name__}: {error})"
         ) from None
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":  # where the reader, which is in Rust, gave up
+            raise
+        raise CheckpointError(f"{place}: could not be read: {error}") from error
     if not {"wyrm", "checksum"} <= set(metadata):
         if foreign and "wyrm" not in metadata:
             return arrays, {"format": FORMAT, "parameters": list(arrays), "optimizers": []}

@@ -1,0 +1,340 @@
+"""Lets the n-th allocation, write or thread of a training run fail, for every n, and checks what is left each time.
+
+    python tests/inject_failures.py --backend c_simd             # every n of every kind, in minutes
+    python tests/inject_failures.py --backend numba --step 97    # every 97th
+
+Models train with a checkpoint after each epoch, in a process with ``failures.c`` in front of the C library. After a failure
+there is an exception that says what it is and has the history; parameters and optimizers are those of a whole number of steps,
+as a run without failures made them; no thread is left; the checkpoint loads, and is that of an epoch; and the same objects go
+on from it to the same bits. Loading a checkpoint is interrupted likewise: nothing has changed then, or all of it.
+
+Kinds: ``arrays``, those of NumPy; ``native``, memory of native code; ``objects``, those of Python, if it can let them fail;
+``files``, calls that have to do with the checkpoint, for several errors; ``threads``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import wyrm
+from wyrm import nn
+from wyrm.optim import SGD, Adam
+
+try:
+    import _testcapi
+except ImportError:  # not every Python has it
+    _testcapi = None
+
+#: In place of an error: half is written, and the next call says that there is no room.
+SHORT = -1
+KINDS = {"arrays": 0, "native": 1, "files": 2, "threads": 3}
+#: What is raised: of objects, NumPy has places that lose the exception, and the reader of files gives up in others.
+EXPECTED = {
+    "arrays": MemoryError,
+    "native": MemoryError,
+    "objects": (MemoryError, SystemError, wyrm.CheckpointError),
+    "files": OSError,
+    "threads": wyrm.ThreadError,
+}
+EXAMPLES, EPOCHS = 9, 2
+
+
+def build(folder: Path) -> str:
+    """Compile what lets calls fail; returns the library."""
+    library = folder / "failures.so"
+    options = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        [os.environ.get("CC", "cc"), *options, "-o", library, Path(__file__).with_name("failures.c"), "-ldl"], check=True
+    )
+    return str(library)
+
+
+class Failing:
+    """A block in which the n-th call of a kind fails, and ``made`` says how many there were."""
+
+    library: ctypes.CDLL
+
+    @classmethod
+    def prepare(cls, folder: str) -> None:
+        """Look at the allocations of arrays, and at files in a folder."""
+        from numpy._core import _multiarray_umath
+
+        cls.library = library = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        library.inject.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_int]
+        library.injected.restype = ctypes.c_long
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        table = ctypes.cast(pointer(_multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
+        handler = ctypes.cast(table[306], ctypes.POINTER(ctypes.py_object))[0]  # PyDataMem_DefaultHandler
+        library.watch_arrays(ctypes.c_void_p(pointer(handler, b"mem_handler")))
+        library.watch_folder(folder.encode())
+
+    def __init__(self, kind: str, n: int, error: int = 0) -> None:
+        self.kind, self.n, self.error, self.made = kind, n, error, 0
+
+    def __enter__(self) -> Failing:
+        if self.kind == "objects":
+            _testcapi.set_nomemory(self.n, self.n + 1)
+        else:
+            self.library.inject(KINDS[self.kind], self.n, self.n + 1, self.error)
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        if self.kind == "objects":
+            _testcapi.remove_mem_hooks()
+        else:
+            self.made = self.library.injected(KINDS[self.kind])
+
+
+class Draws:
+    """Bags, numbers drawn from what is left, dropout, rows that momentum and decay leave behind; one thread."""
+
+    options = {"num_threads": 1}
+
+    def __init__(self) -> None:
+        wyrm.InputNode((1, 1), 0.0).square().forward()  # a graph of its own, so random keys are the same
+        rng = np.random.default_rng(3)
+        users = wyrm.ParameterNode(0.1 * rng.normal(size=(12, 3)), name="users")
+        items = wyrm.ParameterNode(0.1 * rng.normal(size=(10, 3)), name="items")
+        layer = nn.Linear(3, 1, rng=1)
+        user, bag, y = wyrm.IndexInputNode(), wyrm.BagInputNode(), wyrm.InputNode((1, 1))
+        seldom = wyrm.Frequencies([10**9] * 9 + [1])  # all but the last one, in most attempts
+        negative = wyrm.SampledIndexNode(seldom, exclude=bag)
+        hidden = (users.index(user) * (items.index_sum(bag) - items.index(negative))).dropout(0.2)
+        self.model = (layer(hidden) - y).square()
+        self.optimizer = SGD(0.01, [users, items, *layer.parameters()], momentum=0.9, weight_decay=0.1)
+        bags = [np.arange(9)[: [1, 2, 9, 1, 8, 2, 9, 2, 1][n]] for n in range(EXAMPLES)]
+        self.data = {user: rng.integers(0, 12, EXAMPLES), bag: bags, y: rng.normal(size=EXAMPLES)}
+
+    def feed(self, examples: int) -> dict[object, object]:
+        """The first examples."""
+        cut = {key: values[:examples] for key, values in self.data.items()}
+        return {key: wyrm.Bags.from_lists(v) if isinstance(v, list) else v for key, v in cut.items()}
+
+    def fit(self, num_epochs: int, examples: int = EXAMPLES, **options: object) -> wyrm.History:
+        """Train; the data are made before anything fails."""
+        return self.trained(self.feed(examples), num_epochs, **options)
+
+    def trained(self, feed: dict[object, object], num_epochs: int, **options: object) -> wyrm.History:
+        """Train on a feed, in the order of its examples."""
+        how = {"shuffle": False, "seed": 1, **self.options, **options}
+        return wyrm.fit(self.model, feed, self.optimizer, num_epochs=num_epochs, **how)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that training has changed: rows that are behind, as they would be."""
+        values = {f"value {n}": p.value.copy() for n, p in enumerate(self.optimizer.parameters)}
+        return values | {k: v for k, v in self.optimizer.state_dict().items() if ".missed." not in k}
+
+
+class Sequences(Draws):
+    """A function of sequences, batch by batch on two threads."""
+
+    options = {"num_threads": 2, "schedule": "synchronized", "batch_size": 3}
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(3)
+        self.table, self.layer = wyrm.ParameterNode(rng.normal(size=(10, 3)), name="table"), nn.Linear(3, 1, rng=1)
+        self.optimizer = Adam(0.01, [self.table, *self.layer.parameters()])
+        words = [rng.integers(0, 10, [1, 2, 3, 1, 2, 2, 1, 3, 2][n]) for n in range(EXAMPLES)]
+        self.data = {"words": words, "y": rng.normal(size=EXAMPLES)}
+
+    def model(self, words: list[wyrm.Node], y: wyrm.Node) -> wyrm.Node:
+        """The loss."""
+        return (self.layer(sum(self.table.index(word) for word in words).dropout(0.2)) - y).square()
+
+    def feed(self, examples: int) -> dict[object, object]:
+        """The first examples."""
+        return {"words": wyrm.Ragged.of(self.data["words"][:examples]), "y": self.data["y"][:examples]}
+
+
+class Hogwild(Sequences):
+    """The same on threads that share parameters without locks: no bits are promised."""
+
+    options = {"num_threads": 2, "schedule": "hogwild"}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Whether two states are, to the bit."""
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def clean(kind: type[Draws]) -> dict[int, dict[str, np.ndarray]]:
+    """The states after each step of a run without failures, by their numbers."""
+    batch, states = kind.options.get("batch_size", 1), {}
+    for epochs, examples in itertools.product(range(EPOCHS), range(0, EXAMPLES + 1, batch)):
+        trained = kind()
+        if epochs:
+            trained.fit(epochs)
+        if examples:
+            trained.fit(1, examples)
+        states.setdefault(trained.optimizer.steps, trained.state())
+    return states
+
+
+class Sweep:
+    """The failures of one kind in a run of one model."""
+
+    def __init__(self, model: type[Draws], kind: str, folder: Path, error: int = 0) -> None:
+        self.model, self.kind, self.error = model, kind, error
+        self.exact = model is not Hogwild
+        self.path, self.start = folder / "run", folder / "start"
+        self.states = clean(model) if self.exact else {}
+        begun = model()
+        wyrm.save(self.start, begun.optimizer.parameters, begun.optimizer)
+        begun.fit(EPOCHS)
+        self.end = begun.state()
+        self.wrong: list[str] = []
+
+    def run(self, first: int, step: int, most: int) -> int:
+        """Every so many failures, until there is none; returns how many there were."""
+        for count, n in enumerate(range(first, most, step)):
+            try:
+                if self._passes(n):
+                    return count
+            except Exception as error:
+                self.wrong.append(f"{n}: {type(error).__name__}: {error}")
+        return -(-most // step)
+
+    def _passes(self, n: int) -> bool:
+        trained = self.model()
+        feed, callbacks = trained.feed(EXAMPLES), [wyrm.Checkpoint(self.path)]
+        raised = None
+        try:
+            with Failing(self.kind, n, self.error) as failing:
+                trained.trained(feed, EPOCHS, callbacks=callbacks)
+        except BaseException as error:
+            raised = error
+        if raised is not None:
+            self._check_error(n, raised)
+        self._check_state(n, trained)
+        self._go_on(n, trained)
+        return raised is None and self.kind != "objects" and failing.made <= n
+
+    def _check_error(self, n: int, error: BaseException) -> None:
+        if not isinstance(error, EXPECTED[self.kind]):
+            self.wrong.append(f"{n}: raised {type(error).__name__}: {error}")
+        if self.kind == "files" and not str(error.filename).startswith(str(self.path.parent)):
+            self.wrong.append(f"{n}: does not name the file: {error}")
+        if not isinstance(getattr(error, "history", None), wyrm.History) and not (self.kind == "objects" and n < 10):
+            self.wrong.append(f"{n}: has no history")  # the first objects are those of the call
+
+    def _check_state(self, n: int, trained: Draws) -> None:
+        busy = [p for p in trained.optimizer.parameters if p._gradient is not None and p._gradient.busy[0]]
+        if threading.active_count() > 1 or trained.optimizer._runs or busy:
+            self.wrong.append(f"{n}: threads, owners or gradients are not let go")
+        if self.exact and not same(trained.state(), self.states.get(trained.optimizer.steps, {})):
+            self.wrong.append(f"{n}: not the state after {trained.optimizer.steps} steps")
+
+    def _go_on(self, n: int, trained: Draws) -> None:
+        """From the checkpoint, or from the beginning."""
+        resume = self.path if self.path.exists() else None
+        if resume is None:
+            wyrm.load(self.start, trained.optimizer.parameters, trained.optimizer)
+        trained.fit(EPOCHS, resume=resume, callbacks=[wyrm.Checkpoint(self.path)])
+        if self.exact and not same(trained.state(), self.end):
+            self.wrong.append(f"{n}: goes on to other bits")
+        wyrm.save(self.path, trained.optimizer.parameters)
+        left = [name for name in os.listdir(self.path.parent) if name.endswith(".partial")]
+        if left:
+            self.wrong.append(f"{n}: leaves {left} behind")
+        self.path.unlink()
+
+
+class Loading(Sweep):
+    """The failures of one kind as a checkpoint is loaded."""
+
+    def _passes(self, n: int) -> bool:
+        trained = self.model()
+        wyrm.save(self.path, trained.optimizer.parameters, trained.optimizer)
+        before = trained.state()
+        trained.fit(1)
+        later = trained.state()
+        raised = None
+        try:
+            with Failing(self.kind, n, self.error) as failing:
+                wyrm.load(self.path, trained.optimizer.parameters, trained.optimizer)
+        except BaseException as error:
+            raised = error
+            if not isinstance(error, EXPECTED[self.kind]):
+                self.wrong.append(f"{n}: raised {type(error).__name__}: {error}")
+        if not same(trained.state(), before if raised is None else later):
+            self.wrong.append(f"{n}: a load that raises {raised!r} has changed something")
+        return raised is None and self.kind != "objects" and failing.made <= n
+
+
+#: What is done, with how many failures there may be at most. Of the objects of Python nobody says how many there are.
+SWEEPS = (
+    (Sweep, Draws, "arrays", 0, 10**6),
+    (Sweep, Sequences, "arrays", 0, 10**6),
+    (Sweep, Hogwild, "arrays", 0, 10**6),
+    (Sweep, Draws, "native", 0, 10**6),
+    (Sweep, Draws, "objects", 0, 20_000),
+    (Sweep, Sequences, "objects", 0, 20_000),
+    (Sweep, Draws, "files", errno.ENOSPC, 10**6),
+    (Sweep, Draws, "files", errno.EIO, 10**6),
+    (Sweep, Draws, "files", errno.EDQUOT, 10**6),
+    (Sweep, Draws, "files", SHORT, 10**6),
+    (Sweep, Sequences, "threads", 0, 10**6),
+    (Sweep, Hogwild, "threads", 0, 10**6),
+    (Loading, Draws, "arrays", 0, 10**6),
+    (Loading, Draws, "objects", 0, 15_000),
+)
+#: Kinds of which there are few: every one fails, whatever the step; of files, by one of the errors.
+FEW = {"native": 1, "threads": 1, "files": 4}
+
+
+def _child(backend: str, step: int) -> int:
+    warnings.simplefilter("ignore")
+    wrong = 0
+    with wyrm.use_backend(backend), tempfile.TemporaryDirectory() as folder:
+        Failing.prepare(folder)
+        for number, (sweep, model, kind, error, most) in enumerate(SWEEPS):
+            if kind == "objects" and _testcapi is None:
+                continue
+            began = time.process_time()
+            made = sweep(model, kind, Path(folder), error)
+            width = min(step, FEW[kind]) if kind in FEW else step * (10 if kind == "objects" else 1)
+            count = made.run(number % width, width, most)
+            seconds = time.process_time() - began
+            what = f"{sweep.__name__.lower()} {model.__name__.lower()}: {count} failures of {kind}"
+            print(f"{what}{f' ({error})' if error else ''}, {len(made.wrong)} wrong, {seconds:.1f} s", flush=True)
+            print("\n".join(f"    {line}" for line in made.wrong[:10]), end="\n" if made.wrong else "", flush=True)
+            wrong += len(made.wrong)
+    return int(wrong > 0)
+
+
+def inject(backend: str, step: int, **options: object) -> subprocess.CompletedProcess[str]:
+    """Do all of it in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "LD_PRELOAD": build(Path(folder))}
+        command = [sys.executable, __file__, "--child", "--backend", backend, "--step", str(step)]
+        return subprocess.run(command, env=environment, text=True, check=False, **options)
+
+
+def main() -> int:
+    """Report on a backend."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default=wyrm.get_backend().name)
+    parser.add_argument("--step", type=int, default=1, help="let every so many fail, of those of which there are many")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return _child(options.backend, options.step)
+    return inject(options.backend, options.step).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
