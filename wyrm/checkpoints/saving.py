@@ -78,7 +78,8 @@ def save(
     Raises
     ------
     OSError
-        If the file cannot be written; what was there is as it was.
+        If the file cannot be written, naming it: the disk is full, the folder is read-only. What was there is as it was. Only
+        if the message says that the new file is there, which is if its folder could not be brought to the disk, it is, whole.
     CheckpointError
         If the path names what is no file: a folder, a pipe, a device.
     OptionError
@@ -152,10 +153,12 @@ def load(
     OSError
         Where the file cannot be opened.
     CheckpointError
-        Where it is no checkpoint, not whole, or that of another model or optimizer, naming what differs. Nothing has changed
-        then.
+        Where it is no checkpoint, not whole, or that of another model or optimizer, naming what differs.
     OptionError
         If ``rename`` is not for this file, or something is asked for that cannot be had for an optimizer.
+
+    Whatever is raised, be it for want of memory or by Ctrl-C, nothing has changed then. For that, what is to be overwritten is
+    copied first: while a model is loaded, it needs room for itself, for the file and for this copy.
 
     Examples
     --------

@@ -308,7 +308,11 @@ def check_missed(owner: str, kept: Mapping[str, Array], shape: Shape) -> None:
     fits = now.shape == () and rates.ndim == rows.ndim == 1 and since.shape == rows.shape
     fits = fits and len(matrices) == len(kept) - len([name for name in kept if "missed." not in name]) - 4
     fits = fits and all(array.shape == (len(rows), shape[1]) for array in matrices)
+    fits = fits and all(array.dtype.kind in "iu" for array in (now, rows, since)) and rates.dtype.kind == "f"
     if not fits or not (
-        int(now) >= 0 and ((rows >= 0) & (rows < shape[0])).all() and ((since >= now - len(rates)) & (since <= now)).all()
+        len(rates) <= int(now) < NEVER_BEHIND
+        and (np.isfinite(rates) & (rates >= 0)).all()
+        and ((rows >= 0) & (rows < shape[0])).all()
+        and ((since >= int(now) - len(rates)) & (since <= int(now))).all()
     ):
         raise OptionError(f"{owner}: what the state says of the rows that are behind does not fit a parameter of shape {shape}")

@@ -158,10 +158,17 @@ def fit(
     MissingValueError
         Where a function reads the value of a node.
     CheckpointError, OSError
-        Where ``resume`` is no checkpoint of this run; before anything is changed.
+        Where ``resume`` is no checkpoint of this run; before anything is changed. Or a callback could not write one.
+    MemoryError
+        If memory is short.
+    ThreadError
+        If the system has no room for so many threads; or another thread trains by an optimizer.
     NotFiniteError
         If a loss or a gradient is NaN or infinite, naming epoch, example and the node where it began; updates before that
         example have been made.
+
+    Whatever ends training, Ctrl-C, a callback's exception and want of memory included, has the history as its attribute
+    ``history``, and leaves parameters and optimizers after a whole number of steps: training can go on.
 
     Examples
     --------
