@@ -168,7 +168,8 @@ def fit(
         example have been made.
 
     Whatever ends training, Ctrl-C, a callback's exception and want of memory included, has the history as its attribute
-    ``history``, and leaves parameters and optimizers after a whole number of steps: training can go on.
+    ``history``, and leaves parameters and optimizers after a whole number of steps: training can go on. Only on backends whose
+    kernels are in Python, such as the reference, want of memory within a step leaves a part of it.
 
     Examples
     --------
