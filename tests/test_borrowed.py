@@ -289,3 +289,29 @@ def test_another_thread_changes_a_feed(backend, num_threads):
         begun.set()
         thread.join()
     assert len(values) == 20_000
+
+
+@pytest.mark.parametrize("kind", ["array", "bags", "sequences"])
+def test_files_that_have_become_shorter(tmp_path, kind):
+    """Noticed before the first byte is read, and between epochs; to read behind the end would end the process."""
+    path = tmp_path / "rows"
+    np.zeros(100_000, np.int64).tofile(path)
+    table, one, bag = wyrm.ParameterNode(np.ones((4, 1))), wyrm.IndexInputNode(), wyrm.BagInputNode(1)
+
+    def fit(callbacks=(), num_epochs=2):
+        rows = np.memmap(path, np.int64, "r")
+        if kind == "array":
+            model, feed = table.index(one).square(), {one: rows}
+        elif kind == "bags":
+            model, feed = table.index_sum(bag).square(), {bag: wyrm.Bags(rows, [0, len(rows)])}
+        else:
+            model, feed = lambda words: table.index(words[0]).square(), {"words": wyrm.Ragged(rows, [0, 1])}
+        if not callbacks:
+            path.write_bytes(bytes(8))
+        wyrm.fit(model, feed, SGD(0.1, [table]), num_epochs=num_epochs, callbacks=callbacks, num_threads=1)
+
+    with pytest.raises(wyrm.FeedError, match="has become shorter"):
+        fit([lambda epoch: path.write_bytes(bytes(8))] if kind != "array" else [lambda epoch: path.write_bytes(bytes(4096))])
+    np.zeros(100_000, np.int64).tofile(path)
+    with pytest.raises(wyrm.FeedError, match="has become shorter"):
+        fit()

@@ -9,6 +9,7 @@ that is something else by now is not what anybody wants.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from wyrm.errors import OptionError
 from wyrm.memory import address
 
-__all__ = ["CHANGED", "Adopted", "pin", "watched"]
+__all__ = ["CHANGED", "Adopted", "file_of", "is_whole", "pin", "watched"]
 
 Array = npt.NDArray[Any]
 #: What a pass returns that found an adopted array changed, beside the statuses of :class:`wyrm.memory.Report`.
@@ -36,6 +37,22 @@ def pin(array: Array) -> weakref.ref[Array]:
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
     return weakref.ref(owner)
+
+
+def file_of(array: Array) -> mmap.mmap | None:
+    """The mapped file that an array is in; ``None``: it is in none."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "obj", None) if isinstance(base, memoryview) else getattr(base, "base", None)
+    return base
+
+
+def is_whole(file: mmap.mmap) -> bool:
+    """Whether a file is still as long as what is mapped of it: the system ends a process that reads behind the end."""
+    try:
+        return file.size() >= len(file)
+    except OSError:  # memory without a file
+        return True
 
 
 class Adopted:

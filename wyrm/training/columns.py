@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.borrowed import pin
+from wyrm.borrowed import file_of, is_whole, pin
 from wyrm.errors import FeedError, LabelError, OutOfRangeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.bags import Bags, HeldBags
@@ -55,7 +55,8 @@ class Column:
 
     def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
-        self._pin = pin(rows)
+        self._pin, self._file = pin(rows), file_of(rows)
+        self.check_file()
         self._starts = None if offsets is None else offsets[:-1]
         self._largest: int | None = None
         #: What all of it has been seen to be labels for.
@@ -67,6 +68,20 @@ class Column:
 
     def __len__(self) -> int:
         return len(self.rows) if self.offsets is None else len(self.offsets) - 1
+
+    def check_file(self) -> None:
+        """Require that a file that holds the data is as long as it was.
+
+        Raises
+        ------
+        FeedError
+            If it has become shorter.
+        """
+        if self._file is not None and not is_whole(self._file):
+            raise FeedError(
+                f"{self.label}: the file that it is in (numpy.memmap) has become shorter than what is mapped of it: it has "
+                f"{self._file.size()} bytes, expected at least {len(self._file)}. Map it again"
+            )
 
     @property
     def label(self) -> str:

@@ -81,7 +81,9 @@ def fit(
         those for bags hold lists. For a function, which cannot know whether lists are bags, indices or sequences, they are
         wrapped: ``{"label": frame["label"], "words": wyrm.Bags.of(frame["words"])}``.
 
-        Arrays of float32, float64, int32 and int64 are read where they stand, in memory or in a file (``numpy.memmap``). NaN is
+        Arrays of float32, float64, int32 and int64 are read where they stand, in memory or in a file (``numpy.memmap``).
+        Nobody may make that file shorter meanwhile: the system ends a process that reads behind the end of a file. That is
+        looked for when an epoch begins, and raises :class:`FeedError`. NaN is
         refused, and so is a finite number beyond what the model's dtype holds. Or an
         iterable of such mappings, a stream: its chunks are trained through one after the other, shuffled within each. With
         several epochs it has to be one that can be gone through again.
