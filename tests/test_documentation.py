@@ -47,9 +47,10 @@ def test_the_readme_runs(backend):
     assert namespace["wyrm_backend"]().name == "mine"
 
 
-def test_the_page_on_threads_runs(backend, capsys):
-    for block in blocks(ROOT / "docs" / "threads.md"):
-        exec(compile(block, "threads.md", "exec"), {"wyrm": wyrm})
+def test_the_pages_on_threads_and_memory_run(backend, capsys):
+    for page in ("threads.md", "memory.md"):
+        for block in blocks(ROOT / "docs" / page):
+            exec(compile(block, page, "exec"), {"wyrm": wyrm})
     assert "two threads use its graph at once" in capsys.readouterr().out
 
 
