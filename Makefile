@@ -78,7 +78,7 @@ sanitize: install
 
 fuzz: install
 	@$(BIN)/python -m pip install --quiet --group fuzz
-	@$(BIN)/python $(if $(SANITIZE),tests/sanitize.py out/sanitize --run) -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) \
+	@$(BIN)/python $(if $(SANITIZE),tests/sanitize.py --run) -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) \
 		$(if $(ONLY),--only "$(ONLY)")
 
 reports: install

@@ -99,7 +99,10 @@ def main() -> int:
     parser.add_argument("--sets", default="portable")
     parser.add_argument("--short", action="store_true", help="the contract and the tests of memory alone")
     parser.add_argument("--tests", nargs="*")
+    parser.add_argument("--run", nargs=argparse.REMAINDER, help="run Python with these arguments instead, on what was built")
     options = parser.parse_args()
+    if options.run:
+        return run("address", options.sets.split(",")[0], options.run)
     missing = [name for names in LIBRARIES.values() for name in names if library(name) is None]
     if missing:
         print(f"NOT SANITIZED: the C compiler has no {' and no '.join(missing)}; install the sanitizers that belong to it")
