@@ -352,7 +352,7 @@ def check_leaks(context: Context) -> None:
         passes = context.backend.compile(program).bind(one.memory, range(len(program.inputs)))
         passes.forward(one.leaves)
 
-    _require_no_growth(context, "three hundred compiles of one program", again, 300, 15_000, 2_000_000)
+    _require_no_growth(context, "three hundred compiles of one program", again, 300, 50_000, 4_000_000)
     widths = iter(range(3, 10_000))
 
     def anew() -> None:

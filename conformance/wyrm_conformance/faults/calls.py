@@ -12,9 +12,8 @@ from wyrm.backend import Pass, Report
 from wyrm.kernel_steps import Steps
 from wyrm.memory import BagSource
 from wyrm_conformance.context import Array
-from wyrm_conformance.faults.execution import _Deaf
 from wyrm_conformance.faults.subject import patch_fault
-from wyrm_conformance.faults.wrapping import Wrapped, wrapping
+from wyrm_conformance.faults.wrapping import Wrapped, WrappedRunner, wrapping
 
 _KernelRunner, _Bound = kernel_backend._KernelRunner, kernel_backend._Bound
 _run, _load, _check, _load_bags = _KernelRunner.run, _KernelRunner._load, _Bound._check, _Bound.load_bags
@@ -56,7 +55,7 @@ def _first_scalars(self: Any, instruction: Any, first: int) -> Any:
 patch_fault("groups share the scalars of the first", "optimizers/changes", target=Steps, _target=_first_scalars)
 
 
-class _FirstOrder(_Deaf):
+class _FirstOrder(WrappedRunner):
     """Goes through every epoch in the order of the first."""
 
     def __init__(self, executable: Wrapped, inner: Any) -> None:
@@ -68,7 +67,7 @@ class _FirstOrder(_Deaf):
         return int(self.inner.run(self.kept.setdefault(order.shape, order.copy()), start, stop))
 
 
-class _FirstStep(_Deaf):
+class _FirstStep(WrappedRunner):
     """Of a call of one run, the first step is taken to be 0."""
 
     def run(self, order: Array, start: int, stop: int) -> int:
@@ -76,7 +75,7 @@ class _FirstStep(_Deaf):
         return int(self.inner.run(order, start, stop))
 
 
-class _KeptStep(_Deaf):
+class _KeptStep(WrappedRunner):
     """The first step is that of the first call."""
 
     def run(self, order: Array, start: int, stop: int) -> int:

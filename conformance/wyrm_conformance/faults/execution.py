@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from wyrm import kernel_backend
-from wyrm.backend import Executable, Pass, Runner
+from wyrm.backend import Executable, Pass
 from wyrm.errors import CapabilityError
 from wyrm.frontend.lowering import lower
 from wyrm.kernel_steps import Steps
@@ -19,9 +20,10 @@ from wyrm.memory import BagSource, Report, Source
 from wyrm.program import Program
 from wyrm.reference import ReferenceBackend
 from wyrm.runs import Team
+from wyrm.whole import Uninterrupted
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import Subject, backend_fault, correct_backend, patch_fault
-from wyrm_conformance.faults.wrapping import Wrapped, declaring, wrapping
+from wyrm_conformance.faults.wrapping import Wrapped, WrappedRunner, declaring, wrapping
 
 # -- declarations
 
@@ -288,35 +290,18 @@ def _gapless(sources: Sequence[Source]) -> list[Source]:
 wrapping("rows of a feed are taken to lie without gaps", "contract/feeds", sources=_gapless)
 
 
-class _Deaf(Runner):
-    """Takes an interrupt for the end of its work."""
-
-    def __init__(self, executable: Wrapped, inner: Runner) -> None:
-        self.inner = inner
-
-    @property
-    def loss(self) -> float:
-        return self.inner.loss
-
-    @loss.setter
-    def loss(self, value: float) -> None:
-        self.inner.loss = value
-
-    def run(self, order: Array, start: int, stop: int) -> int:
-        self.inner.first_step = self.first_step
-        try:
-            return self.inner.run(order, start, stop)
-        except KeyboardInterrupt:
-            return 0
+def _forgetting(self: Uninterrupted, *error: object) -> None:
+    for number, handler in self._previous:
+        signal.signal(number, handler)
 
 
-wrapping("an interrupt is taken for the end", "training/interruption", runner=_Deaf)
+patch_fault("signals that are held back are forgotten", "training/interruption", target=Uninterrupted, __exit__=_forgetting)
 
 
 # -- threads
 
 
-class _Private(_Deaf):
+class _Private(WrappedRunner):
     """Works on a copy of the first parameter, and writes all of it back."""
 
     def __init__(self, executable: Wrapped, inner: Any) -> None:
@@ -327,7 +312,7 @@ class _Private(_Deaf):
 
     def run(self, order: Array, start: int, stop: int) -> int:
         before = self.value.copy()
-        status = self.inner.run(order, start, stop)
+        status = int(self.inner.run(order, start, stop))
         moved = self.value.copy()
         self.value[...] = before  # as if it had been private until now
         threading.Event().wait(0.0005)
@@ -338,7 +323,7 @@ class _Private(_Deaf):
 wrapping("threads write whole tables back", "parallel/hogwild", "parallel/conflict_free", runner=_Private)
 
 
-class _Holding(_Deaf):
+class _Holding(WrappedRunner):
     """Keeps the interpreter's lock, in calls that take long; that is all it does."""
 
     def run(self, order: Array, start: int, stop: int) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wyrm.backend import Backend, Executable, Pass, Runner
+from wyrm.backend import Backend, Executable, Order, Pass, Runner
 from wyrm.memory import Memory, Sink, Source
 from wyrm.program import Program
 from wyrm_conformance.faults.subject import CAPABILITIES, Subject, backend_fault, correct_backend
 
-__all__ = ["Wrapped", "declaring", "wrapping"]
+__all__ = ["Wrapped", "WrappedRunner", "declaring", "wrapping"]
 
 
 class Wrapped(Executable):
@@ -34,6 +34,27 @@ class Wrapped(Executable):
         runner = self.inner.bind_feed(memory, sources, sinks, examples)
         result: Runner = self.wrappers["runner"](self, runner) if "runner" in self.wrappers else runner
         return result
+
+
+class WrappedRunner(Runner):
+    """What the runners of a faulty backend begin with: it runs as the one that it is made of."""
+
+    def __init__(self, executable: Wrapped, inner: Any) -> None:
+        self.inner = inner
+
+    @property
+    def loss(self) -> float:
+        """As the inner one's."""
+        return float(self.inner.loss)
+
+    @loss.setter
+    def loss(self, value: float) -> None:
+        self.inner.loss = value
+
+    def run(self, order: Order, start: int, stop: int) -> int:
+        """As the inner one."""
+        self.inner.first_step = self.first_step
+        return int(self.inner.run(order, start, stop))
 
 
 def wrapping(name: str, *checks: str, **wrappers: Callable[..., Any]) -> None:
