@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import as_float, shown
 from wyrm.errors import DTypeError, OptionError, OutOfRangeError, ShapeError
 from wyrm.frontend.bag_inputs import BagInputNode
 from wyrm.frontend.graph import current_graph
@@ -67,8 +68,8 @@ class Frequencies:
         array = as_reals(counts, "Frequencies").astype(np.float64)
         if array.ndim != 1 or not 0 < len(array) <= _ROWS_LIMIT:
             raise ShapeError(f"Frequencies: expected a vector of counts, got shape {array.shape}")
-        if isinstance(power, bool) or not isinstance(power, (int, float)) or not np.isfinite(power):
-            raise OptionError(f"Frequencies: expected a number as power, got {power!r}")
+        if isinstance(power, bool) or not isinstance(power, (int, float)) or not np.isfinite(as_float(power)):
+            raise OptionError(f"Frequencies: expected a number as power, got {shown(power)}")
         wrong = ~((array >= 0) & (array < np.inf))
         if wrong.any():
             place = int(wrong.argmax())

@@ -201,7 +201,7 @@ def as_dtype(array: Array, dtype: str, label: str) -> Array:
     DTypeError
         If a number is finite and beyond what the dtype holds, naming ``label``.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         converted: Array = array.astype(dtype, copy=False)
     place = find_beyond(array, converted)
     if place is not None:

@@ -262,11 +262,14 @@ def as_nodes(owner: str, values: Any, count: int | None = None) -> list[Node]:
     DTypeError
         If they are no nodes, or there are more or fewer.
     """
-    nodes = list(values) if isinstance(values, Iterable) else [values]
+    try:
+        nodes = list(values)
+    except TypeError:
+        nodes = [None]
     wrong = [value for value in nodes if not isinstance(value, Node)]
-    if wrong or not isinstance(values, Iterable) or (count is not None and len(nodes) != count):
+    if wrong or (count is not None and len(nodes) != count):
         expected = "a list of nodes" if count is None else f"{count} nodes as state"
-        raise DTypeError(f"{owner}: expected {expected}, got {shown(wrong[0] if wrong else values)}")
+        raise DTypeError(f"{owner}: expected {expected}, got {shown(values)}")
     return nodes
 
 

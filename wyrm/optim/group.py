@@ -69,7 +69,10 @@ def as_groups(given: Given) -> list[Group]:
     """The groups among what an optimizer is given, after one of all the rest."""
     if isinstance(given, Mapping):
         return [Group(given)]
-    items: list[Any] = [given] if isinstance(given, (Node, Module, Group)) else list(given)
+    try:
+        items: list[Any] = [given] if isinstance(given, (Node, Module, Group)) else list(given)
+    except TypeError:
+        raise DTypeError(f"optimizer: expected parameters to train, got {shown(given)}") from None
     plain = [item for item in items if not isinstance(item, Group)]
     groups = [Group(plain)] if plain or not items else []
     return groups + [item for item in items if isinstance(item, Group)]

@@ -247,9 +247,10 @@ class History:
         return len(self.epochs)
 
     def __getitem__(self, number: int) -> Epoch:
-        if not hasattr(number, "__index__"):
-            raise DTypeError(f"history: expected the number of an epoch, counted from 0, got {shown(number)}")
-        return self.epochs[number]
+        try:
+            return self.epochs[number]
+        except TypeError:
+            raise DTypeError(f"history: expected the number of an epoch, counted from 0, got {shown(number)}") from None
 
 
 def _cell(value: Any) -> str:

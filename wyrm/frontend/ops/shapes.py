@@ -175,9 +175,11 @@ def _range(what: str, key: Range, length: int) -> tuple[int, int]:
         if not 0 <= begin < length:
             raise OutOfRangeError(f"slice: expected {what} from {-length} to {length - 1}, got {key}")
         return begin, begin + 1
-    if key.step not in (None, 1):
-        raise OptionError(f"slice: expected steps of 1 for the {what}, got {key.step!r}")
+    if key.step is not None and (not isinstance(key.step, (int, np.integer)) or key.step != 1):
+        raise OptionError(f"slice: expected steps of 1 for the {what}, got {shown(key.step)}")
     for end in (key.start, key.stop):
+        if end is not None and not isinstance(end, (int, np.integer)):
+            raise OptionError(f"slice: expected whole numbers for the {what}, got {shown(end)}")
         if end is not None and not -length <= end <= length:
             raise OutOfRangeError(f"slice: {what} {key.start}:{key.stop} reach beyond the {length} that there are")
     begin, stop, _ = key.indices(length)
