@@ -259,8 +259,9 @@ def test_passes_at_once_are_those_of_python(backend):
     together = node + other
     node.forward(backend=backend)
     workspace, graph = node._workspace, node._graph
-    native = workspace.forward_at_once, workspace.backward_at_once, workspace.is_fresh
-    python = at_once((workspace.forward, workspace.backward), workspace.memory, graph.leaves, workspace.binding.cells)
+    native = workspace.forward_at_once, workspace.backward_at_once, workspace.is_fresh, workspace.value_at_once
+    ways = at_once((workspace.forward, workspace.backward), workspace.memory, graph.leaves, workspace.binding.cells)
+    python = *ways[:3], ways.copying(workspace._view(node._structure))
     name, words, opened = workspace.name, graph.words, graph.opened
     for open_word in (opened, 0):
         for ready in (name, 0, name + 8):
@@ -268,13 +269,16 @@ def test_passes_at_once_are_those_of_python(backend):
                 for cell in (0, 4, 5, 9, UNKNOWN):
                     for change in (0, 5, 9):
                         outcomes = []
-                        for forward, backward, is_fresh in (native, python):
+                        for forward, backward, is_fresh, value in (native, python):
                             words[OPEN], words[READY], workspace.date = open_word, ready, date
                             graph.dates[x._number], TIME[CHANGE] = cell, change
                             graph.dates[other._number] = UNKNOWN  # not of this program
                             w.zero_gradient()
                             before = TIME[NOW]
-                            found = is_fresh(), backward(1.0), bool(w.gradient.to_dense().any()), forward()
+                            read = None if (copy := value()) is None else copy.tolist()
+                            assert (read is None) == (ready != name or not is_fresh())
+                            assert tuple(words[:2]) == (open_word, ready)
+                            found = read, is_fresh(), backward(1.0), bool(w.gradient.to_dense().any()), forward()
                             outcomes.append((*found, TIME[NOW] - before, workspace.date in (date, TIME[NOW]), *words[:2]))
                         assert outcomes[0] == outcomes[1]
     TIME[CHANGE] = TIME[NOW]
@@ -282,6 +286,61 @@ def test_passes_at_once_are_those_of_python(backend):
     for n in (x, other):
         n.set_value(3.0)
     assert together.value.item() == 9
+
+
+class Copied(np.ndarray):
+    """An array that says what happens while it is copied."""
+
+    def copy(self):
+        return self.meanwhile()
+
+
+@pytest.mark.parametrize("bring", [True, False], ids=["the backend's", "Python's"])
+def test_nobody_is_let_in_while_a_value_is_copied(backend, bring):
+    """Of large arrays that takes a while, without Python's lock."""
+    x = wyrm.InputNode((1, 1), 2.0)
+    node = wyrm.ParameterNode(3.0) * x
+    node.forward(backend=backend)
+    workspace, graph = node._workspace, node._graph
+    python = at_once((workspace.forward, workspace.backward), workspace.memory, graph.leaves, workspace.binding.cells)
+    ways = (workspace._pass.at_once(graph.leaves) or python) if bring else python
+    array = np.zeros((1, 1)).view(Copied)
+    read, before = ways.copying(array), tuple(graph.words[:2])
+    refused = []
+
+    def meanwhile():
+        def others():
+            for call in (node.forward, lambda: node.value, lambda: x.set_value(5.0), lambda: node.backward(1.0)):
+                with pytest.raises(wyrm.ThreadError, match="another one is at work"):
+                    call()
+                refused.append(call)
+
+        thread = threading.Thread(target=others)
+        thread.start()
+        thread.join()
+        if len(refused) > 4:
+            raise KeyboardInterrupt
+        return 7
+
+    array.meanwhile = meanwhile
+    assert read() == 7 and len(refused) == 4
+    with pytest.raises(KeyboardInterrupt):
+        read()
+    assert tuple(graph.words[:2]) == before and node.value.item() == 6
+
+
+def test_a_value_that_is_fresh_is_read_without_a_look_at_passes(backend, monkeypatch):
+    x = wyrm.InputNode((1, 1), 2.0)
+    node = wyrm.ParameterNode(3.0) * x
+    node.forward(backend=backend)
+    first = node.value
+    with monkeypatch.context() as patch:
+        patch.setattr(wyrm.Node, "_value", None)
+        second = node.value
+        with pytest.raises(TypeError):
+            x.set_value(5.0) or node.value
+    first[...] = second[...] = 9.0  # copies
+    assert node.value.item() == 15
 
 
 def test_a_node_that_runs_between(backend):

@@ -192,7 +192,7 @@ class Pass(ABC):
         return partial(self.forward, leaves), self.backward
 
     def at_once(self, leaves: Leaves) -> AtOnce | None:
-        """The same for what every step calls: native functions that see by themselves to whether they may begin.
+        """The same for what every step calls, and what reads values: native functions that see to whether they may begin.
 
         What they do is said by :func:`wyrm.turns.at_once`, which is what Wyrm does for a backend that has ``None``. Asked for
         after :meth:`attached`.

@@ -1,4 +1,4 @@
-"""Whether a pass that Python drives, or an input that is set, may begin at once: a few words that native code looks at.
+"""Whether a pass, the reading of a value or the setting of an input may begin at once: a few words that native code looks at.
 
 A graph's words stand before its cells (:class:`wyrm.leaves.Leaves`). ``open`` is not 0 while nobody is at work in the graph and
 one thread alone sets its inputs: it is the address of that thread's word, which holds the thread's number, and 0 once it has
@@ -15,7 +15,9 @@ Python sees to all of this by itself, if a backend does not: :func:`at_once` say
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from wyrm.leaves import Leaves
 from wyrm.memory import Memory, address, aligned
@@ -31,8 +33,11 @@ __all__ = [
     "UNKNOWN",
     "AtOnce",
     "at_once",
+    "copying",
     "note_change",
 ]
+
+Array = npt.NDArray[Any]
 
 #: What a pass returns that may not begin at once, beside the statuses of :class:`wyrm.memory.Report`; nothing has changed then.
 NOT_AT_ONCE = -3
@@ -65,11 +70,15 @@ class AtOnce(NamedTuple):
         As :attr:`wyrm.backend.Pass.attached` has them; or they return :data:`NOT_AT_ONCE`.
     is_fresh
         Whether neither an input of the program nor any parameter was set since the last forward pass.
+    copying
+        Makes of an array of the workspace's a function that returns a copy of it, or ``None`` unless a forward pass of the
+        workspace was the last one of its graph, nobody is at work there, and all is fresh.
     """
 
     forward: Callable[[], int]
     backward: Callable[[float], int]
     is_fresh: Callable[[], bool]
+    copying: Callable[[Array], Callable[[], Array | None]]
 
 
 def at_once(
@@ -111,4 +120,21 @@ def at_once(
         finally:
             words[OPEN], words[READY] = owner, ready
 
-    return AtOnce(forward, backward, is_fresh)
+    return AtOnce(forward, backward, is_fresh, lambda array: copying(array, is_fresh, memory, leaves))
+
+
+def copying(array: Array, is_fresh: Callable[[], bool], memory: Memory, leaves: Leaves) -> Callable[[], Array | None]:
+    """What copies an array of a workspace's at once, as Python sees to it; see :attr:`AtOnce.copying`."""
+    words, me, copy = leaves.header, address(memory.date), array.copy
+
+    def read() -> Array | None:
+        owner, ready = words[OPEN], words[READY]
+        if ready != me:
+            return None
+        words[OPEN] = words[READY] = 0
+        try:
+            return copy() if is_fresh() else None
+        finally:
+            words[OPEN], words[READY] = owner, ready
+
+    return read

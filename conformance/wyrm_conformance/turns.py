@@ -1,4 +1,4 @@
-"""What steps from Python call: passes that see by themselves to whether they may begin, and what sets inputs.
+"""What steps from Python call: passes that see by themselves to whether they may begin, and what reads values and sets inputs.
 
 A backend brings them or leaves them to Wyrm. What it brings does what :func:`wyrm.turns.at_once` says, and nothing else.
 """
@@ -17,7 +17,7 @@ from wyrm.frontend.binding import Workspace
 from wyrm.gradient_use import IN_USE
 from wyrm.leaves import Leaves
 from wyrm.memory import BagSource, address, aligned
-from wyrm.turns import CHANGE, NOT_AT_ONCE, NOW, OPEN, READY, TIME, UNKNOWN, AtOnce, at_once
+from wyrm.turns import CHANGE, NOT_AT_ONCE, NOW, OPEN, READY, TIME, UNKNOWN, at_once
 from wyrm_conformance.check import Context, check
 
 __all__: list[str] = []
@@ -38,7 +38,7 @@ def _model(dtype: str, length: int) -> tuple[wyrm.ParameterNode, list[Any], Any]
 @check(
     "contract/passes at once",
     "core",
-    "a pass begins by itself only where nobody is at work and, backward, nothing was set since the last forward pass",
+    "a pass begins, or a value is read, only where nobody is at work and, but forward, nothing was set since the last pass",
 )
 def check_passes(context: Context) -> None:
     """All that the words of a graph and the dates may say, compared with what Python does."""
@@ -48,21 +48,26 @@ def check_passes(context: Context) -> None:
         workspace, graph = loss._workspace, loss._graph
         assert isinstance(workspace, Workspace)
         assert graph is not None
-        own = AtOnce(workspace.forward_at_once, workspace.backward_at_once, workspace.is_fresh)
         passes = workspace.forward, workspace.backward
-        python = at_once(passes, workspace.memory, graph.leaves, workspace.binding.cells)
+        ways = at_once(passes, workspace.memory, graph.leaves, workspace.binding.cells)
+        own = workspace.forward_at_once, workspace.backward_at_once, workspace.is_fresh, workspace.value_at_once
+        result = workspace._view(workspace.binding.root)
+        python = *ways[:3], ways.copying(result)
         words, now = graph.words, TIME[NOW] + 10
         for opened, ready in product((graph.opened, 0), (workspace.name, 0)):
             for date, change, which, cell in product((0, now), (0, now - 1, now), range(3), (0, now - 1, now, UNKNOWN)):
                 outcomes = []
-                for ways in (own, python):
+                for forward, backward, is_fresh, read in (own, python):
                     w.zero_gradient()
                     TIME[NOW], TIME[CHANGE], workspace.date = now, change, date
                     for n, node in enumerate(inputs):
                         graph.dates[node._number] = cell if n == which else 0
                     words[OPEN], words[READY] = opened, ready
-                    found = [int(ways.is_fresh()), ways.backward(0.5), float(w._gradient_buffer().touched)]
-                    found += [ways.forward(), TIME[NOW] - now, workspace.date - date, words[OPEN], words[READY]]
+                    value = read()
+                    context.require("a value is a copy", value is None or not np.shares_memory(value, result))
+                    found = [-1.0 if value is None else float(value[0, 0]), words[OPEN], words[READY]]
+                    found += [int(is_fresh()), backward(0.5), float(w._gradient_buffer().touched)]
+                    found += [forward(), TIME[NOW] - now, workspace.date - date, words[OPEN], words[READY]]
                     outcomes.append(found)
                 context.compare("what passes do that may begin, or not", outcomes[0], outcomes[1], 0)
         words[OPEN], words[READY], TIME[CHANGE] = graph.opened, workspace.name, TIME[NOW]
@@ -70,7 +75,7 @@ def check_passes(context: Context) -> None:
             node.set_value(np.full(node.shape, 2.0))
         loss.forward()
         w._gradient_buffer().busy[0] = 1
-        context.require("a gradient that is in use is left alone", own.backward(1.0) == IN_USE)
+        context.require("a gradient that is in use is left alone", own[1](1.0) == IN_USE)
         w._gradient_buffer().busy[0] = 0
         context.compare("the loss", loss.value, np.array([[8.0 * length]]), 1e-6)
 

@@ -49,6 +49,8 @@ class Binding:
     ----------
     evaluating
         Whether it leaves out what is random in training.
+    root
+        The structure.
     expired, expired_backward
         Whether another one has to be made for the next forward pass; and for the next backward pass, too.
     """
@@ -65,6 +67,7 @@ class Binding:
         kernels, looks = backend.capabilities.kernels, backend.looks_at_gradients
         self.program = lower(traced, "interactive", kernels, lazy=lazy, evaluating=evaluating, checked=looks)
         self.executable = compiled(self.program, backend)
+        self.root = structure
         #: The numbers of the structures whose values the program holds.
         self.numbers = {structure: number for structure, number in numbers.items() if number in self.program.values}
         #: The numbers of the inputs in their graph.
@@ -148,6 +151,8 @@ class Workspace:
         The same, if they may begin at once (:mod:`wyrm.turns`).
     is_fresh
         Whether neither an input of the program nor any parameter was set since the last forward pass.
+    value_at_once
+        A copy of what the root was computed to be, or ``None``, if that may not be read at once.
     """
 
     __slots__ = (
@@ -164,6 +169,7 @@ class Workspace:
         "is_fresh",
         "memory",
         "name",
+        "value_at_once",
     )
 
     binding: Binding
@@ -173,6 +179,7 @@ class Workspace:
     forward_at_once: Callable[[], int]
     backward_at_once: Callable[[float], int]
     is_fresh: Callable[[], bool]
+    value_at_once: Callable[[], Array | None]
 
     def __init__(self, binding: Binding, parameters: list[ParameterNode]) -> None:
         program = binding.program
@@ -218,7 +225,8 @@ class Workspace:
                 self.backward = watched(guarded(self.backward, gradients_of(self.memory)), self.memory.adopted)
             passes = self.forward, self.backward
             ways = self._pass.at_once(leaves) or at_once(passes, self.memory, leaves, self.binding.cells)
-            self.forward_at_once, self.backward_at_once, self.is_fresh = ways
+            self.forward_at_once, self.backward_at_once, self.is_fresh, copying = ways
+            self.value_at_once = copying(self._view(self.binding.root))
             self.stop_passes()
 
     def stop_passes(self) -> None:
@@ -244,14 +252,18 @@ class Workspace:
 
     def value(self, structure: Structure) -> Array:
         """A copy of what the last pass computed for a structure that the program holds."""
+        copy: Array = self._view(structure).copy()
+        return copy
+
+    def _view(self, structure: Structure) -> Array:
+        """Where the value of a structure stands."""
         view = self._views.get(structure)
         if view is None:
             slot = self.binding.program.values[self.binding.numbers[structure]]
             flat: Array = self.memory.buffers[slot.buffer].reshape(-1)[slot.offset :]
             strides = (slot.stride * flat.itemsize, flat.itemsize)
             view = self._views[structure] = np.lib.stride_tricks.as_strided(flat, slot.shape, strides)
-        copy: Array = view.copy()
-        return copy
+        return view
 
     def recover(self, status: int) -> None:
         """Make good what stopped a pass, so that it can be tried again, or raise."""

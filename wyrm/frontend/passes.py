@@ -1,8 +1,8 @@
 """Passes of nodes that are driven from Python: computing values, gathering gradients, and reading what was computed.
 
 A node that has run before has a workspace, with programs bound to memory. A pass that may begin at once (:mod:`wyrm.turns`) is
-one native call. ``_forward`` and ``_backward`` do everything else: they bind programs, refuse other threads, and recover from
-statuses.
+one native call, and so is reading what the last one computed. ``_forward``, ``_backward`` and ``_value`` do everything else:
+they bind programs, refuse other threads, and recover from statuses.
 """
 
 from __future__ import annotations
@@ -175,6 +175,14 @@ class Passes:
         a loss is still the one that was trained on. Nor does what others write into an array that a parameter adopted
         (``copy=False``), or into :attr:`HogwildParameter.value`: call :meth:`forward` then.
         """
+        try:
+            value = self._workspace.value_at_once()
+        except AttributeError:  # it has not run yet
+            value = None
+        return self._value() if value is None else value
+
+    def _value(self) -> Array:
+        """The value, if it may not be read at once."""
         assert self._graph is not None
         found = self._graph.last_pass(self._structure)
         if found is None or not is_current(self, found[0]):

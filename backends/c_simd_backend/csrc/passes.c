@@ -208,6 +208,31 @@ static PyObject *fresh(PyObject *self, PyObject *nothing) {
     return PyBool_FromLong(is_fresh(((const Pass *)words_of(self))->frame));
 }
 
+// Calls what is kept, which copies an array, if the last pass of the graph was this one, and all is fresh; the graph's words are
+// clear meanwhile, as NumPy leaves the GIL for large arrays.
+static PyObject *copy_at_once(PyObject *self, PyObject *nothing) {
+    (void)nothing;
+    const Frame *frame = ((const Pass *)words_of(self))->frame;
+    Leaves *leaves = leaves_of(frame);
+    const void *ready = leaves->ready;
+    if (ready != frame->date || !is_fresh(frame)) Py_RETURN_NONE;
+    const int64_t *open = leaves->open;
+    leaves->open = 0, leaves->ready = 0;
+    PyObject *copy = PyObject_CallNoArgs(PyTuple_GetItem(((Bound *)self)->kept, 0));
+    leaves->open = open, leaves->ready = ready;
+    return copy;
+}
+
+static PyMethodDef COPY = {"copy", copy_at_once, METH_NOARGS, 0};
+
+// copying(words, kept): what calls the first of what is kept, if a value of this pass may be read at once.
+static PyObject *copying(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *words, *kept;
+    if (!PyArg_ParseTuple(arguments, "SO!", &words, &PyTuple_Type, &kept)) return 0;
+    return bind_function(&COPY, words, kept);
+}
+
 enum { FORWARD, BACKWARD, FORWARD_AT_ONCE, BACKWARD_AT_ONCE, FRESH, PASSES };
 
 static PyMethodDef OF_PASSES[2][PASSES] = {
@@ -360,6 +385,7 @@ static PyType_Spec BOUND = {"wyrm_c_simd._passes.Bound", sizeof(Bound), 8, Py_TP
 static PyMethodDef METHODS[] = {
     {"use", use, METH_VARARGS, 0},
     {"bind", bind, METH_VARARGS, 0},
+    {"copying", copying, METH_VARARGS, 0},
     {"changed", changed, METH_O, 0},
     {"setter", make_setter, METH_VARARGS, 0},
     {0, 0, 0, 0},

@@ -1,4 +1,4 @@
-"""The passes of programs that are driven from Python, and what sets inputs: a call of them costs as little as it can.
+"""Passes of programs that are driven from Python, what reads values and what sets inputs: a call costs as little as it can.
 
 They are functions of a small module in C beside the one that cffi makes: a call by cffi costs some 50 ns, of which half goes
 into leaving the GIL and taking it again. That is worth while where a pass takes longer than the call.
@@ -38,7 +38,9 @@ def bound(program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable
 
 def bound_at_once(program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce:
     """The same if they may begin at once."""
-    return AtOnce(*_bound(program, frame, busy, True))
+    forward, backward, is_fresh = _bound(program, frame, busy, True)
+    words = pack("q", frame.address)
+    return AtOnce(forward, backward, is_fresh, lambda array: _passes.copying(words, (array.copy, frame)))
 
 
 def _bound(program: Program, frame: Frame, busy: Sequence[int], at_once: bool) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from wyrm.errors import BackendError
 from wyrm.memory import Source, address
 from wyrm.native import Frame, NativeBackend
 from wyrm.short_programs import is_short
-from wyrm.turns import TIME_ADDRESS
+from wyrm.turns import TIME_ADDRESS, copying
 from wyrm_numba import ENVIRONMENT_VARIABLE, interpreter, kernels, runs, team, turns
 from wyrm_numba.apart import entry_point
 from wyrm_numba.cache import cached_module
@@ -165,7 +165,8 @@ class NumbaBackend(NativeBackend):
         def is_fresh() -> bool:
             return fresh(begin) != 0
 
-        return AtOnce(partial(self._entry_point(turns.forward_at_once, "int64", nogil=False), begin), backward, is_fresh)
+        forward = partial(self._entry_point(turns.forward_at_once, "int64", nogil=False), begin)
+        return AtOnce(forward, backward, is_fresh, lambda array: copying(array, is_fresh, frame.memory, frame.leaves))
 
     def setter(
         self, leaves: Leaves, number: int, limit: int | None = None, held: npt.NDArray[np.int64] | BagSource | None = None

@@ -1,4 +1,4 @@
-"""Faulty passes that begin at once, and faulty setters."""
+"""Faulty passes that begin at once, and values that are read so, and faulty setters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from wyrm.backend import BagSource, Pass
 from wyrm.leaves import Leaves
-from wyrm.memory import GradientBuffer
+from wyrm.memory import GradientBuffer, address
 from wyrm.turns import CHANGE, NOT_AT_ONCE, NOW, OPEN, READY, TIME, AtOnce, at_once
 from wyrm_conformance.faults.subject import Subject, backend_fault, correct_backend
 from wyrm_conformance.faults.wrapping import Wrapped, wrapping
@@ -112,11 +112,40 @@ def _stale(looked_at: Callable[[list[int]], list[int]], change: int, open_too: b
                 return NOT_AT_ONCE
             return turns.backward(weight)
 
-        return AtOnce(ways.forward, backward, is_fresh)
+        return ways._replace(backward=backward, is_fresh=is_fresh)
 
     return changed
 
 
+def _reading(made: Callable[[_Turns, AtOnce, np.ndarray[Any, Any]], Any]) -> Any:
+    def changed(turns: _Turns, ways: AtOnce) -> AtOnce:
+        return ways._replace(copying=lambda array: lambda: made(turns, ways, array))
+
+    return changed
+
+
+def _of_any(turns: _Turns, ways: AtOnce, array: np.ndarray[Any, Any]) -> Any:
+    return array.copy() if ways.is_fresh() else None
+
+
+def _of_old(turns: _Turns, ways: AtOnce, array: np.ndarray[Any, Any]) -> Any:
+    return array.copy() if turns.leaves.header[READY] == address(turns.date) else None
+
+
+def _shared(turns: _Turns, ways: AtOnce, array: np.ndarray[Any, Any]) -> Any:
+    return None if ways.copying(array)() is None else array
+
+
+def _kept_closed(turns: _Turns, ways: AtOnce, array: np.ndarray[Any, Any]) -> Any:
+    copy = ways.copying(array)()
+    turns.leaves.header[OPEN] = 0
+    return copy
+
+
+_turning("a value is read whatever ran last", _PASSES, change=_reading(_of_any))
+_turning("a value is read that is stale", _PASSES, change=_reading(_of_old))
+_turning("a value that is read is no copy", _PASSES, change=_reading(_shared))
+_turning("a graph is not open after a value was read", _PASSES, change=_reading(_kept_closed))
 _turning("a pass begins at once whatever ran last", _PASSES, change=_unasked)
 _turning("a pass that begins at once is not dated", _PASSES, change=_undated)
 _turning("time does not go on with a pass", _PASSES, change=_standing)
