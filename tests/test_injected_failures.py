@@ -115,3 +115,31 @@ def test_modules_of_a_backend_that_had_no_memory_are_imported_anew(registry, tmp
     assert wyrm.get_backend("parts").name == "parts"
     for name in [name for name in sys.modules if name.startswith("made_of_parts")]:
         monkeypatch.delitem(sys.modules, name)
+
+
+def test_rows_that_are_brought_up_to_date_are_so_whole(rng):
+    """Value, velocity and clock, though something comes between."""
+    table, index = wyrm.ParameterNode(rng.normal(size=(9, 3))), wyrm.IndexInputNode()
+    loss, optimizer = table.index(index).square().scalar_sum(), SGD(0.1, [table], momentum=0.5)
+    for row in range(9):
+        index.set_value(row)
+        loss.forward()
+        loss.backward(1.0)
+        optimizer.step()
+    storage, shown = table.storage, table.value.copy()
+    assert storage.behind().tolist() == list(range(8))
+    came = iter([KeyboardInterrupt()])
+
+    class Interrupted(np.ndarray):
+        def __setitem__(self, place, value):
+            for error in came:
+                raise error
+            super().__setitem__(place, value)
+
+    storage._clock.last = storage._clock.last.view(Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        storage._settle(np.arange(5))
+    assert set(storage.behind().tolist()).isdisjoint(range(5))
+    np.testing.assert_array_equal(storage.value, shown)
+    storage.settle()
+    np.testing.assert_array_equal(storage.value, shown)

@@ -147,6 +147,8 @@ class Graph:
         self._brought: dict[Graph, dict[Structure, Structure]] = {}
 
     def __del__(self) -> None:
+        if not hasattr(self, "_brought"):  # there was no memory to make it
+            return
         for workspace in self.workspaces:
             workspace.release()
         for here in self._origins:
