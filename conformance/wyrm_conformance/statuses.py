@@ -14,8 +14,8 @@ from wyrm.memory import BagBuffer, BagSource, Memory, Report, Sink, Source
 from wyrm.program import Buffer, InputSlot, Instruction, ParameterSlot, Program, Slot
 from wyrm_conformance.check import Array, Context, check
 
-#: Rows of the table, and how many examples there are.
-ROWS, EXAMPLES = 11, 25
+#: Rows of the table, and how many examples there are: more than a backend looks ahead.
+ROWS, EXAMPLES = 11, 129
 
 
 def _program(kind: str, purpose: Any, count: int, dtype: str) -> Program:

@@ -108,5 +108,6 @@ int make_plan(const Frame *frame, Plan *plan, const Order *order, int64_t start,
 
 void fetch_inputs(const Frame *frame, const int64_t *examples, int64_t position) {
     for (const Input *input = frame->inputs; input < frame->inputs_end; input++)
-        for (int64_t n = 0; n < frame->examples; n++) prefetch_for_run(input, examples[n], position);
+        for (int64_t n = 0; n < frame->examples; n++)
+            if ((uint64_t)examples[n] < (uint64_t)frame->length) prefetch_for_run(input, examples[n], position);
 }
