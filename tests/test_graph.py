@@ -155,7 +155,8 @@ def test_what_needs_no_gradient_costs_nothing(backend):
     y.forward()
     y.backward(1.0)
     program = y._workspace.binding.program
-    assert [i.kernel for i in program.backward] == ["copy", "matmul"]
+    looks = 0 if program.look is None else 2  # a product of the gradient with itself, and what is made of it
+    assert [i.kernel for i in program.backward][: len(program.backward) - looks] == ["copy", "matmul"]
     assert [p.gradient for p in program.parameters] == [None, "dense"]
     assert not frozen.gradient.to_dense().any()
     untrained = x.dot(frozen)

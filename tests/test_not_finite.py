@@ -1,5 +1,7 @@
 """Gradients that are not finite behind a loss that is: nothing changes, whoever makes the step."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -279,3 +281,23 @@ def test_small_models_need_no_look():
         kernels = frozenset({"lookup", "fused", "row_dot"})
         programs = [lower(traced, "train", kernels, training, checked=checked) for checked in (True, False)]
         assert repr(programs[0]) == repr(programs[1])
+
+
+def test_a_parameter_of_an_earlier_graph_is_gone(backend):
+    """The graph that has gathered the gradient is still found, and the other one's program passed over."""
+    weight = wyrm.ParameterNode(np.zeros((1, 1)))
+    gone = wyrm.ParameterNode(np.ones((1, 1)))
+    earlier = (weight * gone).square()
+    earlier.forward()
+    earlier.backward(1.0)
+    kept = earlier._workspace  # as somebody may who is still to let go of it
+    earlier.zero_gradient()
+    del earlier, gone
+    gc.collect()
+    x = wyrm.InputNode((1, 1), 1.0)
+    loss = ((weight * x).sqrt() - 1.0).square()
+    loss.forward()
+    loss.backward(1.0)
+    with pytest.raises(wyrm.NotFiniteError, match="It began at sqrt"):
+        SGD(0.1, [weight]).step()
+    assert kept is not None

@@ -83,6 +83,10 @@ class Binding:
         """The nodes of the program's parameters, in its order."""
         return [structure.live_parameter() for structure in self._parameters]
 
+    def is_alive(self) -> bool:
+        """Whether all of its parameters are still there."""
+        return all(structure.parameter is not None and structure.parameter() is not None for structure in self._parameters)
+
     def lease(self, leaves: Leaves) -> Workspace:
         """A workspace attached to a graph's leaves."""
         if self._pool:

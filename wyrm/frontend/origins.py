@@ -151,7 +151,7 @@ def _passes(node: ParameterNode) -> Iterator[tuple[Structure, Workspace, Leaves]
     """The workspaces of live graphs that a parameter is in."""
     for reference in node._bindings:
         binding = reference()
-        if binding is not None and not binding.expired:
+        if binding is not None and not binding.expired and binding.is_alive():
             structure = max(binding.numbers, key=binding.numbers.__getitem__)
             for workspace in list(binding._workspaces):
                 if workspace._leaves is not None and workspace not in binding._pool:
