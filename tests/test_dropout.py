@@ -101,3 +101,21 @@ def test_bad_arguments():
     for seed in (-1, 1.5, 2**63, True):
         with pytest.raises(wyrm.OptionError, match="seed"):
             ones().dropout(0.5, seed=seed)
+
+
+def test_streams_do_not_depend_on_what_else_the_graph_of_an_input_has():
+    """Keys that are not behind a function's result leave its random numbers as they are."""
+
+    def losses(dropped):
+        wyrm.InputNode((1, 1), 1.0).square().forward()  # closes its graph
+        scale = wyrm.InputNode((1, 1), 1.0, constant=True)
+        for _ in range(dropped):
+            scale.dropout(0.5, seed=1)
+        weights = wyrm.ParameterNode(np.ones((3, 1)))
+
+        def loss(x):
+            return ((x * scale).dropout(0.5, seed=3).dot(weights)).square()
+
+        return wyrm.fit(loss, {"x": np.ones((8, 3))}, SGD(0.1, [weights]), seed=4).losses
+
+    assert losses(0) == losses(1) == losses(2)

@@ -95,7 +95,9 @@ class Graph:
     plain
         Whether a pass may begin at once: no leaves were taken over, and nothing in it is random.
     random
-        How many of its leaves are keys of random numbers.
+        One more than the highest stream of its keys of random numbers; 0 if there are none.
+    streams
+        The streams of those that are its own leaves, by number.
     workspaces
         Those that it holds until it is gone.
     imports
@@ -121,6 +123,7 @@ class Graph:
         "plain",
         "random",
         "reals",
+        "streams",
         "traced",
         "unset",
         "use",
@@ -138,6 +141,7 @@ class Graph:
         self.traced = ""
         self.plain = True
         self.random = 0
+        self.streams: dict[int, int] = {}
         self.unset: set[int] = set()
         self.workspaces: list[Workspace] = []
         self._passes: list[_Pass] = []
@@ -199,7 +203,6 @@ class Graph:
         if graph is self:
             return structure
         self.prepare_passes()
-        self.random += graph.random
         return renumbered(structure, _Numbers(graph, self._taken_over), self._brought.setdefault(graph, {}))
 
     def _taken_over(self, graph: Graph, number: int) -> int:
@@ -211,6 +214,7 @@ class Graph:
             numbers[number] = here = self.new_leaf()
             self.dates[here] = UNKNOWN
             self._origins[here] = graph, number
+            self.random = max(self.random, 1 + graph.streams.get(number, -1))
         return numbers[number]
 
     def _known(self, graph: Graph, number: int) -> int:

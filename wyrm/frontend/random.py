@@ -34,6 +34,7 @@ class RandomNode(InputBase):
         self._array = np.array([secrets.randbits(63) if seed is None else seed, graph.random], np.int64)
         graph.leaves.set_array(number, self._array)
         graph.unset.discard(number)
+        graph.streams[number] = graph.random
         graph.random += 1
         graph.prepare_passes()
 
