@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from wyrm.optim.constraints import constrained
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule
 
-__all__ = ["Given", "Group", "RunningGroup", "as_groups", "check_dtype", "checked_number"]
+__all__ = ["Given", "Group", "RunningGroup", "as_groups", "check_dtype", "check_parameters", "checked_number"]
 
 Array = npt.NDArray[Any]
 #: Steps for which a schedule is asked at once.
@@ -226,3 +226,19 @@ def check_dtype(owner: str, name: str, value: float, dtype: np.dtype[Any]) -> No
     """Require an option that a dtype holds."""
     if value > float(np.finfo(dtype).max):
         raise OptionError(f"{owner}: {name} is {value}, which is beyond what {dtype} holds")
+
+
+def check_parameters(owner: str, nodes: Sequence[ParameterNode]) -> None:
+    """Require parameters to train, of one dtype, each of them once."""
+    if not nodes:
+        raise OptionError(f"{owner}: expected parameters to train, got none")
+    storages = set()
+    for node in nodes:
+        if not isinstance(node, ParameterNode):
+            raise DTypeError(f"{owner}: expected ParameterNodes, got {node!r}")
+        if node in storages or node.storage in storages:
+            raise OptionError(f"{owner}: {node!r} stands twice among the parameters")
+        storages |= {node, node.storage}
+    dtypes = sorted({node.dtype for node in nodes})
+    if len(dtypes) > 1:
+        raise DTypeError(f"{owner}: parameters of {' and '.join(dtypes)}; use an optimizer for each dtype")

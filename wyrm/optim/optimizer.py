@@ -12,17 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.arguments import shown
-from wyrm.errors import BackendError, DTypeError, NotFiniteError, OptionError, ThreadError
+from wyrm.errors import DTypeError, OptionError, ThreadError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
 from wyrm.frontend.node import Node
-from wyrm.frontend.origins import origin
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.recent import Recent
 from wyrm.frontend.threads import CURRENT
-from wyrm.gradient_use import IN_USE, in_use
-from wyrm.memory import Report
 from wyrm.nn.module import Module
-from wyrm.optim.group import Given, Group, RunningGroup, as_groups, check_dtype, checked_number
+from wyrm.optim.group import Given, Group, RunningGroup, as_groups, check_dtype, check_parameters, checked_number
+from wyrm.optim.refusal import refusal
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
 from wyrm.optim.state import checked_state, put_back, state_of, undo_of
@@ -119,7 +117,7 @@ class Optimizer:
                 f"{owner}: expected parameters, got {parameters!r}; the learning rate comes first: {owner}(0.1, parameters)"
             )
         groups = as_groups(parameters)
-        self._check_parameters([node for group in groups for node in group.parameters])
+        check_parameters(type(self).__name__, [node for group in groups for node in group.parameters])
         #: The parameters' paths in the modules that were given, by their storage; checkpoints call them so.
         self.paths = {storage: path for group in groups for storage, path in group.paths.items()}
         self._options = {"learning_rate": learning_rate, **options}
@@ -133,21 +131,6 @@ class Optimizer:
         self._kept: Any = None
         #: What stays ready for the next call of :func:`wyrm.fit` (:mod:`wyrm.training.plan`).
         self.sessions: Recent[Any, Any] = Recent(_MOST_SESSIONS)
-
-    def _check_parameters(self, nodes: list[ParameterNode]) -> None:
-        name = type(self).__name__
-        if not nodes:
-            raise OptionError(f"{name}: expected parameters to train, got none")
-        storages = set()
-        for node in nodes:
-            if not isinstance(node, ParameterNode):
-                raise DTypeError(f"{name}: expected ParameterNodes, got {node!r}")
-            if node in storages or node.storage in storages:
-                raise OptionError(f"{name}: {node!r} stands twice among the parameters")
-            storages |= {node, node.storage}
-        dtypes = sorted({node.dtype for node in nodes})
-        if len(dtypes) > 1:
-            raise DTypeError(f"{name}: parameters of {' and '.join(dtypes)}; use an optimizer for each dtype")
 
     def _running(self, group: Group) -> RunningGroup:
         owner = type(self).__name__
@@ -272,30 +255,13 @@ class Optimizer:
         self._steps += 1
 
     def _recover(self, status: int) -> None:
-        """Say which gradient is not finite; if all are, and only their squares overflow, make the step."""
+        """Raise what a status means; if all gradients are finite, and only their squares overflow, make the step."""
         owner = type(self).__name__
-        if status == IN_USE:
-            raise in_use(f"the step of {owner}")
-        if status != Report.NOT_FINITE:
-            for node in self.parameters:
-                node.storage.check_adopted()
-            raise BackendError(f"the step of {owner} failed with status {status}")
-        wrong = [node for node in self.parameters if node.trainable and not node._gradient_buffer().is_finite()]
-        if wrong:
-            labels = " and ".join(node._label() for node in wrong)
-            began = next(filter(None, map(origin, wrong)), None)
-            where = (
-                "Look for an op whose derivative is not finite where its operand is, such as sqrt at 0, or for a weight of "
-                "backward that is not; inputs and parameters as they are now do not show it"
-            )
-            raise NotFiniteError(
-                f"{owner}: the gradient of {labels} is NaN or infinite; no parameter was updated. "
-                f"{began[1] if began else where}. zero_gradient() passes over the example",
-                node=began[0] if began else wrong[0]._label(),
-            )
-        _, unchecked = self._bound(checked=False)
-        if status := unchecked():
-            raise in_use(f"the step of {owner}") if status == IN_USE else BackendError(f"the step of {owner} failed")
+        error = refusal(owner, self.parameters, status)
+        if error is None and (status := self._bound(checked=False)[1]()):
+            error = refusal(owner, self.parameters, status)
+        if error is not None:
+            raise error
 
     def zero_gradient(self) -> None:
         """Set the gradients of the parameters back to zero."""
