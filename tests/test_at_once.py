@@ -63,9 +63,26 @@ BAGS = (
     ),
     *(wyrm.Bags([1, 2], [0, 2], [0.5, 2.0]), [3, 3], [Whole(1)], [[1, 2], 3]),
 )
+MATRICES = (
+    *(np.full((2, 3), 2, kind) for kind in ("float32", "float64", ">f4", "int8", "int64", "bool", "complex64", "U1", object)),
+    *(np.ones(6, "float32"), np.ones((3, 2), "float32"), np.ones((1, 1), "float32"), np.ones((0, 3), "float32"), 1.0, None),
+    *(
+        np.ones((3, 2), "float32").T,
+        np.ones((4, 6), "float32")[::2, ::2],
+        np.ma.ones((2, 3), "float32"),
+        [[1, 2, 3], [4, 5, 6]],
+    ),
+    *(np.full((2, 3), np.nan, "float32"), np.full((2, 3), np.inf, "float32"), [[1, 2, 3], [4, 5, 6]]),
+)
 #: For each kind of input: how it is made, what is computed of it, and a value to begin with.
 KINDS = {
     "number": (lambda: wyrm.InputNode((1, 1)), lambda x: x * 1.0, 1.0, NUMBERS),
+    "matrix": (
+        lambda: wyrm.InputNode((2, 3)),
+        lambda x: (x * [[1, 2, 3], [4, 5, 6]]).scalar_sum(),
+        np.ones((2, 3), "float32"),
+        MATRICES,
+    ),
     "index": (lambda: wyrm.IndexInputNode(), lambda x: table().index(x), 1, INDICES),
     "indices": (lambda: wyrm.IndexInputNode(3), lambda x: table().index(x).scalar_sum(), [1, 2, 3], SEVERAL),
     "bag": (lambda: wyrm.BagInputNode(), lambda x: table().index_sum(x), [1, 2], BAGS),
@@ -379,3 +396,37 @@ def test_steps_are_those_of_fit(backend, make):
     u, r, fitted, loss, optimizer = model()
     wyrm.fit(loss, {u: rows, r: np.array(numbers)}, optimizer, shuffle=False, num_threads=1, backend=backend)
     np.testing.assert_allclose(driven.value, fitted.value, rtol=1e-5)
+
+
+def test_arrays_are_set_at_once(backend):
+    """By their owner, while nobody is at work, unless somebody else has the array or it is long."""
+    x, w = wyrm.InputNode((1, 32)), wyrm.ParameterNode(np.ones((32, 1)))
+    node, value = x.dot(w), np.arange(32, dtype="float32")[None]
+    x.set_value(value)
+    node.forward(backend=backend)
+    x.set_value(value)
+    assert x._setter(value + 1)
+    with pytest.raises(wyrm.StaleError):
+        node.backward(1.0)
+    assert node.value.item() == (value + 1).sum()
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(x._setter(value)))
+    thread.start()
+    thread.join()
+    opened = x._graph.words[OPEN]
+    x._graph.words[OPEN] = 0  # somebody is at work
+    taken.append(x._setter(value))
+    x._graph.words[OPEN] = opened
+    x._array.flags.writeable = False  # it is shared
+    taken.append(x._setter(value))
+    assert taken == [False] * 3
+    assert node.value.item() == (value + 1).sum()
+    x.set_value(value)
+    assert node.value.item() == value.sum()
+    long = wyrm.InputNode((1, 501), np.ones((1, 501)))
+    total = long.scalar_sum()
+    total.forward(backend=backend)
+    for number in (1.0, 2.0):
+        long.set_value(np.full((1, 501), number, "float32"))
+        assert total.value.item() == 501 * number
+    assert long._setter is None

@@ -15,8 +15,10 @@ Python sees to all of this by itself, if a backend does not: :func:`at_once` say
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from wyrm.leaves import Leaves
@@ -35,6 +37,7 @@ __all__ = [
     "at_once",
     "copying",
     "note_change",
+    "setting",
 ]
 
 Array = npt.NDArray[Any]
@@ -50,6 +53,8 @@ _time = aligned(2, "int64")
 TIME: memoryview[int] = memoryview(_time.data)
 #: Where native code finds it.
 TIME_ADDRESS = address(_time)
+#: Of how many elements NumPy copies arrays without letting go of Python's lock: since 2.0 (``NPY_BEGIN_THREADS_THRESHOLDED``).
+_COPIED_AT_ONCE = 500 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 0
 #: The date of a cell of which only another graph knows when it was set.
 UNKNOWN = 2**62
 
@@ -138,3 +143,39 @@ def copying(array: Array, is_fresh: Callable[[], bool], memory: Memory, leaves: 
             words[OPEN], words[READY] = owner, ready
 
     return read
+
+
+def setting(leaves: Leaves, number: int, held: Array, word: memoryview[int]) -> Callable[[Any], bool] | None:
+    """What sets an input of real numbers to an array of its very dtype and shape at once, and returns whether it did.
+
+    Parameters
+    ----------
+    leaves, number
+        The cell.
+    held
+        The array to which it points.
+    word
+        That of the thread which may set inputs at once.
+
+    Returns
+    -------
+    ``None`` if the array is so large that others may run while it is copied.
+    """
+    if held.size > _COPIED_AT_ONCE:
+        return None
+    words, dates, dtype, shape = leaves.header, leaves.dates, held.dtype, held.shape
+    opened, array = address(word), np.ndarray
+
+    def set_array(value: Any) -> bool:
+        if type(value) is not array or value.dtype is not dtype or value.shape != shape or word[0] != get_ident():
+            return False
+        if words[OPEN] != opened:
+            return False
+        try:
+            held[...] = value
+        except ValueError:  # somebody else has the array, too, and nobody may write to it
+            return False
+        dates[number] = TIME[NOW]
+        return True
+
+    return set_array

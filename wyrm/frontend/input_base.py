@@ -18,7 +18,7 @@ from wyrm.errors import DTypeError, MissingValueError, OutOfRangeError, ShapeErr
 from wyrm.frontend.graph import Graph, no_value
 from wyrm.frontend.node import Node
 from wyrm.frontend.threads import begin_setting, end, note_set
-from wyrm.turns import NOW, OPEN, READY, TIME
+from wyrm.turns import NOW, OPEN, READY, TIME, setting
 
 if TYPE_CHECKING:
     from wyrm.backend import Backend
@@ -126,6 +126,8 @@ class InputBase(Node):
             limit, held = self._settable()
             if limit is not None or held is None:
                 self._setter = graph.workspaces[-1].binding.backend.setter(graph.leaves, self._number, limit, held)
+            elif isinstance(held, np.ndarray):
+                self._setter = setting(graph.leaves, self._number, held, graph.word)
             self._asked = graph.leaves
 
     def _settable(self) -> tuple[int | None, Any]:
