@@ -9,25 +9,13 @@ import tempfile
 import warnings
 
 import numpy as np
-from small_models import MODELS
-from training_operations import Planned, Training, number
+from small_models import MODELS, OPTIMIZERS
+from training_operations import WEIGHTS, Planned, Training, number
 
 import wyrm
-from wyrm.optim import FTRL, SGD, Adagrad, Adam, schedules
+from wyrm.optim import SGD
 from wyrm.training import evaluation
 from wyrm.turns import NOT_AT_ONCE, READY
-
-OPTIMIZERS = {
-    "SGD": lambda p: SGD(0.05, p),
-    "decay": lambda p: SGD(0.05, p, weight_decay=0.1),
-    "momentum": lambda p: SGD(schedules.cosine(0.05, 30), p, momentum=0.8, weight_decay=0.05),
-    "scheduled": lambda p: SGD(schedules.cosine(0.05, 20), p, l2=0.01),
-    "Adagrad": lambda p: Adagrad(0.1, p),
-    "FTRL": lambda p: FTRL(0.1, p, l1=0.01),
-    "Adam": lambda p: Adam(schedules.cosine(0.05, 30), p),
-    "clipped": lambda p: SGD(0.05, p, clip_norm=0.5, momentum=0.5),
-    "several": lambda p: [SGD(schedules.cosine(0.05, 40), p[:1], momentum=0.5), Adagrad(0.1, p[1:])],
-}
 
 
 class World(Training):
@@ -301,57 +289,6 @@ class World(Training):
             self.second.step()
         else:
             wyrm.fit(self.model.root, self._feed(rng, 1), self.second, seed=1, backend=self.backend)
-
-
-WEIGHTS = {
-    "set_input": 6,
-    "set_all": 6,
-    "set_wrong": 1,
-    "read_input": 1,
-    "set_scale": 1,
-    "forward": 8,
-    "backward": 8,
-    "whole_step": 6,
-    "steps": 4,
-    "value": 6,
-    "gradients": 3,
-    "zero": 2,
-    "set_gradient": 2,
-    "step": 6,
-    "in_evaluating": 1,
-    "other_backend": 1,
-    "back": 1,
-    "read_parameters": 2,
-    "set_parameter": 2,
-    "put_back": 1,
-    "trainable": 1,
-    "all_trainable": 2,
-    "frozen": 1,
-    "max_norm": 1,
-    "rate": 1,
-    "keep_state": 2,
-    "load_state": 2,
-    "save_file": 0.3,
-    "load_file": 0.3,
-    "new_optimizer": 0.5,
-    "old_optimizer": 1,
-    "other_optimizer": 1,
-    "fit": 6,
-    "fit_several": 4,
-    "fit_wrong": 1,
-    "fit_raising": 1,
-    "fit_calling": 1.5,
-    "fit_stream": 0.5,
-    "fit_saving": 0.5,
-    "fit_resuming": 0.5,
-    "evaluate": 5,
-    "take_over": 1,
-    "use_other": 2,
-    "fresh_graph": 2,
-    "forget_others": 0.5,
-    "sharing": 0.5,
-    "copied": 0.5,
-}
 
 
 def sequence(seed, length):

@@ -1,8 +1,21 @@
-"""Small models of all kinds, which random sequences of operations are played on."""
+"""Small models and optimizers of all kinds, which random sequences of operations are played on."""
 
 import numpy as np
 
 import wyrm
+from wyrm.optim import FTRL, SGD, Adagrad, Adam, schedules
+
+OPTIMIZERS = {
+    "SGD": lambda p: SGD(0.05, p),
+    "decay": lambda p: SGD(0.05, p, weight_decay=0.1),
+    "momentum": lambda p: SGD(schedules.cosine(0.05, 30), p, momentum=0.8, weight_decay=0.05),
+    "scheduled": lambda p: SGD(schedules.cosine(0.05, 20), p, l2=0.01),
+    "Adagrad": lambda p: Adagrad(0.1, p),
+    "FTRL": lambda p: FTRL(0.1, p, l1=0.01),
+    "Adam": lambda p: Adam(schedules.cosine(0.05, 30), p),
+    "clipped": lambda p: SGD(0.05, p, clip_norm=0.5, momentum=0.5),
+    "several": lambda p: [SGD(schedules.cosine(0.05, 40), p[:1], momentum=0.5), Adagrad(0.1, p[1:])],
+}
 
 
 class Model:
