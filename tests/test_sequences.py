@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-import sequences
+import random_sequences
 
 import wyrm
 from wyrm.optim import Optimizer
@@ -19,13 +19,13 @@ def quiet(monkeypatch):
 def test_what_is_kept_changes_nothing():
     name = wyrm.get_backend().name
     for seed in range(24):
-        assert sequences.play(sequences.sequence(seed, 32), name) is None, f"seed {seed}"
+        assert random_sequences.play(random_sequences.sequence(seed, 32), name) is None, f"seed {seed}"
 
 
 def test_native_code_finds_what_the_reference_does():
     name = wyrm.get_backend().name
     for seed in range(100, 112):
-        assert sequences.play(sequences.sequence(seed, 32), name, "reference") is None, f"seed {seed}"
+        assert random_sequences.play(random_sequences.sequence(seed, 32), name, "reference") is None, f"seed {seed}"
 
 
 def _unchanged(feed, data, traced, seed=0):
@@ -39,5 +39,5 @@ def test_faults_are_found(monkeypatch, owner, method, fault):
     """Data that do not take the place of those before; a step that is not bound anew once something is frozen."""
     monkeypatch.setattr(owner, method, fault)
     against = None if owner is HeldFeed else "reference"
-    cases = (sequences.sequence(seed, 32) for seed in range(30))
-    assert any(sequences.play(case, wyrm.get_backend().name, against) for case in cases)
+    cases = (random_sequences.sequence(seed, 32) for seed in range(30))
+    assert any(random_sequences.play(case, wyrm.get_backend().name, against) for case in cases)
