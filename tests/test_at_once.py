@@ -54,6 +54,17 @@ def test_what_is_set_at_once_is_what_python_sets(backend, kind):
     np.testing.assert_equal(*outcomes)
 
 
+def on_c_simd(kind):
+    """An input of a kind that the backend sets at once from now on, and what is computed of it."""
+    make, over, first, _ = KINDS[kind]
+    x = make()
+    node = over(x)
+    x.set_value(first)
+    node.forward(backend="c_simd")
+    x.set_value(first)
+    return x, node
+
+
 def test_c_simd_sets_plain_values_at_once():
     pytest.importorskip("wyrm_c_simd")
     for kind, taken in {
@@ -62,12 +73,7 @@ def test_c_simd_sets_plain_values_at_once():
         "indices": [[0, 4, 4]],
         "bag": [[1, 1, 1], [], [[2, 3]], [4] * 16],
     }.items():
-        make, over, first, _ = KINDS[kind]
-        x = make()
-        node = over(x)
-        x.set_value(first)
-        node.forward(backend="c_simd")
-        x.set_value(first)
+        x, node = on_c_simd(kind)
         for value in taken:
             before = x.value
             assert x._setter(value), kind
@@ -145,13 +151,8 @@ def test_what_is_left_of_a_graph_sets_nothing():
     pytest.importorskip("wyrm_c_simd")
     setters, passes = [], []
     for kind in KINDS:
-        make, over, first, _ = KINDS[kind]
-        x = make()
-        node = over(x)
-        x.set_value(first)
-        node.forward(backend="c_simd")
-        x.set_value(first)
-        setters.append((x._setter, first))
+        x, node = on_c_simd(kind)
+        setters.append((x._setter, KINDS[kind][2]))
         passes.append((node._workspace.forward_at_once, node._workspace.backward_at_once, node._workspace.is_fresh))
     del x, node
     gc.collect()
