@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from wyrm.entry_points import installed_entry_points
 from wyrm.errors import BackendError, UnknownBackendError
 from wyrm.isolation import PluginError, imported_whole, isolated, quietly
 
-__all__ = ["BackendStatus", "backends", "check", "declaration", "load", "register", "unregister"]
+__all__ = ["BackendStatus", "backends", "check", "declaration", "load", "preferred", "register", "unregister"]
 
 #: Seconds that a backend has for loading and one training step when it is checked.
 CHECK_SECONDS = 120.0
@@ -248,6 +249,8 @@ _registry_lock = threading.Lock()
 
 def _get_registry() -> _Registry:
     global _registry
+    if _registry is not None:  # and everything has been found
+        return _registry
     with _registry_lock:
         if _registry is None:
             registry = _Registry()
@@ -265,8 +268,33 @@ def backends() -> list[BackendStatus]:
     >>> "reference" in [backend.name for backend in wyrm.backends()]
     True
     """
-    statuses = [plugin.status for plugin in _get_registry().plugins]
-    return sorted(statuses, key=lambda status: (status.state == "broken", -status.priority, status.name))
+    return [plugin.status for plugin in _by_priority()]
+
+
+def _by_priority() -> list[_Plugin]:
+    return sorted(_get_registry().plugins, key=_rank)
+
+
+def _rank(plugin: _Plugin) -> tuple[bool, int, str]:
+    status = plugin.status
+    return status.state == "broken", -status.priority, status.name
+
+
+def preferred() -> Backend:
+    """The backend of the highest priority that works, loaded.
+
+    Raises
+    ------
+    BackendError
+        If none does.
+    """
+    for plugin in _by_priority():
+        if plugin.status.state != "broken":
+            try:
+                return plugin.backend or _get_registry().load(plugin)
+            except BackendError as error:
+                warnings.warn(f"{error}. The next backend by priority is used instead", RuntimeWarning, stacklevel=4)
+    raise BackendError("no backend works; `python -m wyrm backends` says why")
 
 
 def declaration(name: str) -> Declaration:

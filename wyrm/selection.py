@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 from contextvars import ContextVar
 from types import TracebackType
@@ -12,7 +11,7 @@ from types import TracebackType
 from wyrm import plugins
 from wyrm.arguments import shown
 from wyrm.backend import Backend
-from wyrm.errors import BackendError, DTypeError, UnknownBackendError
+from wyrm.errors import DTypeError, UnknownBackendError
 
 __all__ = ["ENVIRONMENT_VARIABLE", "get_backend", "use_backend"]
 
@@ -94,14 +93,4 @@ def get_backend(backend: str | Backend | None = None) -> Backend:
             return plugins.load(named)
         except UnknownBackendError as error:
             raise UnknownBackendError(f"{ENVIRONMENT_VARIABLE}={named}: {error}") from None
-    return _by_priority()
-
-
-def _by_priority() -> Backend:
-    for status in plugins.backends():
-        if status.state != "broken":
-            try:
-                return plugins.load(status.name)
-            except BackendError as error:
-                warnings.warn(f"{error}. The next backend by priority is used instead", RuntimeWarning, stacklevel=4)
-    raise BackendError("no backend works; `python -m wyrm backends` says why")
+    return plugins.preferred()

@@ -244,7 +244,8 @@ class Column:
 
     def _check_numbers(self) -> None:
         rows, wide = self._used(), self.rows.dtype.itemsize > 4
-        for part in _parts(*rows.shape):
+        parts = _parts(*rows.shape) if rows.size > _FEW else [slice(0, len(rows))]
+        for part in parts:
             least, most = _ends(rows[part], wide)
             self._narrow &= not wide or (least >= -_LARGEST and most <= _LARGEST)
             if least == least:
@@ -379,7 +380,7 @@ def _ends(numbers: Array, both: bool) -> tuple[float, float]:
         few = numbers.ravel().tolist()
         if any(map(math.isnan, few)):
             return math.nan, math.nan
-        return min(few, default=math.inf), max(few, default=-math.inf)
+        return (min(few), max(few)) if few else (math.inf, -math.inf)
     least = float(np.minimum.reduce(numbers, None))  # a fraction of the cost of looking at each element
     return least, float(np.maximum.reduce(numbers, None)) if both else -math.inf
 
