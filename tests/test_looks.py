@@ -37,7 +37,17 @@ def attention(how):
     return nn.losses.sparse_categorical_crossentropy(out, target).scalar_sum(), {tokens: 5, target: 3}
 
 
+def factorization(how):
+    """Of features of which one alone counts, so that products of two are 0, however large they are."""
+    factors, weights = nn.Embedding(9, 3, **how), nn.Embedding(9, 1, **how)
+    features, target = wyrm.IndexInputNode(2), wyrm.InputNode((1, 1), dtype=how["dtype"])
+    vectors = factors(features) * np.array([[1.0], [0.0]])
+    products = vectors.sum(axis=0).square().scalar_sum() - vectors.square().scalar_sum()
+    return (weights(features).scalar_sum() + products * 0.5 - target * 1e9).square(), {features: 9, target: None}
+
+
 MODELS = {
+    "factorization": factorization,
     "gru": lambda how: recurrent("GRU", how),
     "lstm": lambda how: recurrent("LSTM", how),
     "relu": lambda how: perceptron("relu", how),

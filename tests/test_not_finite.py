@@ -179,6 +179,18 @@ def test_overflow_of_a_gradient(backend, how):
     assert not w.value.any()
 
 
+@pytest.mark.parametrize("term", [0, 1])
+def test_overflow_of_one_of_two_terms_that_are_added_up_in_place(backend, term):
+    """Each has a factor of its own, of which one is so large that its product with a constant overflows."""
+    w, x, index = wyrm.ParameterNode(np.zeros((2, 2)), name="w"), wyrm.InputNode((1, 2)), wyrm.IndexInputNode(2)
+    rows = w.index(index)
+    factors = [(x * (80.0 if n == term else 1.0)).exp() for n in range(2)]
+    loss = ((rows * 1e10).sum(axis=0) * factors[0]).scalar_sum() + ((rows * 1e10) * factors[1]).scalar_sum()
+    with pytest.raises(wyrm.NotFiniteError, match="gradient"):
+        wyrm.fit(loss, {x: np.ones((2, 2)), index: [[0, 1], [1, 0]]}, SGD(0.01, [w]), num_threads=1)
+    assert not w.value.any()
+
+
 @pytest.mark.parametrize(
     ("schedule", "options"),
     [
@@ -301,3 +313,17 @@ def test_a_parameter_of_an_earlier_graph_is_gone(backend):
     with pytest.raises(wyrm.NotFiniteError, match="It began at sqrt"):
         SGD(0.1, [weight]).step()
     assert kept is not None
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1)], ids=str)
+def test_of_several_passes_the_earliest_is_named(backend, order):
+    """Graphs of one structure, and another one; in whichever order they were made, and ran before."""
+    w = wyrm.ParameterNode([[1.0, 1.0, 1.0]], name="w")
+    inputs = [wyrm.InputNode((1, 3), [np.arange(3) != n]) for n in range(3)]
+    losses = [(w * x).abs().sqrt().scalar_sum() for x in inputs] + [((w - 1.0).abs() ** 0.5).scalar_sum()]
+    for n in (3, 0, 1, 2, *order, 3):
+        losses[n].forward()
+    for loss in losses[::-1]:
+        loss.backward(1.0)
+    with pytest.raises(wyrm.NotFiniteError, match=rf"began at sqrt.* at \(0, {order[0]}\)"):
+        SGD(0.1, [w]).step()

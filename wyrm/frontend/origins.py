@@ -6,7 +6,7 @@ a gradient that a caller's passes have gathered; :mod:`wyrm.training.diagnosis` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,7 @@ class _Pass(Rerun):
 
 
 def origin(node: ParameterNode) -> tuple[str, str] | None:
-    """Where the gradient that passes have gathered for a parameter began not to be finite.
+    """Where the gradient that passes have gathered for a parameter began not to be finite: of several, in the earliest pass.
 
     Returns
     -------
@@ -147,15 +147,17 @@ def origin(node: ParameterNode) -> tuple[str, str] | None:
     return None
 
 
-def _passes(node: ParameterNode) -> Iterator[tuple[Structure, Workspace, Leaves]]:
-    """The workspaces of live graphs that a parameter is in."""
+def _passes(node: ParameterNode) -> list[tuple[Structure, Workspace, Leaves]]:
+    """The workspaces of live graphs that a parameter is in, in the order of their last passes."""
+    found = []
     for reference in node._bindings:
         binding = reference()
         if binding is not None and not binding.expired and binding.is_alive():
             structure = max(binding.numbers, key=binding.numbers.__getitem__)
             for workspace in list(binding._workspaces):
                 if workspace._leaves is not None and workspace not in binding._pool:
-                    yield structure, workspace, workspace._leaves
+                    found.append((structure, workspace, workspace._leaves))
+    return sorted(found, key=lambda of_pass: of_pass[1].date)
 
 
 def infinite(value: Array) -> str:

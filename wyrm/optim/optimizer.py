@@ -244,7 +244,9 @@ class Optimizer:
             If another thread is in :func:`wyrm.fit` with this optimizer, or at work on a gradient.
         NotFiniteError
             If a gradient is NaN or infinite, naming its parameter and, if inputs and parameters are still what they were, the
-            op where it began. Nothing has changed then, the gradients included: :meth:`zero_gradient` passes over the example.
+            op where it began: if passes of several graphs have added to it, in the first of these. Nothing has changed then,
+            the gradients included: :meth:`zero_gradient` passes over the example. Native backends look at less than all
+            gradients: one that overflows because a parameter is larger than 1e18 (in float64, 1e144) may not be seen.
         """
         step = self._native or self._bind()
         if self._scheduled:

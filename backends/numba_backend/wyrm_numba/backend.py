@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wyrm.backend import KERNELS, AtOnce, BagSource, Instruction, Leaves, Program, Rule, Slot
+from wyrm.borrowed import watched
 from wyrm.errors import BackendError
+from wyrm.gradient_use import gradients_of, guarded
 from wyrm.memory import Source, address
 from wyrm.native import Frame, NativeBackend
 from wyrm.short_programs import is_short
@@ -116,6 +118,7 @@ class NumbaBackend(NativeBackend):
     """Kernels compiled by Numba when a program first needs them."""
 
     layout = LAYOUT
+    guards_memory = looks_at_gradients = True
 
     def __init__(self) -> None:
         self._compiled: dict[Any, Any] = {}
@@ -147,16 +150,24 @@ class NumbaBackend(NativeBackend):
         return self._entry_point(team.run_team, "int64, int64, int64, int64, int64")
 
     def passes(self, program: Program, frame: Frame, busy: Sequence[int]) -> tuple[Callable[[], int], Callable[[float], int]]:
-        """As the base says."""
+        """As the base says; short steps over memory of our own keep the GIL, and look themselves at who works on gradients."""
+        steps, gradients, adopted = program.purpose == "update", gradients_of(frame.memory), frame.memory.adopted
         run, begin = self.backward, frame.address
-        return partial(self.forward, begin), lambda weight: run(begin, ldexp(weight, 0))  # a TypeError if it is no number
+        backward = guarded(lambda weight: run(begin, ldexp(weight, 0)), gradients)  # a TypeError if it is no number
+        if steps and is_short(program) and not adopted:
+            return partial(self._entry_point(turns.step, "int64", nogil=False), self._bound(frame, busy)), backward
+        forward = partial(self.forward, begin)
+        return watched(guarded(forward, gradients) if steps else forward, adopted), watched(backward, adopted)
+
+    def _bound(self, frame: Frame, busy: Sequence[int]) -> int:
+        """What functions of :mod:`wyrm_numba.turns` are bound to."""
+        return address(frame.keep(np.array([frame.address, len(busy), *busy], np.int64)))
 
     def at_once(self, program: Program, frame: Frame, busy: Sequence[int]) -> AtOnce | None:
         """Passes of short programs over memory of our own, which keep the GIL."""
-        if not is_short(program) or frame.memory.adopted:
+        if program.purpose == "update" or not is_short(program) or frame.memory.adopted:
             return None
-        words = frame.keep(np.array([frame.address, len(busy), *busy], np.int64))
-        run, where = self._entry_point(turns.backward_at_once, "int64, float64", nogil=False), address(words)
+        run, where = self._entry_point(turns.backward_at_once, "int64, float64", nogil=False), self._bound(frame, busy)
         fresh, begin = self._entry_point(turns.is_fresh, "int64", nogil=False), frame.address
 
         def backward(weight: float) -> int:

@@ -26,6 +26,8 @@ from wyrm_numba.words import call, load, store, word
     REAL,
     SEED,
     LOSS,
+    LOOK,
+    DOUBTS,
     SKIP,
     LOSSES,
     REPORT,
@@ -51,6 +53,8 @@ from wyrm_numba.words import call, load, store, word
         "real",
         "seed",
         "loss",
+        "look",
+        "doubts",
         "skip",
         "losses",
         "report",
@@ -77,6 +81,8 @@ ROW_BYTES, USE_BYTES = 40, 16
 # The words of an input's record.
 KIND, DTYPE, SOURCE, STRIDE, ELEMENTS, DESTINATION, LIMIT, MODE, STARTS = range(INPUT)
 CAPACITY = 3
+#: What looks are below, or gradients are in doubt.
+SMALL32, SMALL64 = 2.0**96, 2.0**768
 
 
 @apart
@@ -236,6 +242,21 @@ def point_to_rows(frame):
 
 
 @inlined
+def number_at(frame, place):
+    return float64(load(place, 0, float32(0))) if word(frame, REAL) == FLOAT32 else load(place, 0, float64(0))
+
+
+@inlined
+def are_certain(frame):
+    """Whether there are gradients, and whoever has added to them knows that they are finite."""
+    begin, end = word(frame, DOUBTS), word(frame, DOUBTS + 1)
+    for doubt in range(begin, end, 8):
+        if word(word(doubt, 0), 0) != 0:
+            return 0
+    return int64(begin < end)
+
+
+@inlined
 def forward(frame):
     inputs = word(frame, INPUTS)
     for record in range(inputs, word(frame, INPUTS + 1), INPUT_BYTES):
@@ -243,11 +264,11 @@ def forward(frame):
         if status != 0:
             return status
     point_to_rows(frame)
-    walk(frame, FORWARD)
-    squares = word(frame, LOSS)  # of gradients, by which a step is to be made
-    if squares != 0:
-        value = float64(load(squares, 0, float32(0))) if word(frame, REAL) == FLOAT32 else load(squares, 0, float64(0))
-        if not math.isfinite(value):
+    if word(frame, LOSS) == 0:
+        walk(frame, FORWARD)
+    elif are_certain(frame) == 0:  # a step, which is made if the squares of gradients have a sum
+        walk(frame, FORWARD)
+        if not math.isfinite(number_at(frame, word(frame, LOSS))):
             return report(frame, NOT_FINITE, 0, 0, 0)
     walk(frame, UPDATE)
     return 0
@@ -288,4 +309,9 @@ def backward(frame, weight):
         else:
             store(seed, 0, weight)
     walk(frame, BACKWARD)
+    if word(frame, LOOK) != 0:
+        most = SMALL32 if word(frame, REAL) == FLOAT32 else SMALL64
+        if not (abs(weight) <= 1 and abs(number_at(frame, word(frame, LOOK))) <= most):
+            for doubt in range(word(frame, DOUBTS), word(frame, DOUBTS + 1), 8):
+                store(word(doubt, 0), 0, word(word(doubt, 0), 0) | 1)
     return 0

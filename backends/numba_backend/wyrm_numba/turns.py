@@ -45,15 +45,29 @@ def forward_at_once(frame):
 
 
 @inlined
+def are_in_use(bound):
+    """Whether somebody works on a gradient.
+
+    A pass is bound to the words: its frame, how many gradients it works on, where each one's word is that says who does.
+    """
+    found = 0
+    for n in range(word(bound, 1)):
+        found |= word(word(bound, 2 + n), 0)
+    return found != 0
+
+
+@inlined
 def backward_at_once(bound, weight):
-    """A pass bound to words: its frame, how many gradients it works on, and where the words are that say who does."""
     frame = word(bound, 0)
     if word(word(frame, LEAVES) - HEADER, OPEN) == 0 or is_fresh(frame) == 0:
         return NOT_AT_ONCE
-    for n in range(word(bound, 1)):
-        if word(word(bound, 2 + n), 0) != 0:
-            return IN_USE
-    return backward(frame, weight)
+    return IN_USE if are_in_use(bound) else backward(frame, weight)
+
+
+@inlined
+def step(bound):
+    """An optimizer's step that works on gradients alone; bound likewise."""
+    return IN_USE if are_in_use(bound) else forward(word(bound, 0))
 
 
 @inlined

@@ -121,11 +121,16 @@ class _Looks:
         """See to it that a value is finite, and stays so when it is multiplied by a power of two."""
         if self.bounds.again(value) + exponent < self.bounds.largest:
             return True
-        if value.onto is not None:  # whose memory has the sum now
+        return self._covered_by_terms(value, exponent) or self._look(value, exponent)
+
+    def _covered_by_terms(self, value: Value, exponent: float) -> bool:
+        """By what was computed, and what that was added to, whose memory has the sum now: it cannot be looked at itself."""
+        if value.onto is not None:
             exponent += 1
-            if self.bounds.again(value.onto) + exponent >= self.bounds.largest:
-                return self._look(value, exponent - 1)
-        return self._covered_by_operands(value, exponent) or self._look(value, exponent)
+            known = self.bounds.again(value.onto) + exponent < self.bounds.largest
+            if not known and not self._covered_by_terms(value.onto, exponent):
+                return False
+        return self._covered_by_operands(value, exponent)
 
     def _covered_by_operands(self, value: Value, exponent: float) -> bool:
         kernel, operands = value.kernel, value.operands

@@ -9,7 +9,7 @@ from wyrm_numba.words import itemsize, load, row, store, word
 # Of so many rows, each pair is compared.
 FEW = 6
 # The words of a gradient's header.
-TOUCHED, DENSE, COUNT, NUMBERS, VALUES, SCRATCH, MASK, ROWS, COLS, STEPS = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10
+TOUCHED, DENSE, COUNT, NUMBERS, VALUES, SCRATCH, MASK, ROWS, COLS, STEPS, DOUBT = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11
 
 
 @inlined

@@ -9,7 +9,7 @@ from numba import int64
 from wyrm_numba.kernels.behind import catch_up_row
 from wyrm_numba.kernels.clocks import LAST, NOW
 from wyrm_numba.kernels.elementwise import add_row, copy_row, fill_row
-from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
+from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, DOUBT, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
 from wyrm_numba.options import inlined, linked
 from wyrm_numba.words import itemsize, load, row, store, word
 
@@ -76,6 +76,7 @@ def update_gradient(apply, moving, num_states, timed, by_element, p, zero):
     gradient, states = word(p, 8), states_of(p, 2)
     cols = word(gradient, COLS)
     store(gradient, STEPS, word(gradient, STEPS) + 1)
+    store(gradient, DOUBT, word(gradient, DOUBT) & 2)
     if word(gradient, TOUCHED) != 0:
         gather_densely(gradient, zero)
         dense = word(gradient, DENSE)
