@@ -1,26 +1,32 @@
 """What is looked at says whether gradients are finite: for models and sizes of numbers at random, as NumPy finds it."""
 
+import math
+
 import numpy as np
 import pytest
 
 import wyrm
 from wyrm import nn
+from wyrm.frontend.lowering.lower import lower
+from wyrm.frontend.lowering.trace import trace
+from wyrm.frontend.lowering.updates import Training
 from wyrm.optim import SGD
 
 
-def recurrent(kind, how):
-    table, cell, linear = nn.Embedding(5, 3, **how), getattr(nn, kind)(3, 4, **how), nn.Linear(4, 5, **how)
+def recurrent(kind, how, times=1):
+    wide, hidden = 3 * times, 4 * times
+    table, cell, linear = nn.Embedding(5, wide, **how), getattr(nn, kind)(wide, hidden, **how), nn.Linear(hidden, 5, **how)
     tokens, following = [wyrm.IndexInputNode() for _ in range(6)], wyrm.IndexInputNode()
     hidden = cell([table(token) for token in tokens])
     return nn.losses.sparse_categorical_crossentropy(linear(hidden[-1]), following), dict.fromkeys((*tokens, following), 5)
 
 
-def perceptron(act, how, rows=2, classes=False):
-    x = wyrm.InputNode((rows, 3), dtype=how["dtype"])
+def perceptron(act, how, rows=2, classes=False, times=1):
+    x = wyrm.InputNode((rows, 3 * times), dtype=how["dtype"])
     hidden = x
-    for width in (4, 4):
+    for width in (4 * times, 4 * times):
         hidden = getattr(nn.Linear(hidden.shape[1], width, **how)(hidden), act)()
-    out = nn.Linear(4, 2, **how)(hidden)
+    out = nn.Linear(4 * times, 2, **how)(hidden)
     if classes:
         target = wyrm.IndexInputNode(rows)
         return nn.losses.sparse_categorical_crossentropy(out, target).mean(), {x: None, target: 2}
@@ -28,8 +34,9 @@ def perceptron(act, how, rows=2, classes=False):
     return (out - target).square().mean(), {x: None, target: None}
 
 
-def attention(how):
-    table, linear = nn.Embedding(5, 3, **how), [nn.Linear(3, 3, **how) for _ in range(3)]
+def attention(how, times=1):
+    wide = 3 * times
+    table, linear = nn.Embedding(5, wide, **how), [nn.Linear(wide, wide, **how) for _ in range(3)]
     tokens, target = wyrm.IndexInputNode(4), wyrm.IndexInputNode(4)
     embedded = table(tokens)
     query, key, value = (layer(embedded) for layer in linear)
@@ -37,22 +44,22 @@ def attention(how):
     return nn.losses.sparse_categorical_crossentropy(out, target).scalar_sum(), {tokens: 5, target: 3}
 
 
-def factorization(how):
-    """Of features of which one alone counts, so that products of two are 0, however large they are."""
-    factors, weights = nn.Embedding(9, 3, **how), nn.Embedding(9, 1, **how)
+def factorization(how, counts=None, times=1):
+    """Of two features; if ``counts`` leaves one alone, products of two are 0, however large they are."""
+    factors, weights = nn.Embedding(9, 3 * times, **how), nn.Embedding(9, 1, **how)
     features, target = wyrm.IndexInputNode(2), wyrm.InputNode((1, 1), dtype=how["dtype"])
-    vectors = factors(features) * np.array([[1.0], [0.0]])
+    vectors = factors(features) if counts is None else factors(features) * np.array(counts)
     products = vectors.sum(axis=0).square().scalar_sum() - vectors.square().scalar_sum()
     return (weights(features).scalar_sum() + products * 0.5 - target * 1e9).square(), {features: 9, target: None}
 
 
 MODELS = {
-    "factorization": factorization,
-    "gru": lambda how: recurrent("GRU", how),
-    "lstm": lambda how: recurrent("LSTM", how),
-    "relu": lambda how: perceptron("relu", how),
-    "relu, one row": lambda how: perceptron("relu", how, rows=1, classes=True),
-    "tanh": lambda how: perceptron("tanh", how),
+    "factorization": lambda how: factorization(how, [[1.0], [0.0]]),
+    "gru": lambda how, **size: recurrent("GRU", how, **size),
+    "lstm": lambda how, **size: recurrent("LSTM", how, **size),
+    "relu": lambda how, **size: perceptron("relu", how, **size),
+    "relu, one row": lambda how, **size: perceptron("relu", how, **size, rows=1, classes=True),
+    "tanh": lambda how, **size: perceptron("tanh", how, **size),
     "attention": attention,
 }
 
@@ -161,3 +168,30 @@ def test_which_gradients_are_in_doubt(backend):
     (parameters[0] * 2.0).forward(backend="reference")
     optimizer.zero_gradient()
     assert doubts() == [2, *[0] * (len(parameters) - 1)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_looks_are_a_small_part_of_a_step(model):
+    """At most 3 % of what kernels do: elements of products, chains, results and updates, and a few for each instruction."""
+    make = {**MODELS, "factorization": factorization}[model]
+    loss, _ = make({"dtype": "float32", "rng": np.random.default_rng(0)}, times=10)
+    found, _, _ = trace([loss._structure])
+    training = (Training(SGD(0.1, loss.parameters()).groups[0].rule, 0),) * len(loss.parameters())
+    kernels = frozenset({"lookup", "fused", "row_dot", "lstm_cell", "lstm_cell_vjp", "softmax", "logsumexp"})
+    with_looks, without = (work(lower(found, "train", kernels, training, checked=checked)) for checked in (True, False))
+    assert with_looks <= 1.03 * without
+
+
+def work(program):
+    total = 0
+    for instruction in program.instructions:
+        attributes = dict(instruction.attributes)
+        sizes = [math.prod(slot.shape) for slot in (instruction.out, *instruction.operands)]
+        if instruction.kernel == "matmul":
+            sizes = [sizes[0] * instruction.operands[0].shape[0 if attributes["transpose_a"] else 1]]
+        elif "chain" in attributes:
+            sizes = [sizes[0] * len(attributes["chain"].steps)]
+        elif instruction.kernel.startswith(("gather", "update", "accumulate")):  # of a table, some rows
+            sizes = sizes[-1:]
+        total += max(sizes) + 8 * (1 + len(instruction.operands))
+    return total
