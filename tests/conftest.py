@@ -115,9 +115,9 @@ def _no_choice_left_behind(monkeypatch):
 def registry():
     """The plugin registry, put back as it was."""
     found = plugins._get_registry()
-    before = list(found.plugins)
+    before, found.preferred = list(found.plugins), None
     yield found
     for plugin in found.plugins:
         if plugin not in before and plugin.module in found.manager.get_plugins():
             found.manager.unregister(plugin.module)
-    found.plugins[:] = before
+    found.plugins[:], found.preferred = before, None

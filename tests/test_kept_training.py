@@ -242,3 +242,71 @@ def test_what_is_bound_goes_with_the_loss():
         assert table() is None
     finally:
         gc.enable()
+
+
+def test_data_in_another_order(backend):
+    """What two inputs of one shape are fed goes to the right one, in whatever order a feed has them."""
+    x, y = wyrm.InputNode((1, 1), name="x"), wyrm.InputNode((1, 1), name="y")
+    few, many = wyrm.BagInputNode(name="few"), wyrm.BagInputNode(name="many")
+    table = wyrm.ParameterNode(np.arange(10.0).reshape(10, 1))
+
+    def loss_of(x, y, few, many):
+        return (3 * x - y + table.index_sum(few) - 2 * table.index_sum(many)).square()
+
+    data = {"x": [0.5], "y": [1.5], "few": Bags.from_lists([[1, 2]]), "many": Bags.from_lists([[3, 4, 5]])}
+    right = (1.5 - 1.5 + 3 - 24) ** 2
+    loss, nodes = loss_of(x, y, few, many), {"x": x, "y": y, "few": few, "many": many}
+    optimizer = SGD(0.0, [table])
+    for order in ("x y few many", "y x few many", "many y few x", "x y few many", "few many x y"):
+        feed = {name: data[name] for name in order.split()}
+        by_node = {nodes[name]: values for name, values in feed.items()}
+        for model, given in ((loss, by_node), (loss, feed), (loss_of, feed), (loss, by_node)):
+            assert wyrm.fit(model, given, optimizer, backend=backend).losses == [right], order
+            assert wyrm.evaluate(model, given, backend=backend).ravel() == [right], order
+        assert wyrm.fit(loss, [feed, by_node, dict(reversed(feed.items()))], optimizer, backend=backend).losses == [right]
+
+
+@pytest.mark.parametrize("make", [np.asarray, list, lambda rows: [row.tolist() for row in rows], tuple, np.asfortranarray])
+def test_data_that_change_how_they_are_given(backend, make):
+    """Arrays, lists, numbers of other dtypes, bags with weights and without: each is read for what it is."""
+    x, word, words = wyrm.InputNode((1, 2)), wyrm.IndexInputNode(), wyrm.BagInputNode()
+    table = wyrm.ParameterNode(np.arange(20.0).reshape(10, 2))
+    loss = (table.index(word) * x + table.index_sum(words)).square().scalar_sum()
+    optimizer, rng = SGD(0.0, [table]), np.random.default_rng(0)
+    values = table.value
+    for n in range(24):
+        kind = [np.float32, np.float64, np.int64, np.float64, np.uint8][n % 5]
+        rows = rng.integers(1, 9, (1 + n % 7 // 6, 2)).astype(kind)
+        indices = rng.integers(0, 10, len(rows)).astype([np.int64, np.int32, np.float32][n % 11 % 3])
+        bags = [rng.integers(0, 10, rng.integers(0, 4)).tolist() for _ in rows]
+        weights = [[0.5] * len(bag) for bag in bags] if n % 4 == 3 else None
+        expected = 0.0
+        for row, index, bag in zip(rows, indices, bags, strict=True):
+            pooled = values[bag].sum(0) * (1.0 if weights is None else 0.5)
+            expected += float(((values[int(index)] * row + pooled) ** 2).sum())
+        feed = {
+            x: make(rows),
+            word: make(indices) if n % 3 else indices,
+            words: bags if weights is None else Bags.from_lists(bags, weights),
+        }
+        (loss_found,) = wyrm.fit(loss, feed, optimizer, backend=backend, num_threads=1).losses
+        np.testing.assert_allclose(loss_found, expected / len(rows), rtol=1e-5, err_msg=f"call {n}")
+
+
+def test_data_that_are_no_good_are_told_by_the_names_of_this_call(backend):
+    """Two models of the same structure, over inputs of other names, train by one optimizer."""
+    weight = wyrm.ParameterNode(np.ones((4, 1)))
+    optimizer = SGD(0.1, [weight])
+    models = []
+    for name in ("old", "new"):
+        word, y = wyrm.IndexInputNode(name=name), wyrm.InputNode((1, 1), name=f"{name} label")
+        models.append((word, y, (weight.index(word) - y).square()))
+    for _ in range(2):
+        for word, y, loss in models:
+            before = weight.value.copy()
+            for wrong in ({word: [4], y: [0.0]}, {word: [-1], y: [0.0]}, {word: [0], y: [np.nan]}, {word: [0], y: [1e300]}):
+                with pytest.raises(wyrm.WyrmError, match=f"'{word.name}( label)?': example 0"):
+                    wyrm.fit(loss, wrong, optimizer, backend=backend)
+                np.testing.assert_array_equal(weight.value, before)
+            wyrm.fit(loss, {word: [0], y: [0.0]}, optimizer, backend=backend)
+            assert weight.value[0, 0] < before[0, 0]

@@ -49,6 +49,7 @@ TEAM = (
     "arrived",
     "abandoned",
 )
+_CHOICE, _FAILED, _POSITION = (JOINED.index(word) for word in ("choice", "failed", "position"))
 #: Words from one thread's count of runs to the next one's: a cache line.
 _LINE = 8
 
@@ -173,25 +174,25 @@ class NativeJoinedRunner(JoinedRunner):
                 f"a choice is a C-contiguous array of int64, a part's number below {len(self.parts)} for each run"
             )
         self._choice = choice
-        self.table.words[JOINED.index("choice")] = 0 if choice is None else address(choice)
+        self.table.words[_CHOICE] = 0 if choice is None else address(choice)
 
     @property
     def failed(self) -> int:
         """The part that returned the last status."""
-        return int(self.table.words[JOINED.index("failed")])
+        return int(self.table.words[_FAILED])
 
     @failed.setter
     def failed(self, number: int) -> None:
-        self.table.words[JOINED.index("failed")] = number
+        self.table.words[_FAILED] = number
 
     @property
     def position(self) -> int:
         """How far the last call has got."""
-        return int(self.table.words[JOINED.index("position")])
+        return int(self.table.words[_POSITION])
 
     @position.setter
     def position(self, position: int) -> None:
-        self.table.words[JOINED.index("position")] = position
+        self.table.words[_POSITION] = position
 
     def order(self, order: Order, start: int, stop: int) -> npt.NDArray[np.int64]:
         """The table of an order that suits the parts and the choice between them."""

@@ -117,6 +117,8 @@ class _Registry:
         self.manager.add_hookspecs(hookspecs)
         self.plugins: list[_Plugin] = []
         self.lock = threading.RLock()
+        #: The backend that is taken when nothing is said; ``None``: it has to be found out.
+        self.preferred: Backend | None = None
 
     def discover(self) -> None:
         points, unreadable = installed_entry_points(hookspecs.ENTRY_POINT_GROUP)
@@ -211,6 +213,7 @@ class _Registry:
                 backend.declaration = declaration
                 plugin.backend = backend
                 plugin.loaded()
+                self.preferred = None  # it may have been broken before
                 return backend
             raise plugin.failure()
 
@@ -288,10 +291,15 @@ def preferred() -> Backend:
     BackendError
         If none does.
     """
+    registry = _get_registry()
+    if registry.preferred is not None:
+        return registry.preferred
     for plugin in _by_priority():
         if plugin.status.state != "broken":
             try:
-                return plugin.backend or _get_registry().load(plugin)
+                backend = registry.load(plugin)
+                registry.preferred = backend
+                return backend
             except BackendError as error:
                 warnings.warn(f"{error}. The next backend by priority is used instead", RuntimeWarning, stacklevel=4)
     raise BackendError("no backend works; `python -m wyrm backends` says why")
@@ -325,6 +333,7 @@ def register(module: ModuleType | object, name: str = "") -> BackendStatus:
         plugin = _Plugin(name or getattr(module, "__name__", type(module).__name__), "")
         registry.plugins.append(plugin)
         registry.add(plugin, module)
+        registry.preferred = None
         return plugin.status
 
 
@@ -333,6 +342,7 @@ def unregister(name: str) -> None:
     registry = _get_registry()
     with registry.lock:
         registry.plugins[:] = [plugin for plugin in registry.plugins if plugin.status.name != name]
+        registry.preferred = None
 
 
 def check(status: BackendStatus, seconds: float = CHECK_SECONDS) -> BackendStatus:

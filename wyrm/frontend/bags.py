@@ -130,12 +130,14 @@ class Bags:
         """
         if isinstance(data, Bags):
             return data
+        if type(data) is list and all(type(bag) is list for bag in data):
+            return _named(label, cls.from_lists, data)
         if hasattr(data, "tocsr"):
             if len(data.shape) != 2:
                 raise ShapeError(f"{label}: expected a sparse matrix with a row for each bag, got shape {data.shape}")
             data = _as_csr(data, label)
         if all(hasattr(data, name) for name in ("indptr", "indices", "data")) and getattr(data, "format", "csr") == "csr":
-            return _named(label, lambda: cls._of_csr(data))
+            return _named(label, cls._of_csr, data)
         shape: tuple[int, ...] = tuple(getattr(data, "shape", ()))
         if len(shape) == 2 and shape[1] > 2 and _indicates(as_reals(data, label)):
             raise DTypeError(
@@ -149,7 +151,7 @@ class Bags:
             raise DTypeError(
                 f"{label}: expected Bags, a sparse matrix such as CSR, or a sequence of lists of row numbers, got {got}"
             )
-        return _named(label, lambda: cls.from_lists(lists))
+        return _named(label, cls.from_lists, lists)
 
     @classmethod
     def _of_csr(cls, matrix: Any) -> Bags:
@@ -241,10 +243,10 @@ class Bags:
         return f"Bags({len(self)} bags, {int((self._ends - self._begins).sum())} values{weighted})"
 
 
-def _named(label: str, make: Callable[[], Bags]) -> Bags:
-    """Make bags; if they are refused, the message begins with the label."""
+def _named(label: str, make: Callable[[Any], Bags], data: Any) -> Bags:
+    """Make bags of data; if they are refused, the message begins with the label."""
     try:
-        return make()
+        return make(data)
     except (DTypeError, ShapeError) as error:
         raise error if label == "bags" else type(error)(f"{label}: {error}") from None
 

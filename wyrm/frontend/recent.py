@@ -44,6 +44,13 @@ class Recent(MutableMapping[K, V]):
         """The value of a key, which nobody else finds until it is put back; ``None`` if there is none."""
         return self._entries.pop(key, None)
 
+    def take_latest(self) -> V | None:
+        """The value that was put there last, which nobody else finds until it is put back; ``None`` if there is none."""
+        try:
+            return self._entries.popitem()[1]
+        except KeyError:
+            return None
+
     def __getitem__(self, key: K) -> V:
         return self._entries[key]
 

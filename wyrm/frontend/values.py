@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "as_reals",
     "find_beyond",
     "is_native",
+    "plain",
     "real_dtype",
     "unchangeable",
     "view_of",
@@ -32,6 +34,9 @@ _NATIVE = frozenset(np.dtype(name).str for name in SOURCE_DTYPES)
 #: What is no array, nor holds any.
 _NUMBERS = frozenset({bool, int, float, str, np.float32, np.float64, np.int32, np.int64})
 
+
+#: Numbers of which NumPy makes arrays as anybody expects.
+_REALS = frozenset({int, float, np.float32, np.float64, np.int32, np.int64})
 
 #: How many axes an array of NumPy may have.
 _DEEPEST = 64
@@ -84,6 +89,23 @@ def as_reals(value: Any, label: str) -> Array:
             f"{label}: expected real numbers, got {type(value).__name__} of dtype {array.dtype}{_remedy(value, array)}"
         )
     return array
+
+
+def plain(value: Any) -> Array | None:
+    """An array itself, or a list of numbers, or of lists of numbers, as an array; ``None``: it is anything else."""
+    if type(value) is np.ndarray:
+        return value
+    if type(value) is not list:
+        return None
+    kinds = set(map(type, value))
+    if kinds == {list}:
+        kinds = set(map(type, chain.from_iterable(value)))
+    if not kinds <= _REALS:
+        return None
+    try:
+        return np.asarray(value)
+    except (ValueError, OverflowError):  # lists of several lengths
+        return None
 
 
 def _converted(value: Any, label: str) -> Array:

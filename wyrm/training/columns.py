@@ -21,7 +21,7 @@ from wyrm.frontend.input_base import NO_LIMIT
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
-from wyrm.frontend.values import find_beyond, unchangeable
+from wyrm.frontend.values import find_beyond, plain, unchangeable
 from wyrm.memory import BagSource, Source, aligned
 from wyrm.program import Shape
 
@@ -58,6 +58,8 @@ class Column:
         self._pin, self._file = pin(rows), file_of(rows)
         self.check_file()
         self._starts = None if offsets is None else offsets[:-1]
+        #: The shape of the array, or of the list of numbers, that they were given as; ``None``: as something else.
+        self.given: tuple[int, ...] | None = None
         self._largest: int | None = None
         #: What all of it has been seen to be labels for.
         self._labels: set[Labels] = set()
@@ -122,7 +124,21 @@ class Column:
         rows = aligned((used := self._used()).shape, used.dtype, fill=None)
         rows[...] = used
         offsets = None if self.offsets is None else unchangeable(self.offsets - self.offsets[0])
-        return Column(rows, self.shape, self.index, self.name, offsets)
+        own = Column(rows, self.shape, self.index, self.name, offsets)
+        own.given = self.given
+        return own
+
+    def reads(self, data: Any) -> Column | None:
+        """Data that are given as these were, read to where these are, and checked; ``None``: they are given otherwise."""
+        array = plain(data)
+        if array is None or array.dtype is not self.rows.dtype or array.shape != self.given:
+            return None
+        self.rows[...] = array.reshape(self.rows.shape)
+        self._largest, self._narrow = None, True
+        self._labels.clear()
+        if array.dtype.kind == "f":
+            self._check_numbers()
+        return self
 
     def has_room(self, other: Column) -> bool:
         """Whether the data of a column of the same layout can take the place of these."""
@@ -130,7 +146,8 @@ class Column:
 
     def replace(self, other: Column) -> None:
         """Let the data of a column of the same layout take the place of these."""
-        self.rows[...] = other._used()
+        if other is not self:
+            self.rows[...] = other._used()
 
     def within(self, limit: int) -> bool:
         """Whether all indices are at least 0 and below ``limit``."""
@@ -352,6 +369,14 @@ class _HeldColumn(BagColumn):
         super().__init__(other.bags, other.shape[0], other.name)
         self._held = HeldBags(len(other.bags), 2 * _count(other) + 64, None)
         self.replace(other)
+
+    def reads(self, data: Any) -> Column | None:
+        """As for other columns; they are read once, and copied by :meth:`replace`."""
+        bags = Bags.of(data, self.label)
+        if len(bags) != len(self.bags):
+            return None
+        column = BagColumn(bags, self.shape[0], self.name)
+        return column if column._narrow is self._narrow else None
 
     def source(self, position: int = 0) -> Source:
         """Where runners read it."""

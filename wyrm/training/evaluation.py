@@ -141,7 +141,7 @@ def evaluate(
         finish = Values("the model")
         finish(nodes, 1, None)  # before the feed is read
         made = GraphModel(nodes, finish)
-    data = made.read(feed)
+    data = made.read(made.keyed(feed))
     layout = layout_of(made, data, VALUES) if threads == 1 else None
     if layout is None:
         arrays = _Evaluation(made, VALUES, data, chosen, threads).run()
@@ -270,7 +270,7 @@ class Validation:
 
     def __init__(self, model: Model, feed: Any, backend: Backend, threads: int) -> None:
         try:
-            self._evaluation = _Evaluation(model, VALIDATION, model.read(feed), backend, threads)
+            self._evaluation = _Evaluation(model, VALIDATION, model.read(model.keyed(feed)), backend, threads)
         except WyrmError as error:
             raise type(error)(f"validation: {error}") from error
 

@@ -238,8 +238,8 @@ def _fit(
         raise OptionError(f"fit: expected check to be 'all' or 'loss', got {shown(check)}")
     if not isinstance(shuffle, (bool, int, np.bool_)) or shuffle not in (True, False):
         raise OptionError(f"fit: expected shuffle to be True or False, got {shown(shuffle)}")
-    mean = reduction == "mean"
-    if num_epochs > 1 and is_stream(feed) and iter(feed) is feed:
+    mean, streams = reduction == "mean", is_stream(feed)
+    if num_epochs > 1 and streams and iter(feed) is feed:
         raise OptionError(
             f"fit: num_epochs={num_epochs} needs a stream that can be gone through several times, such as a list or an object "
             f"whose __iter__ begins anew; this {type(feed).__name__} ends once"
@@ -252,7 +252,7 @@ def _fit(
     reproducible = seed is not None if resumed is None else resumed.reproducible
     seed = run_seed(resumed.seed if resumed is not None and seed is None else seed)
     check_schedule(schedule, "fit")
-    if is_stream(feed) and weights is not None:
+    if streams and weights is not None:
         raise OptionError(
             "fit: weights do not go with a stream of feeds, of which each has examples of its own; let the weights be an "
             "argument of the function, and multiply by them"
@@ -264,12 +264,11 @@ def _fit(
     bar = progress_bar(progress)
     with bar.tracing():
         model = _model(loss, mean, rows, optimizers, weights is not None)
-        checked, streams = check == "all", is_stream(feed)
-        how = How(batch_size, mean, checked, schedule, threads, reproducible, bool(shuffle), num_epochs == 1 or streams)
+        how = How(batch_size, mean, check == "all", schedule, threads, reproducible, bool(shuffle), num_epochs == 1 or streams)
         if streams:
             session = Session(model, optimizers, chosen, how, seed)
         else:
-            session = Session.of(model, optimizers, chosen, how, seed, model.read(feed, weights))
+            session = Session.of(model, optimizers, chosen, how, seed, feed, weights)
         assignment, plans = session.assignment, session.plans(feed)
         begun = plans()
         first: Plan | None = next(begun)
@@ -287,7 +286,7 @@ def _fit(
         "batch_size": batch_size,
         "reduction": reduction,
         "schedule": schedule,
-        "examples": None if is_stream(feed) else first.length,
+        "examples": None if streams else first.length,
     }
 
     def parameters() -> Sequence[ParameterNode]:
@@ -297,7 +296,7 @@ def _fit(
     run = Run(parameters, optimizers, history, num_epochs, options, called, owner if isinstance(owner, Module) else None)
     if resumed is not None:
         run.resume(resumed)
-    total = None if is_stream(feed) else (num_epochs - run.epoch) * first.length
+    total = None if streams else (num_epochs - run.epoch) * first.length
     bar.begin(total)
     with run, bar:
         for number in run.epochs():

@@ -3,19 +3,23 @@
 Who trains or evaluates with one example after the other waits for programs to be bound, not for arithmetic. So what is bound
 stays ready: :func:`wyrm.fit` keeps it with the optimizer, and :func:`wyrm.evaluate` by the structures of what is computed.
 Data of the same layout, which is the structures of roots and inputs, the shapes and dtypes of the data and the number of
-examples, are checked as ever and copied to where the programs read them. What is kept refers to structures and to parameters'
-memory, to no node that depends on inputs and to no function: so these are free when the caller is done with them.
+examples, are checked as ever and copied to where the programs read them. Mostly they are given as those before were, too, as
+arrays or lists of the same shape and dtype: then they are read to that place at once, and checked there. What is kept refers to
+structures and to parameters' memory, to no node that depends on inputs and to no function: so these are free when the caller
+is done with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from wyrm.errors import WyrmError
 from wyrm.frontend.op import INPUT, RANDOM
 from wyrm.frontend.structure import Structure
-from wyrm.training.columns import BagColumn
+from wyrm.training.columns import BagColumn, Column
 from wyrm.training.feed import Data
 from wyrm.training.models import Model, Traced, kept_value
 from wyrm.training.programs import Programs, are_large
@@ -59,6 +63,7 @@ class HeldFeed:
 
     def __init__(self, data: Data) -> None:
         self._columns = [column.own() for column in data.columns.values()]
+        self._length = data.length
         self.random = False
         #: For each input that is fed, the number of its column, its position, what indices lie below, and itself.
         self._checks: list[tuple[int, int, int, Structure]] = []
@@ -89,6 +94,25 @@ class HeldFeed:
         some_bags = any(isinstance(column, BagColumn) for column in self._columns)
         self._exclusions = [(numbers[each.column], each) for each in (exclusions(traced) if some_bags else ())]
         self._roots = len(traced.roots)
+
+    def reads(self, keyed: Mapping[Any, Any]) -> Data | None:
+        """Data that are given as those that are held were, in the same order, most of them read to where these are.
+
+        ``None``: they are given otherwise, or are no good, which is said as they are read anew. What was held is lost.
+        """
+        if len(keyed) != len(self._columns):
+            return None
+        columns: dict[Any, Column] = {}
+        for own, (key, data) in zip(self._columns, keyed.items(), strict=True):
+            same = own.name == repr(key) if isinstance(key, str) else own.name == key._label() and own.shape == key.shape
+            try:
+                column = own.reads(data) if same else None
+            except WyrmError:
+                return None
+            if column is None:
+                return None
+            columns[key] = column
+        return Data(columns, self._length)
 
     def has_room(self, data: Data) -> bool:
         """Whether data of the same layout can take its place."""

@@ -33,7 +33,6 @@ from wyrm.frontend.random import RandomNode
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Source
 from wyrm.nn.module import Module
-from wyrm.training.columns import Column
 from wyrm.training.feed import WEIGHTS, Data, as_mapping, read_columns
 from wyrm.training.reading import column_for, column_of
 
@@ -69,14 +68,15 @@ def _leaves_of(roots: Sequence[Node]) -> dict[Structure, Node]:
     return {seen_from(roots[0], node): node for node in nodes if node._structure.op in INPUTS}
 
 
-def _leaves(root: Node) -> dict[Structure, Node]:
-    """Those behind one node, which keeps them; one that is a leaf itself would keep itself."""
-    if not root._parents:
-        return _leaves_of([root])
+def _leaves(roots: Sequence[Node]) -> dict[Structure, Node]:
+    """The same; one node keeps them, unless it is a leaf, which would keep itself."""
+    root = roots[0]
+    if len(roots) > 1 or not root._parents:
+        return _leaves_of(roots)
     try:
         return root._leaves
     except AttributeError:
-        root._leaves = leaves = _leaves_of([root])
+        root._leaves = leaves = _leaves_of(roots)
         return leaves
 
 
@@ -105,8 +105,7 @@ class Traced:
     @cached_property
     def _owners(self) -> dict[Structure, Node]:
         """The node of each input."""
-        first = self.roots[0]
-        return _leaves(first) if len(self.roots) == 1 else _leaves_of(self.roots)
+        return _leaves(self.roots)
 
     @property
     def structures(self) -> list[Structure]:
@@ -116,8 +115,11 @@ class Traced:
     def layout(self, data: Data) -> tuple[Any, ...]:
         """What is equal for data that the same programs can read in the same memory."""
         first, columns = self.roots[0], data.columns
-        fed = [(seen_from(first, node), at, columns[name].layout) for node, (name, at) in self._places.items()]
-        return *self.structures, *fed
+        numbers = {name: number for number, name in enumerate(columns)}  # the order in which a feed has them
+        places = self._places.items()
+        return *self.structures, *(
+            (seen_from(first, node), numbers[name], at, columns[name].layout) for node, (name, at) in places
+        )
 
     def place(self, leaf: Structure) -> tuple[Any, int] | None:
         """The column and the position that an input is loaded from; ``None`` where it keeps its value.
@@ -156,10 +158,6 @@ class Traced:
         """Where runners read an input that keeps its value, or is random: with ``seed``, where the graph names none."""
         return Source(kept_value(self._owners[leaf], seed), constant=True)
 
-    def inputs(self) -> dict[Structure, Node]:
-        """The inputs that a feed may have data for."""
-        return {leaf: node for leaf, node in self._owners.items() if isinstance(node, _FED)}
-
 
 class Model(ABC):
     """What is trained or evaluated.
@@ -178,8 +176,12 @@ class Model(ABC):
         self._finish, self.rows, self.weighted = finish, rows, weighted
 
     @abstractmethod
-    def read(self, feed: Any, weights: Any = None) -> Data:
-        """Check a feed."""
+    def keyed(self, feed: Any) -> Mapping[Any, Any]:
+        """What a feed has for each input, by node, or for each argument, by name; not looked at yet."""
+
+    @abstractmethod
+    def read(self, keyed: Mapping[Any, Any], weights: Any = None) -> Data:
+        """Check what :meth:`keyed` gave."""
 
     @abstractmethod
     def traced(self, data: Data, structure: int, examples: int, purpose: str) -> Traced:
@@ -209,39 +211,44 @@ class GraphModel(Model):
         self.nodes = list(nodes)
         self._traced: dict[frozenset[Node], dict[str, Traced]] = {}
 
-    def read(self, feed: Any, weights: Any = None) -> Data:
-        """Check a feed by input nodes, or their names."""
+    def keyed(self, feed: Any) -> Mapping[Any, Any]:
+        """What a feed by input nodes, or their names, has for each input."""
         first = self.nodes[0]
-        inputs = Traced(self.nodes, {}, 1).inputs()
-        columns: dict[Any, Column] = {}
+        leaves = _leaves(self.nodes)
+        keyed: dict[Any, Any] = {}
         fed = set()
         for key, data in as_mapping(feed, "input nodes, or their names,").items():
-            node: Any = self._named(key, list(inputs.values())) if isinstance(key, str) else key
+            node: Any = self._named(key, leaves.values()) if isinstance(key, str) else key
             leaf = seen_from(first, node) if isinstance(node, _FED) else None
-            if leaf is None or leaf not in inputs:
-                raise self._no_input(node, list(inputs.values()))
+            if leaf is None or leaf not in leaves:
+                raise self._no_input(node, leaves.values())
             if leaf in fed:
                 raise FeedError(f"feed: there are data for {node._label()} twice, by the node and by its name; leave out one")
-            columns[node] = column_for(node, data)
+            keyed[node] = data
             fed.add(leaf)
-        for leaf, node in inputs.items():
-            if leaf not in fed and not getattr(node, "constant", False):
+        for leaf, node in leaves.items():
+            if leaf not in fed and isinstance(node, _FED) and not getattr(node, "constant", False):
                 raise FeedError(f"feed: {node._label()} is an input of {first!r} and missing; add an array for it")
-        if not columns:
+        if not keyed:
             raise FeedError(f"feed: {first!r} has no inputs to feed; run it with forward and backward instead")
-        return read_columns(columns, weights)
+        return keyed
 
-    def _named(self, name: str, inputs: Sequence[Node]) -> Node:
+    def read(self, keyed: Mapping[Any, Any], weights: Any = None) -> Data:
+        """Check the data for each input."""
+        return read_columns({node: column_for(node, data) for node, data in keyed.items()}, weights)
+
+    def _named(self, name: str, leaves: Iterable[Node]) -> Node:
         """The input of a name."""
-        named = [node for node in inputs if node.name == name]
+        named = [node for node in leaves if isinstance(node, _FED) and node.name == name]
         if len(named) > 1:
             raise FeedError(f"feed: {len(named)} inputs of {self.nodes[0]!r} have the name {name!r}; feed them by their nodes")
         if not named:
-            raise self._no_input(name, inputs)
+            raise self._no_input(name, leaves)
         return named[0]
 
-    def _no_input(self, key: Any, inputs: Sequence[Node]) -> FeedError:
+    def _no_input(self, key: Any, leaves: Iterable[Node]) -> FeedError:
         """The error that a feed has data for something else than an input."""
+        inputs = [node for node in leaves if isinstance(node, _FED)]
         label, remedy = key._label() if isinstance(key, Node) else repr(key), ""
         if isinstance(key, str):
             near = get_close_matches(key, [node.name for node in inputs if node.name], 1)
@@ -284,19 +291,24 @@ class FunctionModel(Model):
         self._traced: dict[Any, dict[str, Traced]] = {}
         self._repeats: bool | None = None
 
-    def read(self, feed: Any, weights: Any = None) -> Data:
-        """Check a feed by argument name."""
-        feed = as_mapping(feed, f"the argument names of {self.name!r}")
-        for name in feed:
+    def keyed(self, feed: Any) -> Mapping[Any, Any]:
+        """What a feed by argument name has."""
+        keyed = as_mapping(feed, f"the argument names of {self.name!r}")
+        for name in keyed:
             if not isinstance(name, str):
                 label = name._label() if isinstance(name, Node) else repr(name)
                 raise FeedError(f"feed: the model is the function {self.name!r}, so data go by argument names; got {label}")
+        if not keyed:
+            self._check_names(keyed)
+            raise FeedError(f"feed: expected data for the arguments of {self.name!r}, got none")
+        return keyed
+
+    def read(self, keyed: Mapping[Any, Any], weights: Any = None) -> Data:
+        """Check the data for each argument."""
         try:
-            if not feed:
-                raise FeedError(f"feed: expected data for the arguments of {self.name!r}, got none")
-            data = read_columns({name: column_of(repr(name), values) for name, values in feed.items()}, weights)
+            data = read_columns({name: column_of(repr(name), values) for name, values in keyed.items()}, weights)
         except WyrmError:
-            self._check_names(feed)
+            self._check_names(keyed)
             raise
         self._check_repetition(data)
         return data

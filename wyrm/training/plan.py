@@ -110,18 +110,36 @@ class Session:
         self._key: tuple[Any, ...] = ()
 
     @staticmethod
-    def of(model: Model, optimizers: Sequence[Optimizer], backend: Backend, how: How, seed: int, data: Data) -> Session:
-        """A session for data: that of an earlier call, if there is one that does the same as one made now."""
-        layout = layout_of(model, data, TRAINING) if how.once else None
+    def of(
+        model: Model, optimizers: Sequence[Optimizer], backend: Backend, how: How, seed: int, feed: Any, weights: Any
+    ) -> Session:
+        """A session for a feed: that of an earlier call, if there is one that does the same as one made now."""
+        keyed, sessions = model.keyed(feed), optimizers[0].sessions
+        if not how.once:
+            return Session(model, optimizers, backend, how, seed, model.read(keyed, weights))
+        scheduled = [group.schedule is not None for optimizer in optimizers for group in optimizer.groups]
+        same = how, backend, *map(weakref.ref, optimizers), *scheduled
+        latest: Session | None = sessions.take_latest() if weights is None else None
+        if latest is not None:
+            if latest._key[1:] == same and latest._repeats(model, optimizers, seed, keyed):
+                return latest
+            sessions[latest._key] = latest
+        data = model.read(keyed, weights)
+        layout = layout_of(model, data, TRAINING)
         if layout is None:
             return Session(model, optimizers, backend, how, seed, data)
-        scheduled = [group.schedule is not None for optimizer in optimizers for group in optimizer.groups]
-        key = layout.key, how, backend, *map(weakref.ref, optimizers), *scheduled
-        kept: Session | None = optimizers[0].sessions.take(key)
+        key = layout.key, *same
+        kept: Session | None = sessions.take(key)
         if kept is None or not kept._goes_on(model, optimizers, seed, data, layout):
             kept = Session(model, optimizers, backend, how, seed, data, layout)
             kept._key = key
         return kept
+
+    def _repeats(self, model: Model, optimizers: Sequence[Optimizer], seed: int, keyed: Mapping[Any, Any]) -> bool:
+        """Get ready for another call, if its data are given as those of the last one were: these are read soonest."""
+        plan = self._plan
+        data, layout = (None, None) if plan is None else plan.reads(model, keyed, self._key[0])
+        return data is not None and layout is not None and self._goes_on(model, optimizers, seed, data, layout)
 
     def _goes_on(self, model: Model, optimizers: Sequence[Optimizer], seed: int, data: Data, layout: Layout) -> bool:
         """Get ready for another call; whether that is possible."""
@@ -174,10 +192,14 @@ class Session:
 
     def _stream(self, feed: Iterable[Any]) -> Iterator[Plan]:
         number, plan, before = -1, None, None
+        data: Data | None
         for number, chunk in enumerate(feed):
             try:
-                data = self.model.read(chunk)
-                layout = layout_of(self.model, data, TRAINING)
+                keyed = self.model.keyed(chunk)
+                data, layout = (None, None) if plan is None or before is None else plan.reads(self.model, keyed, before.key)
+                if data is None:
+                    data = self.model.read(keyed)
+                    layout = layout_of(self.model, data, TRAINING)
                 same = plan is not None and layout is not None and before is not None and layout.key == before.key
                 if plan is None or layout is None or not same or not plan.take(self, data, layout.traced):
                     plan, before = self._made(data, layout is not None), layout
@@ -236,6 +258,12 @@ class Plan:
     def stays(self) -> bool:
         """Whether other data of its layout can be gone through by it."""
         return self._held is not None and isinstance(self.crew, Hogwild) and self.crew.num_threads == 1
+
+    def reads(self, model: Model, keyed: Mapping[Any, Any], key: Any) -> tuple[Data | None, Layout | None]:
+        """Data that are given as those before were, of a layout with the same key, read to where these were; ``None``: not."""
+        data = self._held.reads(keyed) if self._held is not None and self.stays else None
+        layout = None if data is None else layout_of(model, data, TRAINING)
+        return (None, None) if layout is None or layout.key != key else (data, layout)
 
     def take(self, session: Session, data: Data, traced: Traced) -> bool:
         """Let data of the same layout take the place of those before, after they have been checked; whether they can."""

@@ -51,7 +51,14 @@ def column_for(node: Node, data: Any) -> Column:
     shape = node.shape
     if values.ndim == 0 or values.shape[1:] not in _forms(shape, index):
         raise FeedError(f"{label}: expected shape (N, {', '.join(map(str, shape))}), got {values.shape}")
-    return Column(_rows(values, shape, label), shape, index, name)
+    column = Column(_rows(values, shape, label), shape, index, name)
+    column.given = _given(data, values)
+    return column
+
+
+def _given(data: Any, values: Array) -> tuple[int, ...] | None:
+    """The shape of data that are an array or a list."""
+    return values.shape if type(data) in (list, np.ndarray) else None
 
 
 @lru_cache(256)
@@ -86,7 +93,9 @@ def column_of(name: str, data: Any) -> Column:
     shape: Shape = (1, 1)
     if values.ndim > 1:
         shape = (values.shape[1], 1) if index else (1, values.shape[1]) if values.ndim == 2 else values.shape[1:]
-    return Column(_rows(values, shape, label), shape, index, name, offsets)
+    column = Column(_rows(values, shape, label), shape, index, name, offsets)
+    column.given = _given(data, values)
+    return column
 
 
 def _array(data: Any, label: str) -> Array:
