@@ -32,6 +32,7 @@ from wyrm.frontend.drawing import Drawing, draw
 from wyrm.frontend.gradcheck import finite_difference
 from wyrm.frontend.gradients import DenseGradient, RowSparseGradient
 from wyrm.frontend.inputs import IndexInputNode, InputNode
+from wyrm.frontend.loops import each, scan
 from wyrm.frontend.mode import evaluating
 from wyrm.frontend.node import Node
 from wyrm.frontend.ops.choices import where
@@ -98,6 +99,7 @@ __all__ = [
     "backends",
     "composition",
     "draw",
+    "each",
     "evaluate",
     "evaluating",
     "finite_difference",
@@ -107,6 +109,7 @@ __all__ = [
     "nn",
     "optim",
     "save",
+    "scan",
     "stack",
     "use_backend",
     "where",

@@ -13,16 +13,16 @@ from wyrm.frontend.inputs import InputNode
 if TYPE_CHECKING:
     from wyrm.frontend.node import Node
 
-__all__ = ["agree", "has_changed"]
+__all__ = ["agree", "has_changed", "is_open"]
 
 
 def agree(operands: tuple[Node, ...]) -> bool:
     """Let inputs of no dtype of their own take that of the other operands; whether any did."""
-    others = {node.dtype for node in operands if not _is_open(node)} - {"int64"}
+    others = {node.dtype for node in operands if not is_open(node)} - {"int64"}
     if len(others) != 1:
         return False
     (dtype,) = others
-    changing = [node for node in operands if isinstance(node, InputNode) and _is_open(node) and node.dtype != dtype]
+    changing = [node for node in operands if isinstance(node, InputNode) and is_open(node) and node.dtype != dtype]
     for node in changing:
         node.take_dtype(dtype)
     return bool(changing)
@@ -36,5 +36,6 @@ def has_changed(label: str) -> str:
     )
 
 
-def _is_open(node: Node) -> bool:
+def is_open(node: Node) -> bool:
+    """Whether a node is an input that may still take another dtype."""
     return isinstance(node, InputNode) and node.is_open

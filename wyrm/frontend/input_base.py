@@ -174,6 +174,12 @@ class BoundedIndex(InputBase):
     #: The smallest table, which may be gone by now; set with the limit.
     _table: weakref.ref[Node]
 
+    @property
+    def table(self) -> tuple[int, Node] | None:
+        """The rows of the smallest table, and the table; ``None``: no table is looked up."""
+        table = None if self._limit == NO_LIMIT else self._table()
+        return None if table is None else (self._limit, table)
+
     def _settable(self) -> tuple[int | None, Any]:
         return self._limit, self._array
 

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from wyrm.errors import ShapeError
 from wyrm.frontend.graph import current_graph
+from wyrm.frontend.index_rows import IndexRowsNode, index_rows
 from wyrm.frontend.input_base import NO_LIMIT, BoundedIndex, InputBase, checked_count
 from wyrm.frontend.node import Node
 from wyrm.frontend.op import INDEX, INPUT
+from wyrm.frontend.ops.shapes import Range
 from wyrm.frontend.structure import STORE, input_structure
 from wyrm.frontend.values import as_indices, as_reals, real_dtype
 from wyrm.program import Shape
@@ -229,6 +231,10 @@ class IndexInputNode(BoundedIndex):
         self._checked(indices.reshape(-1))
         self._highest = NO_LIMIT
         self._store(indices, "int64")
+
+    def slice(self, rows: Range = slice(None), cols: Range = slice(None)) -> IndexRowsNode:
+        """Some of the row numbers, as ``node[rows]``, to look up tables with; a single number is a range of one."""
+        return index_rows(self, rows, cols)
 
     def _take(self, numbers: list[Any]) -> bool:
         """Set several indices, where it is plain that they may be, without what NumPy needs to see what a list holds."""

@@ -20,7 +20,7 @@ from wyrm.frontend.inputs import ConstantNode, InputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.values import as_reals
 
-__all__ = ["LabelInputNode", "Labels", "expect_labels", "labels_of"]
+__all__ = ["LabelInputNode", "Labels", "expect_labels", "labels_of", "labels_within"]
 
 Array = npt.NDArray[Any]
 #: How far a label may lie beside what is allowed: probabilities that were computed may be 1 and a little.
@@ -120,12 +120,21 @@ class LabelInputNode(InputNode):
 
 def labels_of(node: Node, roots: Sequence[Node] = ()) -> list[Labels]:
     """What the losses that are made of an input take: of those that exist and, if there are roots, that one depends on."""
-    existing = [(labels, made) for _, _, labels, use in getattr(node, "_uses", ()) if (made := use()) is not None]
-    return [labels for labels, made in existing if not roots or any(root._depends_on(made) for root in roots)]
+    return [labels for labels, made in labels_within(node) if not roots or any(root._depends_on(made) for root in roots)]
 
 
-def expect_labels(target: Any, labels: Labels, use: Node) -> None:
+def labels_within(node: Node) -> list[tuple[Labels, Node]]:
+    """What the losses that are made of an input take, and a node of each."""
+    return [(labels, made) for _, _, labels, use in getattr(node, "_uses", ()) if (made := use()) is not None]
+
+
+def expect_labels(target: Any, labels: Labels, use: Node, places: Array | None = None) -> None:
     """Require that a target of a loss holds labels, now and whenever it is set or fed while the node ``use`` exists.
+
+    Parameters
+    ----------
+    places
+        Which elements of a node are labels, row after row; ``None``: all.
 
     Raises
     ------
@@ -134,7 +143,7 @@ def expect_labels(target: Any, labels: Labels, use: Node) -> None:
     """
     if not isinstance(target, Node):
         return labels.check(as_reals(target, labels.loss), labels.loss)
-    for node, expected in _sources(target, labels):
+    for node, expected in _sources(target, labels, places):
         if isinstance(node, ConstantNode):
             expected.check(node.value, labels.loss)
             continue

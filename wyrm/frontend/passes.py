@@ -235,5 +235,7 @@ class Passes:
             return
         for node in self._ancestors():
             if isinstance(node._structure.op, Leaf) and getattr(node, "is_set", True) is False:
+                if getattr(node, "within_loop", False):
+                    raise node._missing()  # type: ignore[attr-defined]
                 raise MissingValueError(f"{node._label()} has no value yet; call its set_value before running {self._label()}")
         raise MissingValueError(has_changed(self._label()))

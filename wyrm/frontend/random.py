@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from itertools import count
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from wyrm.frontend.input_base import InputBase
 from wyrm.frontend.op import RANDOM
 from wyrm.frontend.structure import input_structure
 
-__all__ = ["RandomNode", "random_key"]
+__all__ = ["RandomNode", "next_serial", "random_key"]
+
+_serials = count()
 
 
 class RandomNode(InputBase):
@@ -22,13 +25,16 @@ class RandomNode(InputBase):
     ----------
     seeded
         Whether a user gave the seed; else :func:`wyrm.fit` gives its own.
+    serial
+        Larger than that of any key that was made before.
     """
 
-    __slots__ = ("seeded",)
+    __slots__ = ("seeded", "serial")
 
     def __init__(self, graph: Graph, seed: int | None) -> None:
         self.name = None
         self.seeded = seed is not None
+        self.serial = next(_serials)
         number = self._enter(graph)
         self._structure = input_structure(RANDOM, number, (3, 1), "int64")
         self._array = np.array([secrets.randbits(63) if seed is None else seed, graph.random], np.int64)
@@ -46,6 +52,11 @@ class RandomNode(InputBase):
 
     def _kind(self) -> str:
         return "random key"
+
+
+def next_serial() -> int:
+    """A number between those of the keys that were made before and of those that will be made."""
+    return next(_serials)
 
 
 def random_key(graph: Graph, seed: int | None, label: str) -> RandomNode:

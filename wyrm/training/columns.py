@@ -15,17 +15,15 @@ import numpy.typing as npt
 
 from wyrm.borrowed import file_of, is_whole, pin
 from wyrm.errors import FeedError, LabelError, OutOfRangeError
-from wyrm.frontend.bag_inputs import BagInputNode
-from wyrm.frontend.bags import Bags, HeldBags
 from wyrm.frontend.input_base import NO_LIMIT
 from wyrm.frontend.inputs import IndexInputNode, InputNode
 from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
 from wyrm.frontend.values import find_beyond, plain, unchangeable
-from wyrm.memory import BagSource, Source, aligned
+from wyrm.memory import Source, aligned
 from wyrm.program import Shape
 
-__all__ = ["BagColumn", "Column"]
+__all__ = ["LARGEST", "Column", "outside"]
 
 Array = npt.NDArray[Any]
 #: Elements that are checked at a time, so that data on disk is never in memory as a whole.
@@ -33,7 +31,7 @@ _CHUNK = 1 << 20
 #: Numbers of which Python finds the least sooner than NumPy.
 _FEW = 16
 #: What float32 holds.
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Column:
@@ -52,6 +50,9 @@ class Column:
     offsets
         Of sequences, where each begins, and where the last one ends.
     """
+
+    #: Whether a sequence is one input with a row for each position; else each position is an input.
+    by_rows = False
 
     def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
@@ -100,15 +101,15 @@ class Column:
         """What nodes for it depend on, beside the lengths of sequences."""
         return self.index, self.shape, self.offsets is not None
 
-    def node(self, name: str, examples: int, dtype: str | None) -> Node:
-        """A node for the values of so many examples, one after the other."""
+    def node(self, name: str, examples: int, dtype: str | None, length: int = 1) -> Node:
+        """A node for the values of so many examples, one after the other; of sequences that are rows, of this length."""
         rows, cols = self.shape
         if self.index:
             return IndexInputNode(rows * examples, name=name)
         return InputNode((rows * examples, cols), name=name, dtype=dtype)
 
-    def source(self, position: int = 0) -> Source:
-        """Where runners read it; of sequences, a position."""
+    def source(self, position: int = 0, length: int = 1) -> Source:
+        """Where runners read it; of sequences, a position, or all of so many if they are rows."""
         return Source(self.rows) if self._starts is None else Source(self.rows, starts=self._starts, shift=position)
 
     # -- memory of its own, for the data of one call after the other
@@ -124,7 +125,7 @@ class Column:
         rows = aligned((used := self._used()).shape, used.dtype, fill=None)
         rows[...] = used
         offsets = None if self.offsets is None else unchangeable(self.offsets - self.offsets[0])
-        own = Column(rows, self.shape, self.index, self.name, offsets)
+        own = type(self)(rows, self.shape, self.index, self.name, offsets)
         own.given = self.given
         return own
 
@@ -177,7 +178,7 @@ class Column:
         first = self._first(lambda values: (values < 0) | (values >= limit), examples, position)
         if first is not None:
             example, where, value = first
-            raise OutOfRangeError(_outside(self.label, example, where, int(value), limit))
+            raise OutOfRangeError(outside(self.label, example, where, int(value), limit))
 
     def check_labels(self, labels: Labels, examples: Array | None = None, position: int = 0) -> None:
         """Require numbers that a loss takes as labels; ``examples`` and ``position`` are as for :meth:`check_range`.
@@ -264,7 +265,7 @@ class Column:
         parts = _parts(*rows.shape) if rows.size > _FEW else [slice(0, len(rows))]
         for part in parts:
             least, most = _ends(rows[part], wide)
-            self._narrow &= not wide or (least >= -_LARGEST and most <= _LARGEST)
+            self._narrow &= not wide or (least >= -LARGEST and most <= LARGEST)
             if least == least:
                 continue
             place = part.start + int(np.isnan(rows[part]).any(axis=1).argmax())
@@ -273,130 +274,6 @@ class Column:
             place += int(self.offsets[0])
             example = int(np.searchsorted(self.offsets, place, "right")) - 1
             raise FeedError(f"{self.label}: example {example}, position {place - self.offsets[example]} holds NaN")
-
-
-class BagColumn(Column):
-    """Bags, as many for each example.
-
-    Parameters
-    ----------
-    bags
-        Those of all examples.
-    each
-        How many an example has.
-    """
-
-    def __init__(self, bags: Bags, each: int, name: str) -> None:
-        super().__init__(bags._values.reshape(-1, 1), (each, 1), True, name)
-        if each == 0 or len(bags) % each:
-            raise FeedError(f"{self.label}: expected {each} bags for each example, got {len(bags)} in all")
-        self.bags = bags
-        weights = bags._weights
-        if weights is not None and weights.size and weights.dtype.itemsize > 4:
-            self._narrow = bool(weights.min() >= -_LARGEST and weights.max() <= _LARGEST)
-
-    def _numbers(self) -> Array:
-        weights = self.bags._weights
-        return np.zeros(0) if weights is None else weights
-
-    def _example_of(self, place: int) -> str:
-        holding = np.flatnonzero((self.bags._begins <= place) & (place < self.bags._ends))
-        return f"{holding[0] // self.shape[0]}, as a weight," if len(holding) else "none"
-
-    def __len__(self) -> int:
-        return len(self.bags) // self.shape[0]
-
-    @property
-    def signature(self) -> tuple[Any, ...]:
-        """What nodes for it depend on."""
-        return "bags", self.shape
-
-    def covering(self, rows: int, some: Array | None = None) -> Array:
-        """For each example, whether one of its bags holds every number below ``rows``, or all those of ``some``."""
-        bags = self.bags
-        covering: Array = np.zeros(len(bags), bool)
-        known: dict[tuple[int, int], bool] = {}  # bags may be shared
-        for bag in np.flatnonzero(bags.ends - bags.begins >= (rows if some is None else len(some))).tolist():
-            key = begin, end = int(bags.begins[bag]), int(bags.ends[bag])
-            if key not in known:
-                values, held = bags.values[begin:end], np.zeros(rows, bool)
-                held[values[(values >= 0) & (values < rows)]] = True
-                known[key] = bool(held.all() if some is None else held[some].all())
-            covering[bag] = known[key]
-        return np.asarray(covering.reshape(-1, self.shape[0]).any(axis=1))
-
-    def node(self, name: str, examples: int, dtype: str | None) -> Node:
-        """A node for the bags of so many examples."""
-        return BagInputNode(self.shape[0] * examples, name=name)
-
-    def source(self, position: int = 0) -> Source:
-        """Where runners read it."""
-        bags = self.bags
-        begins = bags._begins.reshape(-1, self.shape[0])
-        return Source(begins, bags=BagSource(bags._values, bags._begins, bags._ends, bags._weights))
-
-    @property
-    def layout(self) -> tuple[Any, ...]:
-        """As for other columns."""
-        return "bags", self.shape, len(self.bags), self._narrow
-
-    def own(self) -> Column:
-        """As for other columns."""
-        return _HeldColumn(self)
-
-    def check_range(self, limit: int, examples: Array | None = None, position: int = 0) -> None:
-        """As for other columns."""
-        bags, each = self.bags, self.shape[0]
-        wrong = np.flatnonzero((bags.values < 0) | (bags.values >= limit))
-        first = np.append(wrong, len(bags.values))[np.searchsorted(wrong, bags.begins)]  # the next one where each bag begins
-        found = first < bags.ends
-        if examples is not None:
-            found &= np.isin(np.arange(len(bags)) // each, examples)
-        if found.any():
-            bag = int(found.argmax())
-            place = int(first[bag])
-            where = f"bag {bag % each}, place {place - bags.begins[bag]}"
-            raise OutOfRangeError(_outside(self.label, bag // each, where, int(bags.values[place]), limit))
-
-    def _used(self) -> Array:
-        return self.rows[self.bags.span]
-
-
-class _HeldColumn(BagColumn):
-    """Bags in memory with room for more."""
-
-    def __init__(self, other: BagColumn) -> None:
-        super().__init__(other.bags, other.shape[0], other.name)
-        self._held = HeldBags(len(other.bags), 2 * _count(other) + 64, None)
-        self.replace(other)
-
-    def reads(self, data: Any) -> Column | None:
-        """As for other columns; they are read once, and copied by :meth:`replace`."""
-        bags = Bags.of(data, self.label)
-        if len(bags) != len(self.bags):
-            return None
-        column = BagColumn(bags, self.shape[0], self.name)
-        return column if column._narrow is self._narrow else None
-
-    def source(self, position: int = 0) -> Source:
-        """Where runners read it."""
-        return Source(self._held.begins.reshape(-1, self.shape[0]), bags=self._held)
-
-    def has_room(self, other: Column) -> bool:
-        """As for other columns."""
-        return _count(other) <= self._held.room
-
-    def replace(self, other: Column) -> None:
-        """As for other columns."""
-        assert isinstance(other, BagColumn)
-        self._held.hold(other.bags)
-
-
-def _count(column: Column) -> int:
-    """How many row numbers there are in all bags."""
-    assert isinstance(column, BagColumn)
-    bags = column.bags
-    return int((bags._ends - bags._begins).sum()) if len(bags) > 1 else bags.span.stop - bags.span.start
 
 
 def _ends(numbers: Array, both: bool) -> tuple[float, float]:
@@ -410,7 +287,8 @@ def _ends(numbers: Array, both: bool) -> tuple[float, float]:
     return least, float(np.maximum.reduce(numbers, None)) if both else -math.inf
 
 
-def _outside(label: str, example: int, where: str, value: int, limit: int) -> str:
+def outside(label: str, example: int, where: str, value: int, limit: int) -> str:
+    """The error that an index lies outside."""
     return (
         f"{label}: example {example}, {where} holds {value}; "
         f"expected at least 0 and below {limit}, the rows of the smallest table that it looks up"

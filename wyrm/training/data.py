@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from wyrm.arguments import shown
 from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, ShapeError
 from wyrm.frontend.values import as_indices, as_lists, as_reals, unchangeable, view_of
@@ -47,7 +49,8 @@ class Dense:
 class Ragged:
     """Sequences of any length: sequence n is ``values[offsets[n] : offsets[n + 1]]``.
 
-    A function that :func:`wyrm.fit` trains gets one as a list of nodes, one for each position.
+    A function that :func:`wyrm.fit` trains gets one as a list of nodes, one for each position; or as one node with a row for
+    each position, which :func:`wyrm.scan` goes over.
 
     Parameters
     ----------
@@ -57,6 +60,9 @@ class Ragged:
     offsets
         Where each sequence begins, and where the last one ends: one more than there are sequences. Values before the first and
         behind the last one belong to none, so that a part of what is in a file can be read.
+    rows
+        Whether a function gets a sequence as one node, of shape (n, count); of (n, 1) for indices, of which a position has one.
+        The function describes one sequence then, whatever ``rows=`` the runs have.
 
     Raises
     ------
@@ -71,9 +77,13 @@ class Ragged:
     ([[3, 1], [4, 1, 5]], [2, 3])
     """
 
-    __slots__ = ("_offsets", "_pin", "_values", "dense")
+    __slots__ = ("_offsets", "_pin", "_values", "dense", "rows")
 
-    def __init__(self, values: Any, offsets: npt.ArrayLike) -> None:
+    def __init__(self, values: Any, offsets: npt.ArrayLike, *, rows: bool = False) -> None:
+        if not isinstance(rows, (bool, np.bool_)):
+            raise DTypeError(f"ragged: expected True or False as rows, got {shown(rows)}")
+        #: Whether a sequence is the rows of one node.
+        self.rows = bool(rows)
         #: Whether whole numbers are to be read as real ones.
         self.dense = isinstance(values, Dense)
         numbers = values.values if self.dense else as_reals(values, "ragged: values")
@@ -99,11 +109,18 @@ class Ragged:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (Dense(self._values) if self.dense else self._values, self._offsets)
+        return partial(type(self), rows=self.rows), (Dense(self._values) if self.dense else self._values, self._offsets)
 
     @classmethod
-    def of(cls, data: Any) -> Ragged:
+    def of(cls, data: Any, *, rows: bool = False) -> Ragged:
         """Sequences from a list, or a column of a table, that holds lists or arrays; :class:`Ragged` is returned as it is.
+
+        Parameters
+        ----------
+        data
+            The sequences.
+        rows
+            Whether a function gets a sequence as the rows of one node.
 
         Raises
         ------
@@ -121,7 +138,7 @@ class Ragged:
         sequences = as_lists(data, "ragged")
         if sequences is None:
             raise DTypeError(f"Ragged.of: expected a sequence of sequences, got {type(data).__name__}")
-        return cls(*_together([_entries(n, sequence) for n, sequence in enumerate(sequences)]))
+        return cls(*_together([_entries(n, sequence) for n, sequence in enumerate(sequences)]), rows=rows)
 
     @property
     def values(self) -> Array:

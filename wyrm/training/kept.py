@@ -19,7 +19,8 @@ import numpy.typing as npt
 from wyrm.errors import WyrmError
 from wyrm.frontend.op import INPUT, RANDOM
 from wyrm.frontend.structure import Structure
-from wyrm.training.columns import BagColumn, Column
+from wyrm.training.bag_columns import BagColumn
+from wyrm.training.columns import Column
 from wyrm.training.feed import Data
 from wyrm.training.models import Model, Traced, kept_value
 from wyrm.training.programs import Programs, are_large

@@ -33,6 +33,7 @@ from wyrm.frontend.random import RandomNode
 from wyrm.frontend.structure import Structure
 from wyrm.memory import Source
 from wyrm.nn.module import Module
+from wyrm.training.calling import Arguments
 from wyrm.training.feed import WEIGHTS, Data, as_mapping, read_columns
 from wyrm.training.reading import column_for, column_of
 
@@ -136,6 +137,8 @@ class Traced:
             return self._fed[leaf]
         if isinstance(owner, (ConstantNode, RandomNode)) or getattr(owner, "constant", False):
             return None
+        if getattr(owner, "within_loop", False):
+            raise owner._missing()  # type: ignore[attr-defined]
         raise FeedError(
             f"{owner._label()} is an input of {self.roots[0]!r} that no argument stands for; pass its data as an argument, or "
             f"make it with constant=True to keep its value"
@@ -358,24 +361,15 @@ class FunctionModel(Model):
         return self._traced[key][purpose]
 
     def _call(self, data: Data, structure: int, examples: int) -> dict[str, Traced]:
-        lengths = iter(data.structures[structure])
-        arguments: dict[str, Node | list[Node]] = {}
-        fed: dict[Node, tuple[Any, int]] = {}
         with TracedGraph(self._who) as graph:
-            for name, column in data.columns.items():
-                if name == WEIGHTS:
-                    continue
-                names = [name] if column.offsets is None else [f"{name}[{n}]" for n in range(next(lengths))]
-                nodes = [column.node(each, examples, self.dtype) for each in names]
-                fed.update((node, (name, position)) for position, node in enumerate(nodes))
-                arguments[name] = nodes[0] if column.offsets is None else nodes
+            arguments = Arguments(data, structure, examples, self.dtype)
             graph.round_numbers()
             try:
-                traced = self._roots(self.function(**arguments), fed, examples, self.dtype)
+                traced = self._roots(arguments.call(self.function), arguments.fed, examples, self.dtype)
             except WyrmError as error:
                 raise type(error)(f"{error} ({self._described(data, structure)})") from error
             except Exception as error:
-                self._check_names(arguments)
+                self._check_names(arguments.by_name)
                 described = self._described(data, structure)
                 if 0 not in data.structures[structure]:
                     if hasattr(error, "add_note"):
@@ -385,7 +379,7 @@ class FunctionModel(Model):
                     f"feed: the function {self.name!r} cannot take a sequence without entries: {type(error).__name__}: {error} "
                     f"({described})"
                 ) from error
-        for node in fed:
+        for node in arguments.fed:
             if node.is_set:  # type: ignore[attr-defined]
                 raise OptionError(f"{self.name!r} sets the value of {node._label()}, which stands for the data of all examples")
         return traced

@@ -146,7 +146,7 @@ class Programs(ABC):
             name, position = place
             column = data.columns[name]
             column.check(program.dtype, expected.limit, traced.labels(leaf), partial(data.examples, structure), position)
-            sources.append(column.source(position))
+            sources.append(column.source(position, expected.slot.shape[0] // examples))
         if schedules is not None:
             sources += schedules.sources(program)
         return Part(executable, sources, sinks, examples, self._shared(program, numbers), numbers, closely)

@@ -22,8 +22,10 @@ from wyrm.frontend.inputs import IndexInputNode
 from wyrm.frontend.node import Node
 from wyrm.frontend.values import as_dtype, as_indices, as_lists, as_reals, is_native
 from wyrm.program import Shape
-from wyrm.training.columns import BagColumn, Column
+from wyrm.training.bag_columns import BagColumn
+from wyrm.training.columns import Column
 from wyrm.training.data import Dense, Ragged
+from wyrm.training.row_columns import RowsColumn
 
 __all__ = ["column_for", "column_of"]
 
@@ -93,7 +95,14 @@ def column_of(name: str, data: Any) -> Column:
     shape: Shape = (1, 1)
     if values.ndim > 1:
         shape = (values.shape[1], 1) if index else (1, values.shape[1]) if values.ndim == 2 else values.shape[1:]
-    column = Column(_rows(values, shape, label), shape, index, name, offsets)
+    by_rows = isinstance(data, Ragged) and data.rows
+    if by_rows and index and shape != (1, 1):
+        raise FeedError(
+            f"{label}: expected one index for each position of a sequence whose positions are rows, got {shape[0]}; feed the "
+            f"sequences of each as an argument of its own"
+        )
+    made = RowsColumn if by_rows else Column
+    column = made(_rows(values, shape, label, by_rows), shape, index, name, offsets)
     column.given = _given(data, values)
     return column
 
@@ -129,9 +138,9 @@ def _indices(data: Any, label: str) -> Array:
     return as_indices(values, label)
 
 
-def _rows(values: Array, shape: Shape, label: str) -> Array:
-    """``values`` with one row for each example; a view wherever it can be one."""
-    if not values[:1].flags.c_contiguous:
+def _rows(values: Array, shape: Shape, label: str, gapless: bool = False) -> Array:
+    """``values`` with one row for each example, without gaps between them if asked for; a view wherever it can be one."""
+    if not (values if gapless else values[:1]).flags.c_contiguous:
         _refuse_copy(values, label)
         values = np.ascontiguousarray(values)
     return values.reshape(len(values), shape[0] * shape[1])

@@ -15,7 +15,8 @@ from wyrm.frontend.ops.draws import SAMPLE
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.philox import drawable
 from wyrm.training.arrangement import Arrangement
-from wyrm.training.columns import BagColumn, Column
+from wyrm.training.bag_columns import BagColumn
+from wyrm.training.columns import Column
 from wyrm.training.feed import Data
 from wyrm.training.models import Model, Traced, seen_from
 

@@ -256,6 +256,7 @@ class Emitter:
         return Value("rows", (index, rows), how, shape)
 
     def _limit(self, index: Value, rows: int) -> None:
+        index = index.viewed or index  # a part of an input is below what the whole of it is below
         self.limits[index] = min(rows, self.limits.get(index, rows))
 
     # -- draws

@@ -318,7 +318,7 @@ class _Lowering:
         for part in parts:
             self.effects.append(self.k.effect(part.attributes["accumulate"], target, *part.operands, **part_options(part)))
             index = part.operands[0]
-            if index.place[0] == "bag":
+            if index.place[:1] == ("bag",):
                 bags.append(index.place[1])
             else:
                 rows += index.shape[0]
@@ -329,7 +329,7 @@ class _Lowering:
         if self.purpose != "train" or len(parts) > 1:
             return False
         index = parts[0].operands[0]
-        return index.place[0] != "bag" and index.shape[0] == 1
+        return index.place[:1] != ("bag",) and index.shape[0] == 1
 
     def _apply_rules(self) -> None:
         """Record the updates."""

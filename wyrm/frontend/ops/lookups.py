@@ -11,9 +11,7 @@ from wyrm.program import Shape
 
 if TYPE_CHECKING:
     from wyrm.frontend.bag_inputs import BagInputNode
-    from wyrm.frontend.inputs import IndexInputNode
     from wyrm.frontend.node import Node
-    from wyrm.frontend.samples import SampledIndexNode
 
 __all__ = ["Lookups"]
 
@@ -58,8 +56,18 @@ PICK = Op(
 )
 
 
+INDEX_SLICE = Op(
+    "index_slice",
+    lambda a, rows: (rows[1] - rows[0], 1),
+    lambda k, a, rows: k.slice(a, rows, (0, 1)),
+    (None,),
+    takes_indices=True,
+    indices=True,
+)
+
+
 #: What rows are looked up with.
-_ROW_NUMBERS = (INDEX, SAMPLE)
+_ROW_NUMBERS = (INDEX, SAMPLE, INDEX_SLICE)
 
 
 class Lookups(Operand):
@@ -67,13 +75,14 @@ class Lookups(Operand):
 
     __slots__ = ()
 
-    def index(self, index: IndexInputNode | SampledIndexNode) -> Node:
+    def index(self, index: Node) -> Node:
         """The rows that ``index`` names, of shape (count, columns).
 
         Parameters
         ----------
         index
-            An index input; what it is set to must lie within this node's rows. Or numbers that are drawn.
+            An index input, or some of its rows (``index[1:]``); what it is set to, all of it, must lie within this node's rows.
+            Or numbers that are drawn.
 
         Raises
         ------
@@ -102,13 +111,13 @@ class Lookups(Operand):
         _restrict("index_mean", (BAG,), "a BagInputNode", bag, self.shape[0], self)
         return self._binary(INDEX_MEAN, bag)
 
-    def pick(self, index: IndexInputNode | SampledIndexNode) -> Node:
+    def pick(self, index: Node) -> Node:
         """The element of each row that ``index`` names, of shape (rows, 1).
 
         Parameters
         ----------
         index
-            An index input, or a sample, with one index for each row, all below the columns.
+            An index input, some of its rows, or a sample, with one index for each row, all below the columns.
         """
         _restrict("pick", _ROW_NUMBERS, "an IndexInputNode or a SampledIndexNode", index, self.shape[1], self)
         return self._binary(PICK, index)

@@ -18,7 +18,7 @@ from wyrm.program import Shape
 if TYPE_CHECKING:
     from wyrm.frontend.node import Node, NodeLike
 
-__all__ = ["Shapes", "stack"]
+__all__ = ["Range", "Shapes", "range_of", "stack"]
 
 #: What a range of rows or columns is given by.
 Range = slice | int
@@ -107,7 +107,7 @@ class Shapes(Operand):
             For steps other than 1.
         """
         height, width = self._structure.shape
-        return self._unary(SLICE, (("rows", _range("rows", rows, height)), ("cols", _range("columns", cols, width))))
+        return self._unary(SLICE, (("rows", range_of("rows", rows, height)), ("cols", range_of("columns", cols, width))))
 
     def __getitem__(self, key: Range | tuple[Range, Range]) -> Node:
         rows, cols = key if isinstance(key, tuple) else (key, slice(None))
@@ -161,7 +161,7 @@ def _whole_shape(old: Shape, rows: int, cols: int) -> Shape:
     return int(rows), int(cols)
 
 
-def _range(what: str, key: Range, length: int) -> tuple[int, int]:
+def range_of(what: str, key: Range, length: int) -> tuple[int, int]:
     """The first of a range and the one after its last."""
     if type(key) is slice and key.step is None:
         start, stop = key.start, key.stop
