@@ -47,6 +47,12 @@ def test_the_readme_runs(backend):
     assert namespace["wyrm_backend"]().name == "mine"
 
 
+def test_the_page_on_sequences_runs(backend):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "sequences.md"):
+        exec(compile(block, "sequences.md", "exec"), namespace)
+
+
 def test_the_pages_on_threads_and_memory_run(backend, capsys):
     for page in ("threads.md", "memory.md"):
         for block in blocks(ROOT / "docs" / page):

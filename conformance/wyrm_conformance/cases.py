@@ -74,6 +74,11 @@ def _bag(rng: np.random.Generator, table: wyrm.ParameterNode) -> wyrm.BagInputNo
     return wyrm.BagInputNode(rows, wyrm.Bags(values, np.concatenate([[0], np.cumsum(lengths)]), weights))
 
 
+def _index_slice(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
+    index = wyrm.IndexInputNode(4, rng.integers(0, p[0].shape[0], 4))
+    return p[0].index(index[1:]) * p[0].index(index[:-1])
+
+
 def _pick(rng: np.random.Generator, p: list[wyrm.ParameterNode]) -> wyrm.Node:
     rows, cols = p[0].shape
     return p[0].pick(wyrm.IndexInputNode(rows, rng.integers(0, cols, rows)))
@@ -190,6 +195,7 @@ CASES: dict[str, Case] = {
     "slice": Case(_one, _slice),
     "stack": Case(_one, _stack),
     "index": Case(_one, _index),
+    "index_slice": Case(_one, _index_slice),
     "index_sum": Case(_one, lambda rng, p: p[0].index_sum(_bag(rng, p[0]))),
     "index_mean": Case(_one, lambda rng, p: p[0].index_mean(_bag(rng, p[0]))),
     "pick": Case(_one, _pick),

@@ -123,3 +123,46 @@ def check_ragged(context: Context) -> None:
             context.compare(
                 f"sums in {dtype}, {size} a run", found[:, 0], feed["bias"] + sums, 1e-12 if dtype == "float64" else 1e-5
             )
+
+
+@check(
+    "training/sequence_rows",
+    "training",
+    "a whole sequence is read as the rows of one input, and so are parts of its row numbers",
+)
+def check_sequence_rows(context: Context) -> None:
+    """A step of a recurrent net over whole sequences, and values of several a run, against NumPy."""
+    for dtype in context.dtypes:
+        rng, tolerance = context.rng, 1e-12 if dtype == "float64" else 1e-5
+        lengths = rng.integers(2, 6, 12)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]) + 2  # the first entries belong to nobody
+        total = int(offsets[-1]) + 1
+        items, reals = rng.integers(0, 6, total).astype(np.int32), rng.uniform(-1, 1, (total, 3))
+        table = wyrm.ParameterNode(rng.uniform(-1, 1, (6, 3)), dtype=dtype)
+
+        def loss(items: Any, reals: Any, table: wyrm.ParameterNode = table) -> Any:
+            def step(state: wyrm.Node, row: wyrm.Node, real: wyrm.Node) -> Any:
+                state = 0.5 * state + row * real
+                return state, state
+
+            _, states = wyrm.scan(step, np.zeros((1, 3)), (table.index(items[:-1]), reals[1:]))
+            return states.vector_dot(table.index(items[1:])).scalar_sum()
+
+        values = np.array(table.value, float)
+        expected, gradient = [], np.zeros((6, 3))
+        for a, b in pairwise(offsets):
+            state, slopes, result = np.zeros(3), np.zeros((6, 3)), 0.0  # slopes: what each row counts for in the state
+            for t in range(a, b - 1):
+                state, slopes = 0.5 * state + values[items[t]] * reals[t + 1], 0.5 * slopes
+                slopes[items[t]] += reals[t + 1]
+                result += state @ values[items[t + 1]]
+                gradient += slopes * values[items[t + 1]]
+                gradient[items[t + 1]] += state
+            expected.append(result)
+        feed = {"items": wyrm.Ragged(items, offsets, rows=True), "reals": wyrm.Ragged(reals, offsets, rows=True)}
+        for size in (1, 3):
+            found = wyrm.evaluate(loss, feed, rows=size, dtype=dtype, backend=context.backend)
+            context.compare(f"values in {dtype}, {size} a run", found[:, 0, 0], np.array(expected), tolerance)
+        optimizer = wyrm.optim.SGD(0.1, [table])
+        wyrm.fit(loss, feed, optimizer, batch_size=12, reduction="sum", num_threads=1, backend=context.backend)
+        context.compare(f"table in {dtype}", table.value, values - 0.1 * gradient, tolerance)

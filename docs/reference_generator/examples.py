@@ -49,6 +49,7 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(((M, N), (M, K)), {"axis": 1}, "axis=1"),
     ],
     "index": [Example(((M, N), (K, 1)), {})],
+    "index_slice": [Example(((M, 1),), {"rows": ROWS})],
     "index_sum": [Example(((M, N), (K, 1)), {})],
     "index_mean": [Example(((M, N), (K, 1)), {})],
     "pick": [Example(((M, N), (M, 1)), {})],

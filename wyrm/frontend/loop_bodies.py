@@ -42,6 +42,9 @@ class _StandIn(InputNode):
     def _kind(self) -> str:
         return "node"
 
+    def _label(self) -> str:
+        return self.name or self._kind()
+
 
 class _IndexStandIn(IndexInputNode):
     """The row number of a row, inside of a loop."""
@@ -58,6 +61,9 @@ class _IndexStandIn(IndexInputNode):
 
     def _kind(self) -> str:
         return "node"
+
+    def _label(self) -> str:
+        return self.name or self._kind()
 
 
 def _no_value(node: Node) -> str:

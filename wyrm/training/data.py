@@ -113,7 +113,7 @@ class Ragged:
 
     @classmethod
     def of(cls, data: Any, *, rows: bool = False) -> Ragged:
-        """Sequences from a list, or a column of a table, that holds lists or arrays; :class:`Ragged` is returned as it is.
+        """Sequences from a list, or a column of a table, that holds lists or arrays; or from others.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class Ragged:
         Ragged(3 sequences, 5 values of int64)
         """
         if isinstance(data, Ragged):
-            return data
+            return cls(Dense(data.values) if data.dense else data.values, data.offsets, rows=True) if rows > data.rows else data
         sequences = as_lists(data, "ragged")
         if sequences is None:
             raise DTypeError(f"Ragged.of: expected a sequence of sequences, got {type(data).__name__}")
@@ -163,7 +163,8 @@ class Ragged:
         return len(self._offsets) - 1
 
     def __repr__(self) -> str:
-        return f"Ragged({len(self)} sequences, {int(self._offsets[-1] - self._offsets[0])} values of {self._values.dtype})"
+        count, rows = int(self._offsets[-1] - self._offsets[0]), ", as rows" if self.rows else ""
+        return f"Ragged({len(self)} sequences, {count} values of {self._values.dtype}{rows})"
 
 
 def _entries(number: int, sequence: Any) -> Array:
