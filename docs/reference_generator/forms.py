@@ -32,7 +32,7 @@ _OPERATORS = {
 
 
 #: Ops whose nodes have a class of their own.
-_CLASSES = {"sample": "wyrm.SampledIndexNode(rows, count)"}
+_CLASSES = {"sample": "wyrm.SampledIndexNode(rows, count)", "index_slice": "index[rows]"}
 
 
 def operand_names(op: Op, count: int) -> list[str]:

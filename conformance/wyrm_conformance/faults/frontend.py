@@ -69,6 +69,12 @@ patch_fault(
     target=OPS["detach"],
     vjps=(lambda k, g, y, *operands, **attributes: g,),
 )
+patch_fault(
+    "a part of row numbers begins at the first",
+    "training/sequence_rows",
+    target=OPS["index_slice"],
+    forward=lambda k, a, rows: k.slice(a, (0, rows[1] - rows[0]), (0, 1)),
+)
 _last_uses = Layout._last_uses
 
 

@@ -26,6 +26,7 @@ patch_fault(
     "sparse/duplicates",
     "sparse/bags",
     "gradients/index",
+    "gradients/index_slice",
     "gradients/index_sum",
     "gradients/index_mean",
     target=GradientBuffer,
