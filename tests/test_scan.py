@@ -158,6 +158,14 @@ class Moments(NamedTuple):
     rest: list
 
 
+def test_what_was_random_before_a_loop_is_the_same_in_it(backend):
+    table = wyrm.ParameterNode(np.arange(1000.0).reshape(-1, 1))
+    drawn = table.index(wyrm.SampledIndexNode(1000, seed=3))
+    node = wyrm.InputNode((4, 1), np.arange(4.0).reshape(4, 1))
+    found = wyrm.each(lambda row: row + drawn, node)
+    np.testing.assert_array_equal(found.value, drawn.value + np.arange(4.0).reshape(4, 1))
+
+
 def test_states_of_any_form(rng):
     x = rng.normal(size=(5, 2))
     rows, marks = wyrm.InputNode((5, 2), x), wyrm.InputNode((5, 1), np.arange(5.0).reshape(5, 1))
@@ -317,3 +325,13 @@ def test_sequences_as_rows_and_as_lists_are_told_apart(backend, rng):
 
     found = [wyrm.evaluate(by_list, {"items": wyrm.Ragged.of([[1, 2]], rows=r), "target": [0.0]}) for r in (True, False)]
     assert found[0] != found[1]
+    chunks = [{"items": wyrm.Ragged.of([[1, 2]], rows=rows), "target": [0.0]} for rows in (True, False)]
+    history = wyrm.fit(by_list, chunks, wyrm.optim.SGD(0.0, model.parameters), progress=False)
+    np.testing.assert_allclose(history.losses, np.mean(found), rtol=1e-6)
+
+
+def test_values_with_gaps_are_copied(backend):
+    values = np.arange(20.0)[::2].reshape(-1, 1)
+    for data in (values, values.repeat(2, axis=1)[:, ::2], np.asfortranarray(values.repeat(2, axis=1))):
+        found = wyrm.evaluate(lambda x: x[-1:, :1], {"x": wyrm.Ragged(data, [1, 3, 6], rows=True)})
+        np.testing.assert_array_equal(found.ravel(), [4.0, 10.0])

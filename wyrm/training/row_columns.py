@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.errors import LabelError
 from wyrm.frontend.inputs import IndexInputNode, InputNode
-from wyrm.frontend.labels import Labels
 from wyrm.frontend.node import Node
 from wyrm.memory import Source
 from wyrm.training.columns import Column
@@ -51,15 +49,6 @@ class RowsColumn(Column):
         strides = width * self.rows.itemsize, self.rows.itemsize
         shape = count - length + 1, length * width
         return Source(np.lib.stride_tricks.as_strided(self.rows, shape, strides, writeable=False), starts=self._starts)
-
-    def check_labels(self, labels: Labels, examples: Array | None = None, position: int = 0) -> None:
-        """As for other columns; only some positions may be labels."""
-        if labels.places is None:
-            return super().check_labels(labels, examples)
-        first = self._first(labels.outside, examples, position)
-        if first is not None:
-            example, where, value = first
-            raise LabelError(f"{self.label}: example {example}, {where} holds {labels.told(value)}")
 
     def _first(self, wrong: Callable[[Array], Array], examples: Array | None, position: int) -> tuple[int, str, Any] | None:
         """The first value that is wrong, among all positions of the examples."""
