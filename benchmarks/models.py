@@ -82,8 +82,8 @@ class LSTM:
         return self._loss(self.embedding.index(tokens), following)
 
     def _loss(self, inputs: list[wyrm.Node] | wyrm.Node, following: wyrm.IndexInputNode) -> wyrm.Node:
-        hidden = self.parameters.build().forward(inputs)
-        logits = hidden[-1].dot(self.output_weights) + self.output_biases
+        _, (hidden, _) = self.parameters.build().forward(inputs, return_state=True)
+        logits = hidden.dot(self.output_weights) + self.output_biases
         return nn.losses.sparse_categorical_crossentropy(logits, following)
 
 

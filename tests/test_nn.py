@@ -133,7 +133,7 @@ ROWS = {
 
 @pytest.mark.parametrize("make", ROWS)
 def test_a_sequence_may_be_the_rows_of_a_node(backend, rng, make):
-    """The values, gradients and states are those of as many inputs."""
+    """So are the outputs then; values, gradients and states are those of as many inputs."""
     layer, table = ROWS[make](), wyrm.ParameterNode(rng.standard_normal((9, 5)), dtype="float64")
     parameters = [*layer.parameters(), table]
     for length in (1, 4, 4, 7):
@@ -143,8 +143,10 @@ def test_a_sequence_may_be_the_rows_of_a_node(backend, rng, make):
             [table.index(wyrm.IndexInputNode(1, token)) for token in tokens],
         ):
             outputs = layer.forward(inputs)
-            assert [output.shape for output in outputs] == [(1, layer.hidden_dim)] * length
-            loss = (wyrm.stack(outputs) * np.arange(1.0, length + 1).reshape(-1, 1)).square().scalar_sum()
+            assert isinstance(outputs, wyrm.Node) == isinstance(inputs, wyrm.Node)
+            rows = outputs if isinstance(outputs, wyrm.Node) else wyrm.stack(outputs)
+            assert rows.shape == (length, layer.hidden_dim)
+            loss = (rows * np.arange(1.0, length + 1).reshape(-1, 1)).square().scalar_sum()
             loss.forward()
             loss.backward(1.0)
             layer.keep_state()

@@ -77,7 +77,11 @@ def test_both_directions(backend, rng, name):
     assert_equal(layer(xs), np.concatenate([ahead, back], axis=2))
     layer.reset_state()
     rows = wyrm.InputNode((3, 3), rng.standard_normal((3, 3)), dtype="float64")
-    assert_equal(layer(rows), values(layer([rows[n : n + 1] for n in range(3)])))
+    outputs, last = layer(rows, return_state=True)
+    listed, expected = layer([rows[n : n + 1] for n in range(3)], return_state=True)
+    np.testing.assert_allclose(outputs.value, np.concatenate(values(listed)))
+    assert_equal(last, values(expected))
+    np.testing.assert_allclose(layer(rows[:1]).value, layer([rows[:1]])[0].value)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

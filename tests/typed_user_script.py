@@ -77,6 +77,15 @@ def main() -> None:
     node = (2.0 * logits[:, 0] ** 2 + wyrm.where(np.ones((1, 1)), logits[:, 1], 0.0)).maximum(0.0)
     sequence = nn.lstm.Parameters(3, 3, rng=1).build().forward([logits, logits])
     both = wyrm.stack([node, sequence[-1]], axis=1)
+
+    def step(state: wyrm.Node, row: wyrm.Node) -> tuple[wyrm.Node, wyrm.Node]:
+        return 0.5 * state + row, state
+
+    items = wyrm.IndexInputNode(4, [1, 2, 3, 4])
+    last, states = wyrm.scan(step, np.zeros((1, 8)), tower.words.table.index(items[1:]))
+    margins: wyrm.Node = wyrm.each(lambda state, item: state - tower.words.table.index(item), states, items[:-1])
+    hidden: wyrm.Node = nn.GRU(8, 2, rng=1).forward(states)
+    assert last.shape == (1, 8) and margins.shape == (3, 8) and hidden.shape == (3, 2)
     assert both.shape == (1, 4)
     assert values.shape == (100, 1, 3) and probabilities.shape == (1, 3) and mean > 0
     difference, by_backward = wyrm.finite_difference(tower.out.parameters()[0], logits)

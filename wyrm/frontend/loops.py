@@ -6,7 +6,7 @@ A step is recorded once, for any position (:mod:`wyrm.frontend.loop_bodies`), an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,11 @@ from wyrm.frontend.values import as_reals
 
 __all__ = ["each", "scan"]
 
+S = TypeVar("S")
+T = TypeVar("T")
 
-def scan(step: Callable[..., Any], state: Any, rows: Node | tuple[Node, ...], *, reverse: bool = False) -> tuple[Any, Any]:
+
+def scan(step: Callable[..., tuple[S, T]], state: Any, rows: Node | tuple[Node, ...], *, reverse: bool = False) -> tuple[S, T]:
     """Go over the rows of nodes with a state: recurrent layers, running averages, Kalman filters.
 
     ``step(state, row)`` returns the next state and an output. It is called once, with nodes that stand for a state and a row at
@@ -86,10 +89,11 @@ def scan(step: Callable[..., Any], state: Any, rows: Node | tuple[Node, ...], *,
             raise DTypeError(f"{who}: expected the step to return a pair, the next state and an output, got {shown(pair)}")
         return pair
 
-    return _loop(who, returned, state, rows, bool(reverse))
+    result: tuple[S, T] = _loop(who, returned, state, rows, bool(reverse))
+    return result
 
 
-def each(function: Callable[..., Any], *rows: Node) -> Any:
+def each(function: Callable[..., T], *rows: Node) -> T:
     """What a function makes of each row of nodes, one below the other.
 
     Most ops take all rows at once, and need no loop. This is for what is drawn for each row, such as a negative item for each
@@ -132,7 +136,8 @@ def each(function: Callable[..., Any], *rows: Node) -> Any:
             raise DTypeError(f"{who}: expected the function to return a node of one row, or several, got None")
         return (), output
 
-    return _loop(who, returned, (), rows, False)[1]
+    outputs: T = _loop(who, returned, (), rows, False)[1]
+    return outputs
 
 
 def _loop(

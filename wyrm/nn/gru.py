@@ -10,7 +10,7 @@ from wyrm.arguments import check_lengths
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, generator, uniform, xavier_normal
-from wyrm.nn.recurrent import Recurrent, unrolled
+from wyrm.nn.recurrent import Outputs, Recurrent, unrolled
 
 __all__ = ["GRU"]
 
@@ -69,12 +69,12 @@ class GRU(Recurrent):
         """The next hidden state."""
         return self._of(state, [x])[1]
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[Outputs, tuple[Node, ...]]:
         if type(self).step is not GRU.step:
             return super()._unrolled(state, inputs)
         return self._of(state, inputs)
 
-    def _of(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def _of(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[Outputs, tuple[Node, ...]]:
         return _steps(state, inputs, self.input_weights, self.hidden_weights, self.input_biases, self.hidden_biases)
 
 

@@ -20,7 +20,7 @@ from wyrm.frontend.ops.shapes import stack
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.init import Rng, generator, xavier_normal
 from wyrm.nn.module import Module
-from wyrm.nn.recurrent import Recurrent, as_nodes, unrolled
+from wyrm.nn.recurrent import Outputs, Recurrent, as_nodes, unrolled
 
 __all__ = ["LSTM", "Cell", "Layer", "Parameters"]
 
@@ -126,10 +126,10 @@ class Layer(Recurrent):
         hidden, cell = as_nodes(type(self).__name__, state, 2)
         return self.cell.forward((hidden, cell), x)
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[Outputs, tuple[Node, ...]]:
         if type(self).step is not Layer.step or type(self.cell) is not Cell:
             return super()._unrolled(state, inputs)
-        result: tuple[list[Node], tuple[Node, ...]] = self.cell.unrolled(state, inputs)
+        result: tuple[Outputs, tuple[Node, ...]] = self.cell.unrolled(state, inputs)
         return result
 
 

@@ -27,12 +27,15 @@ __all__ = ["EWMA", "Recurrent", "unrolled"]
 Array = npt.NDArray[Any]
 #: A state, of nodes or arrays.
 State = Sequence[Node | npt.ArrayLike] | Node | Array
+#: The outputs of a sequence: a list of nodes, or of a node of rows a node of rows.
+Outputs = list[Node] | Node
+_Nodes = tuple[Node, ...]
 
 
 class Recurrent(Module):
     """The base of layers over sequences. A sequence is a list of nodes of shape (B, input_dim): B sequences side by side.
 
-    One sequence alone may be a node of shape (T, input_dim), with a row for each position.
+    One sequence alone may be a node of shape (T, input_dim), with a row for each position; so are its outputs then.
 
     A state is a tuple of matrices of shape (B, dim), the first of which is the layer's output. It begins with zeros, or with
     what :meth:`set_state` or :meth:`keep_state` set, in graphs that exist already as in later ones; or with what
@@ -62,25 +65,32 @@ class Recurrent(Module):
         raise NotImplementedError("a recurrent layer defines step")
 
     @overload
+    def forward(self, inputs: Node, state: State | None = None, *, return_state: Literal[False] = False) -> Node: ...
+
+    @overload
+    def forward(self, inputs: Node, state: State | None = None, *, return_state: Literal[True]) -> tuple[Node, _Nodes]: ...
+
+    @overload
     def forward(
-        self, inputs: Sequence[Node] | Node, state: State | None = None, *, return_state: Literal[False] = False
+        self, inputs: Sequence[Node], state: State | None = None, *, return_state: Literal[False] = False
     ) -> list[Node]: ...
 
     @overload
     def forward(
-        self, inputs: Sequence[Node] | Node, state: State | None = None, *, return_state: Literal[True]
-    ) -> tuple[list[Node], tuple[Node, ...]]: ...
+        self, inputs: Sequence[Node], state: State | None = None, *, return_state: Literal[True]
+    ) -> tuple[list[Node], _Nodes]: ...
 
     def forward(
         self, inputs: Sequence[Node] | Node, state: State | None = None, *, return_state: bool = False
-    ) -> list[Node] | tuple[list[Node], tuple[Node, ...]]:
+    ) -> Outputs | tuple[Outputs, _Nodes]:
         """The output after each input, (B, hidden_dim); on request, the state after the last one, too.
 
         Parameters
         ----------
         inputs
             Nodes of shape (B, input_dim), or one node whose T rows are the inputs of one sequence: such as the rows of an
-            embedding that an :class:`IndexInputNode` of T indices looks up, which costs less than as many inputs.
+            embedding that an :class:`IndexInputNode` of T indices looks up, which costs less than as many inputs. The outputs
+            are one node then, of shape (T, hidden_dim).
         state
             What the sequence begins with: ``state_size`` nodes or arrays of shape (B, hidden_dim), or a single one if that is
             what a state is made of. Gradients flow into nodes; one of shape (1, hidden_dim), such as a parameter, is for all
@@ -103,6 +113,8 @@ class Recurrent(Module):
         >>> layer, xs = wyrm.nn.LSTM(3, 4, rng=1), [wyrm.InputNode((2, 3)) for _ in range(4)]
         >>> outputs, state = layer(xs[:2], return_state=True)
         >>> outputs += layer(xs[2:], state)
+        >>> layer(wyrm.InputNode((5, 3))).shape
+        (5, 4)
         """
         name = type(self).__name__
         if isinstance(inputs, Node):
@@ -131,14 +143,18 @@ class Recurrent(Module):
         outputs, self._last = self._over(begin, inputs)
         return (outputs, self._last) if return_state else outputs
 
-    def _over(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def _over(self, state: _Nodes, inputs: Sequence[Node] | Node) -> tuple[Outputs, _Nodes]:
         """The outputs, and the last state, of one direction or both."""
         if self.reverse is None:
             return self._unrolled(state, inputs)
         half = len(state) // 2
         ahead, last = self._unrolled(state[:half], inputs)
         back, first = self.reverse._unrolled(state[half:], _positions(inputs)[::-1])
-        return [stack(pair, axis=1) for pair in zip(ahead, reversed(back), strict=True)], (*last, *first)
+        assert isinstance(back, list)
+        back.reverse()
+        if isinstance(ahead, Node):
+            return stack([ahead, stack(back)], axis=1), (*last, *first)
+        return [stack(pair, axis=1) for pair in zip(ahead, back, strict=True)], (*last, *first)
 
     def _given(self, state: State, rows: int) -> tuple[Node, ...]:
         """A state that :meth:`forward` was given, as nodes."""
@@ -162,13 +178,13 @@ class Recurrent(Module):
     def _make_bidirectional(self, reverse: Recurrent) -> None:
         self.reverse, self.state_size = reverse, 2 * self.state_size
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: _Nodes, inputs: Sequence[Node] | Node) -> tuple[Outputs, _Nodes]:
         """The outputs, and the last state."""
         outputs = []
         for x in _positions(inputs):
             state = self.step(state, x)
             outputs.append(state[0])
-        return outputs, state
+        return stack(outputs) if isinstance(inputs, Node) else outputs, state
 
     def _begin(self, rows: int) -> tuple[Node, ...]:
         shape = rows, self.hidden_dim
@@ -278,9 +294,7 @@ def _positions(inputs: Sequence[Node] | Node) -> Sequence[Node]:
     return [inputs[n : n + 1] for n in range(inputs.shape[0])] if isinstance(inputs, Node) else inputs
 
 
-def unrolled(
-    step: Callable[..., tuple[Node, ...]], states: int, parameters: int
-) -> Callable[..., tuple[list[Node], tuple[Node, ...]]]:
+def unrolled(step: Callable[..., _Nodes], states: int, parameters: int) -> Callable[..., tuple[Outputs, _Nodes]]:
     """All steps over a sequence as one composition.
 
     Parameters
@@ -293,7 +307,8 @@ def unrolled(
     Returns
     -------
     function
-        The outputs and the last state: ``function(state, inputs, *parameters)``; the inputs are nodes, or the rows of one.
+        The outputs and the last state: ``function(state, inputs, *parameters)``; the inputs are nodes, or the rows of one, and
+        so are the outputs.
     """
 
     def run(state: tuple[Node, ...], inputs: Sequence[Node], shared: Sequence[Node]) -> list[Node]:
@@ -310,15 +325,17 @@ def unrolled(
 
     @composition
     def steps_over_rows(*operands: Node) -> list[Node]:
-        return run(operands[:states], _positions(operands[states]), operands[states + 1 :])
+        count = operands[states].shape[0]
+        results = run(operands[:states], _positions(operands[states]), operands[states + 1 :])
+        return [*results[count - 1 :], stack(results[:count])]
 
-    def over(state: tuple[Node, ...], inputs: Sequence[Node] | Node, *shared: Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def over(state: _Nodes, inputs: Sequence[Node] | Node, *shared: Node) -> tuple[Outputs, _Nodes]:
         if type(state) is not tuple or len(state) != states:
             state = tuple(as_nodes("a step", state, states))
         if isinstance(inputs, Node):
-            results, count = steps_over_rows(*state, inputs, *shared), inputs.shape[0]
-        else:
-            results, count = steps(*state, *inputs, *shared), len(inputs)
+            *last, outputs = steps_over_rows(*state, inputs, *shared)
+            return outputs, tuple(last)
+        results, count = steps(*state, *inputs, *shared), len(inputs)
         return results[:count], tuple(results[count - 1 :])
 
     return over
@@ -353,7 +370,7 @@ class EWMA(Recurrent):
         """The average with one more input."""
         return _averages(state, [x], self.alpha)[1]
 
-    def _unrolled(self, state: tuple[Node, ...], inputs: Sequence[Node] | Node) -> tuple[list[Node], tuple[Node, ...]]:
+    def _unrolled(self, state: _Nodes, inputs: Sequence[Node] | Node) -> tuple[Outputs, _Nodes]:
         if type(self).step is not EWMA.step:
             return super()._unrolled(state, inputs)
         return _averages(state, inputs, self.alpha)
