@@ -1,6 +1,8 @@
 """Numba's compiled code on disk: what is damaged or was not written to its end is compiled anew, with a word."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +97,43 @@ def test_two_processes_that_compile_the_same_do_not_accuse_each_other(compiled, 
     for file, content in first.items():
         file.write_bytes(content)
     assert compiled()[1:] == (0, 42)
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from wyrm_numba import cache
+
+cache._FOLDER = Path(sys.argv[1])
+Path(sys.argv[1], "ready", sys.argv[2]).touch()
+while len(list(Path(sys.argv[1], "ready").iterdir())) < 2:
+    time.sleep(0.001)
+function = cache.cached_module("twice", Path(sys.argv[1], "source").read_text()).twice
+print(function(21), sum(function.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.skipif(cache.fcntl is None, reason="this system has no locks of files")
+def test_of_two_processes_that_begin_at_once_one_compiles(folder):
+    """The other one finds what was compiled, without a word."""
+    (folder / "source").write_text(SOURCE + "\n\nimport time\ntime.sleep(0.5)\n")
+    (folder / "ready").mkdir()
+    command = [sys.executable, "-c", SLOWLY, str(folder)]
+    both = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for name in "ab"]
+    said = [process.communicate(timeout=600) for process in both]
+    assert sorted(out.split()[1] for out, _ in said) == ["0", "1"], said
+    assert [out.split()[0] for out, _ in said] == ["42", "42"]
+    assert [err for _, err in said] == ["", ""]
+    assert not list(folder.glob("*.lock"))
+
+
+@pytest.mark.skipif(cache.fcntl is None, reason="this system has no locks of files")
+def test_nobody_waits_for_ever_for_a_process_that_hangs(compiled, folder, monkeypatch):
+    monkeypatch.setattr(cache, "_PATIENCE", 0.1)
+    compiled()
+    (source,) = folder.glob("twice_*.py")
+    for file in files(folder, "*.nb[ic]"):
+        file.unlink()
+    with source.with_suffix(".lock").open("w") as held:
+        cache.fcntl.flock(held, cache.fcntl.LOCK_EX)
+        assert compiled() == (0, 0, 42)

@@ -21,9 +21,9 @@ encodes programs, binds them to memory and calls the entry points. Every word be
   them, and the kernel runs them.
 
 *Rule*: ``[states, scalars, literals, steps, registers, address of literals (in the program's dtype), bits of the states that
-are kept per row, whether it may take a matrix as one row, address of catch_up or 0, 0]``, the last for a backend to note what
-it recognises the rule as; then the registers of the results (the value's, then each state's), then five words a step:
-``[opcode, result register, operand, operand, operand]``, by :data:`OPCODES`; operands that there are not are 0.
+are kept per row, whether it may take a matrix as one row, whether it has a clock, a word of the backend's own]``, such as a
+function or what it recognises the rule as; then the registers of the results (the value's, then each state's), then five
+words a step: ``[opcode, result register, operand, operand, operand]``, by :data:`OPCODES`; operands that there are not are 0.
 
 *Chains* (``fused``): the operands are the results and then what is read, the attribute is their number; the steps follow. In
 a chain of one element, a step has five words: ``[code, address of the result, of the operands a, b, c]``. The code is
@@ -85,7 +85,7 @@ from wyrm.native_frames import FRAME, INPUT, INPUT_KINDS, Frame, Origin, feed_fr
 from wyrm.native_layout import fingerprint
 from wyrm.native_loops import Loop
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
-from wyrm.program import Instruction, Program, Slot
+from wyrm.program import Instruction, Program, Rule, Slot
 from wyrm.turns import TIME_ADDRESS, AtOnce
 
 __all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "Frame", "NativeBackend", "are_sums"]
@@ -159,12 +159,20 @@ class NativeBackend(Backend):
         ``often`` is what :meth:`runs_often` said, and false where a program is driven from Python.
         """
 
+    def as_run(self, instruction: Instruction, often: bool) -> Instruction:
+        """An instruction, or another one that does the same: what a program is encoded with."""
+        return instruction
+
     def runs_often(self, sources: Sequence[Source]) -> bool:
         """Whether a program will run over a feed so often that code of its own is worth making.
 
         The answer depends on the feed alone, because other code may round in other places.
         """
         return False
+
+    def rule_word(self, rule: Rule, dtype: str) -> int:
+        """The last word of a rule, which is yours: for what native code notes of it, or the address of a function."""
+        return 0
 
     def step_word(self, code: int, dtype: str) -> int:
         """The word for the code of a step of a chain of one element: the code, unless the backend wants another."""
@@ -206,7 +214,8 @@ class _NativeExecutable(Executable):
         """The instructions, of which some may be made for programs that run often."""
         if often not in self._code:
             backend = self.backend
-            self._code[often] = Code(self.program, partial(backend.kernel_address, often=often), backend.step_word)
+            address_of, as_run = partial(backend.kernel_address, often=often), partial(backend.as_run, often=often)
+            self._code[often] = Code(self.program, address_of, backend.step_word, as_run, backend.rule_word)
         return self._code[often]
 
     @cached_property

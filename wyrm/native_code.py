@@ -48,6 +48,13 @@ class Encoder:
     words, places, buffers
         Once all are there: the words, those that are addresses, and the buffer into which each counts: of a program's n
         buffers, numbers from n on stand for the dense matrices of gradients, and 2 n for the words themselves.
+
+    Parameters
+    ----------
+    as_run
+        An instruction as the one that stands for it in the words.
+    rule_word
+        The last word of a rule, which is the backend's own.
     """
 
     words: Array
@@ -59,8 +66,11 @@ class Encoder:
         program: Program,
         kernel_address: Callable[[Instruction, str], int],
         step_word: Callable[[int, str], int],
+        as_run: Callable[[Instruction], Instruction] = lambda instruction: instruction,
+        rule_word: Callable[[Rule, str], int] = lambda rule, dtype: 0,
     ) -> None:
         self.program, self._kernel_address, self._step_word = program, kernel_address, step_word
+        self._as_run, self._rule_word = as_run, rule_word
         self.itemsize = np.dtype(program.dtype).itemsize
         kinds = [buffer.kind for buffer in program.buffers]
         count = len(kinds)
@@ -101,7 +111,7 @@ class Encoder:
     def _encode(self, instructions: Iterable[Instruction]) -> None:
         """Instructions, each with its body."""
         words, forms = self._words, self._forms
-        for instruction in instructions:
+        for instruction in map(self._as_run, instructions):
             begin = len(words)
             kernel, out, operands, attributes, accumulate, body = instruction
             slots: tuple[Slot, ...] = (out, *operands)
@@ -203,7 +213,7 @@ class Encoder:
             per_row,
             int(rule.by_element),
             int(rule.catch_up is not None),
-            0,
+            self._rule_word(rule, self.program.dtype),
         ]
         words += rule.results
         for step in rule.steps:
@@ -240,8 +250,10 @@ class Code(Encoder):
         program: Program,
         kernel_address: Callable[[Instruction, str], int],
         step_word: Callable[[int, str], int],
+        as_run: Callable[[Instruction], Instruction],
+        rule_word: Callable[[Rule, str], int],
     ) -> None:
-        super().__init__(program, kernel_address, step_word)
+        super().__init__(program, kernel_address, step_word, as_run, rule_word)
         self.ends = [0]
         for instructions in (program.forward, program.backward, program.update):
             self._encode(instructions)

@@ -25,7 +25,7 @@ from wyrm.turns import TIME_ADDRESS, copying
 from wyrm_numba import ENVIRONMENT_VARIABLE, interpreter, kernels, runs, team, turns
 from wyrm_numba.apart import entry_point
 from wyrm_numba.cache import cached_module
-from wyrm_numba.chain_source import as_chain, chain_source
+from wyrm_numba.chain_source import as_chain, as_fused, chain_source
 from wyrm_numba.layout import LAYOUT
 from wyrm_numba.rule_source import rule_source
 from wyrm_numba.whole_source import whole_source
@@ -89,29 +89,26 @@ def kernel(frame, places, examples, width, start, stop, known):
 {body}
 '''
 
-_UPDATE = '''"""The kernel {name} for {dtype}, with the rule {rule}."""
+_RULE = '''"""The rule {rule} for {dtype}."""
 
 from numba import njit, {dtype}
 
 from wyrm_numba.kernels import elements
-from wyrm_numba.kernels.updates import {name} as driver
-from wyrm_numba.options import BARE, linked
+from wyrm_numba.options import BARE
 from wyrm_numba.vectors import lanes, load_part, many, store_part
 from wyrm_numba.words import itemsize, load, real, store, word
 
 ZERO = {dtype}(0)
 
 
-{apply}
-
-@njit("void(int64)", cache=True, **BARE)
-def kernel(instruction):
-    driver(apply, {moving}, {states}, {timed}, {by_element}, instruction, ZERO)
-'''
+@njit("void(int64, int64, int64, int64, int64, int64)", cache=True, **BARE)
+{apply}'''
 
 
 #: From so many examples on, code that only one program uses is worth the time that it takes to be compiled.
 WORTH_COMPILING = 20_000
+#: From so many elements on, a chain is worth it wherever it stands, and an instruction alone, whose code many programs use.
+LARGE_CHAIN, LARGE = 20_000, 256
 
 
 class NumbaBackend(NativeBackend):
@@ -211,15 +208,24 @@ class NumbaBackend(NativeBackend):
 
     def kernel_address(self, instruction: Instruction, dtype: str, often: bool) -> int:
         """Where the compiled kernel is; compiles it if need be."""
-        rule: Rule | None = dict(instruction.attributes).get("rule")
-        if instruction.kernel == "fused" and not often:
-            general = ("single_chain" if instruction.out.shape == (1, 1) else "chain", dtype, None)
+        if instruction.kernel == "fused" and not _is_worth_compiling(instruction, often):
+            general = ("single_chain" if instruction.out.shape == (1, 1) else "chain", dtype)
             return self._address(general, lambda: _compiled(*general))
-        if KERNELS[instruction.kernel].elementwise or instruction.kernel in ("copy", "fused"):
+        if _is_elementwise(instruction):
             body = chain_source(instruction)
             return self._address((body, dtype), lambda: _compiled_chain(instruction, dtype, body))
-        key = (instruction.kernel, dtype, rule)
+        key = (instruction.kernel, dtype)
         return self._address(key, lambda: _compiled(*key))
+
+    def as_run(self, instruction: Instruction, often: bool) -> Instruction:
+        """What is not worth code of its own is interpreted: elementwise instructions as chains."""
+        if not _is_elementwise(instruction) or _is_worth_compiling(instruction, often):
+            return instruction
+        return as_fused(instruction)
+
+    def rule_word(self, rule: Rule, dtype: str) -> int:
+        """Where the function of a rule is."""
+        return self._address((rule, dtype), lambda: _compiled_rule(rule, dtype))
 
     def runs_often(self, sources: Sequence[Source]) -> bool:
         """Whether there are examples enough, and the program is not one of as many as sequences have lengths."""
@@ -248,27 +254,29 @@ class NumbaBackend(NativeBackend):
             return self._compiled[key]
 
 
+def _is_elementwise(instruction: Instruction) -> bool:
+    return KERNELS[instruction.kernel].elementwise or instruction.kernel in ("copy", "fused")
+
+
+def _is_worth_compiling(instruction: Instruction, often: bool) -> bool:
+    rows, cols = instruction.out.shape
+    return often or rows * cols >= (LARGE_CHAIN if instruction.kernel == "fused" else LARGE)
+
+
 def _compiled_chain(instruction: Instruction, dtype: str, body: str) -> Any:
     """The kernel of an elementwise instruction."""
     source = _CHAIN.format(dtype=dtype, text=as_chain(instruction), body=body)
     return cached_module(f"{instruction.kernel}_{dtype}", source).kernel
 
 
-def _compiled(name: str, dtype: str, rule: Rule | None) -> Any:
-    """The compiled kernel of a name; for updates, of a rule."""
-    if rule is not None:
-        label = re.sub(r"\W", "_", rule.name)
-        source = _UPDATE.format(
-            name=name,
-            dtype=dtype,
-            rule=label,
-            apply=rule_source(rule),
-            moving=-1 if rule.catch_up is None or rule.catch_up.state is None else rule.catch_up.state,
-            states=len(rule.states),
-            timed=rule.catch_up is not None,
-            by_element=rule.by_element,
-        )
-        return cached_module(f"{name}_{label}_{dtype}", source).kernel
+def _compiled_rule(rule: Rule, dtype: str) -> Any:
+    """The function of a rule."""
+    label = re.sub(r"\W", "_", rule.name)
+    return cached_module(f"rule_{label}_{dtype}", _RULE.format(rule=label, dtype=dtype, apply=rule_source(rule))).apply
+
+
+def _compiled(name: str, dtype: str) -> Any:
+    """The compiled kernel of a name."""
     if name not in kernels.__all__:
         raise BackendError(f"there is no kernel {name!r}")
     return cached_module(f"{name}_{dtype}", _KERNEL.format(name=name, dtype=dtype)).kernel

@@ -6,11 +6,14 @@ hash of all the sources of this package and of the versions that matter.
 
 Numba trusts what it finds, and the process may die of a damaged file. So each file that was written whole is vouched for by
 an empty one, named by the hash of its content; an entry of which a file is not is thrown away and compiled anew.
+
+Processes that begin at the same time need the same code: one compiles it, and the others wait for that.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import hashlib
 import importlib.util
@@ -19,7 +22,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -39,9 +44,16 @@ import wyrm.philox
 import wyrm.turns
 from wyrm_numba import ENVIRONMENT_VARIABLE
 
+try:
+    import fcntl
+except ImportError:  # Windows: each process compiles what it needs
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["as_if_in", "cached_module"]
 
 _log = logging.getLogger("wyrm.numba")
+#: Seconds for which a process waits at most for another one that compiles the same, and between two looks.
+_PATIENCE, _INTERVAL = 60.0, 0.02
 
 
 def _version() -> str:
@@ -114,18 +126,52 @@ def cached_module(name: str, source: str) -> ModuleType:
         with tempfile.NamedTemporaryFile("w", dir=_FOLDER, suffix=".tmp", delete=False, encoding="utf-8") as file:
             file.write(source)
         os.replace(file.name, path)
-    _discard_damaged(_FOLDER, key)
     full_name = f"wyrm_numba_cached.{key}"
     spec = importlib.util.spec_from_file_location(full_name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[full_name] = module
-    with _NO_COLLECTION:
+    with _alone(_FOLDER, key), _NO_COLLECTION:
+        _discard_damaged(_FOLDER, key)
         spec.loader.exec_module(module)
-    _vouch(_FOLDER, key)
+        _vouch(_FOLDER, key)
     _MODULES[key] = module
     return module
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, key: str) -> Iterator[None]:
+    """Have one process compile a module; another one waits until it has, unless it takes too long, or all is there.
+
+    A process that is killed holds nothing any more. Who does not get the lock compiles as well: that costs time alone.
+    """
+    if fcntl is None or _is_whole(folder, key):
+        yield
+        return
+    lock = folder / f"{key}.lock"
+    with lock.open("w") as file:
+        for _ in range(int(_PATIENCE / _INTERVAL)):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_INTERVAL)
+            except OSError:  # a file system without locks
+                break
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    """Whether a module has been compiled, and all its files are vouched for."""
+    entry = _entry(folder, key)
+    try:
+        return bool(entry) and all(_mark(folder, file).exists() for file in entry)
+    except OSError:  # another process has just removed one
+        return False
 
 
 def _entry(folder: Path, key: str) -> list[Path]:

@@ -7,20 +7,36 @@ operands are read before any result is stored, because results may stand where o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from wyrm.backend import Instruction
 from wyrm.program import Chain
 
-__all__ = ["as_chain", "chain_source", "step_source"]
+__all__ = ["as_chain", "as_fused", "chain_source", "step_source"]
+
+
+def as_fused(instruction: Instruction) -> Instruction:
+    """The chain that does what an elementwise instruction does."""
+    kernel, out, operands, _, accumulate, _ = instruction
+    if kernel == "fused":
+        return instruction
+    chain = _chain(kernel, len(operands), accumulate)
+    return Instruction("fused", out, (*operands, out) if accumulate else operands, (("chain", chain),))
+
+
+@lru_cache(None)
+def _chain(kernel: str, operands: int, accumulate: bool) -> Chain:
+    """A single step; what is there is one more operand, if it is to be added to that."""
+    step = kernel, tuple(range(operands))
+    if accumulate:
+        return Chain(operands + 1, (step, ("add", (operands, operands + 1))), (operands + 2,))
+    return Chain(operands, (step,), (operands,))
 
 
 def as_chain(instruction: Instruction) -> Chain:
     """What an elementwise instruction computes."""
     chain: Chain | None = dict(instruction.attributes).get("chain")
-    if chain is not None:
-        return chain
-    operands = len(instruction.operands)
-    return Chain(operands, ((instruction.kernel, tuple(range(operands))),), (operands,))
+    return _chain(instruction.kernel, len(instruction.operands), False) if chain is None else chain
 
 
 def chain_source(instruction: Instruction) -> str:

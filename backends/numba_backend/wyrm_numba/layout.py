@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "195a8e08a2094579"
+LAYOUT = "5ffc54b8894f3412"

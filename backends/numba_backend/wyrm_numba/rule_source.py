@@ -18,7 +18,7 @@ def rule_source(rule: Rule) -> str:
     """The source of ``apply`` for a rule, in a module that defines ``ZERO``."""
     first_scalar = 2 + len(rule.states)
     first_literal = first_scalar + len(rule.scalars)
-    lines = ["@linked", "def apply(value, gradient, states, row, scalars, n):"]
+    lines = ["def apply(value, gradient, states, row, scalars, n):"]
     for s, state in enumerate(rule.states):
         lines.append(f"    s{s} = word(states, {4 * s}) + row * word(states, {4 * s + 3}) * itemsize(ZERO)")
         if state.per == "row":

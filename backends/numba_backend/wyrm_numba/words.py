@@ -18,6 +18,7 @@ __all__ = [
     "address_of",
     "call",
     "call_compiled",
+    "call_rule",
     "call_whole",
     "compare_and_set",
     "count_up",
@@ -203,6 +204,20 @@ def call_whole(typingctx: Any, function: Any, arguments: Any) -> Any:
         return call_compiled(context, builder, own, builder.inttoptr(values[0], kind.as_pointer()), words)
 
     return types.int64(types.int64, arguments), generate
+
+
+@intrinsic
+def call_rule(typingctx: Any, function: Any, arguments: Any) -> Any:
+    """Call the function of an update rule (:mod:`wyrm_numba.rule_source`) that stands at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        own = types.void(*[types.int64] * len(arguments))
+        kind = function_type(context, own)
+        words = [builder.extract_value(values[1], n) for n in range(len(arguments))]
+        call_compiled(context, builder, own, builder.inttoptr(values[0], kind.as_pointer()), words)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), generate
 
 
 @intrinsic

@@ -4,7 +4,7 @@ Instructions are laid out as :mod:`wyrm.native` describes. Words 0 to 3 are the 
 4, the first operand at word 8, the second at word 12, each with address, rows, columns and row stride.
 
 Elementwise kernels are functions of elements, in :mod:`.elements`; the loops around them are written by
-:mod:`wyrm_numba.chain_source`. Chains are interpreted (:mod:`.chains`), where they have no such code of their own.
+:mod:`wyrm_numba.chain_source`. What has no such code of its own is interpreted as a chain (:mod:`.chains`).
 """
 
 from wyrm_numba.kernels.bags import accumulate_bag, gather_bag, scatter_bag
@@ -17,7 +17,7 @@ from wyrm_numba.kernels.random import dropout_mask
 from wyrm_numba.kernels.rows import accumulate_rows, gather, pick, place, scatter
 from wyrm_numba.kernels.shapes import row_max, sum, transpose
 from wyrm_numba.kernels.softmax import logsumexp, softmax
-from wyrm_numba.kernels.updates import merge_gradient, square_sum
+from wyrm_numba.kernels.updates import merge_gradient, square_sum, update, update_gradient, update_rows
 
 __all__ = [
     "accumulate_bag",
@@ -47,4 +47,7 @@ __all__ = [
     "sum",
     "tick",
     "transpose",
+    "update",
+    "update_gradient",
+    "update_rows",
 ]

@@ -1,17 +1,27 @@
 """Updates of parameters by rules.
 
-``apply`` updates one row; see :mod:`wyrm_numba.rule_source`. ``timed`` says whether the rule has a clock, and ``moving`` which
-of the states is the velocity (-1: none). All three are constants where these functions are inlined.
+A rule is a function that updates one row (:mod:`wyrm_numba.rule_source`), whose address stands in the rule's words: so these
+kernels are compiled once for all rules.
 """
 
 from numba import int64
 
 from wyrm_numba.kernels.behind import catch_up_row
-from wyrm_numba.kernels.clocks import LAST, NOW
+from wyrm_numba.kernels.clocks import LAST, MOVING, NOW
 from wyrm_numba.kernels.elementwise import add_row, copy_row, fill_row
 from wyrm_numba.kernels.rows import COLS, COUNT, DENSE, DOUBT, NUMBERS, ROWS, STEPS, TOUCHED, VALUES, merge_rows
 from wyrm_numba.options import inlined, linked
-from wyrm_numba.words import itemsize, load, row, store, word
+from wyrm_numba.words import call_rule, itemsize, load, row, store, word
+
+# Words of a rule.
+STATES, BY_ELEMENT, TIMED, FUNCTION = 0, 7, 8, 9
+
+
+@inlined
+def apply(p, states, value, gradient, number, n):
+    """Update n elements: of a row, or a whole matrix as one."""
+    rule = word(p, 3)
+    call_rule(word(rule, FUNCTION), (value, gradient, states, number, word(states, 4 * word(rule, STATES)), n))
 
 
 @inlined
@@ -21,44 +31,43 @@ def states_of(p, operands):
 
 
 @inlined
-def update_row(apply, moving, num_states, timed, p, states, number, gradient, zero):
+def update_row(p, states, number, gradient, zero):
     """Update a row, after it has been caught up."""
-    if timed:
-        clock = word(states, 4 * (num_states + 1))
+    rule = word(p, 3)
+    if word(rule, TIMED) != 0:
+        clock = word(states, 4 * (word(rule, STATES) + 1))
         if word(word(clock, LAST), number) < word(clock, NOW):
-            velocity = int64(0)
+            velocity, moving = int64(0), word(clock, MOVING)
             if moving >= 0:
                 velocity = word(states, 4 * moving) + number * word(states, 4 * moving + 3) * itemsize(zero)
             catch_up_row(row(p, 0, number, zero), velocity, clock, number, word(p, 6), zero)
         if word(word(clock, LAST), number) <= word(clock, NOW):
             store(word(clock, LAST), number, word(clock, NOW) + 1)
-    apply(row(p, 0, number, zero), gradient, states, number, word(states, 4 * num_states), word(p, 6))
+    apply(p, states, row(p, 0, number, zero), gradient, number, word(p, 6))
 
 
 @inlined
-def update_all(apply, moving, num_states, timed, by_element, p, gradient, stride, states, zero):
+def update_all(p, gradient, stride, states, zero):
     """Update every row."""
     rows, cols = word(p, 5), word(p, 6)
-    if by_element and stride == cols and word(p, 7) == cols:
-        apply(word(p, 4), gradient, states, int64(0), word(states, 4 * num_states), rows * cols)
+    if word(word(p, 3), BY_ELEMENT) != 0 and stride == cols and word(p, 7) == cols:
+        apply(p, states, word(p, 4), gradient, int64(0), rows * cols)
     else:
         for i in range(rows):
-            address = gradient + i * stride * itemsize(zero)
-            update_row(apply, moving, num_states, timed, p, states, i, address, zero)
+            update_row(p, states, i, gradient + i * stride * itemsize(zero), zero)
 
 
 @inlined
-def update(apply, moving, num_states, timed, by_element, p, zero):
-    states = states_of(p, 2)
-    update_all(apply, moving, num_states, timed, by_element, p, word(p, 8), word(p, 11), states, zero)
+def update(p, zero):
+    update_all(p, word(p, 8), word(p, 11), states_of(p, 2), zero)
 
 
 @inlined
-def update_rows(apply, moving, num_states, timed, by_element, p, zero):
+def update_rows(p, zero):
     states = states_of(p, 3)
     for i in range(word(p, 13)):
         number = word(word(p, 8), i * word(p, 11))
-        update_row(apply, moving, num_states, timed, p, states, number, row(p, 2, i, zero), zero)
+        update_row(p, states, number, row(p, 2, i, zero), zero)
 
 
 @linked
@@ -72,7 +81,7 @@ def gather_densely(gradient, zero):
 
 
 @inlined
-def update_gradient(apply, moving, num_states, timed, by_element, p, zero):
+def update_gradient(p, zero):
     gradient, states = word(p, 8), states_of(p, 2)
     cols = word(gradient, COLS)
     store(gradient, STEPS, word(gradient, STEPS) + 1)
@@ -80,14 +89,13 @@ def update_gradient(apply, moving, num_states, timed, by_element, p, zero):
     if word(gradient, TOUCHED) != 0:
         gather_densely(gradient, zero)
         dense = word(gradient, DENSE)
-        update_all(apply, moving, num_states, timed, by_element, p, dense, cols, states, zero)
+        update_all(p, dense, cols, states, zero)
         fill_row(dense, word(gradient, ROWS) * cols, zero)
     else:
         merge_rows(gradient, zero)
         for i in range(word(gradient, COUNT)):
             number = word(word(gradient, NUMBERS), i)
-            address = word(gradient, VALUES) + i * cols * itemsize(zero)
-            update_row(apply, moving, num_states, timed, p, states, number, address, zero)
+            update_row(p, states, number, word(gradient, VALUES) + i * cols * itemsize(zero), zero)
     store(gradient, TOUCHED, 0)
     store(gradient, COUNT, 0)
 
