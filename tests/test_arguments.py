@@ -66,6 +66,12 @@ REFUSED = {
     "steps": (lambda: schedules.step(0.1, None), wyrm.DTypeError, "step: every: expected a number"),
     "a schedule": (lambda: schedules.warmup(0.1, 5), wyrm.DTypeError, "warmup: expected a schedule"),
     "what schedules give": (lambda: optim.SGD(lambda steps: "x", [W]), wyrm.OptionError, "schedule to give a number"),
+    "a schedule without steps": (
+        lambda: optim.SGD(lambda: 0.1, [W]),
+        wyrm.DTypeError,
+        "expected a schedule to be",
+    ),
+    "a schedule's rates": (lambda: optim.SGD(lambda steps: [[1], [1, 2]], [W]), wyrm.OptionError, "schedule to give a number"),
     "an option": (lambda: optim.Adam(0.1, [W], eps=np.zeros((1, 3))), wyrm.DTypeError, "Adam: expected a number as eps"),
     "a huge option": (lambda: optim.SGD(0.1, [W], l2=10**400), wyrm.OptionError, "SGD: expected l2 to be finite"),
     "an option beyond the dtype": (lambda: optim.SGD(0.1, [W], l2=1e39), wyrm.OptionError, "l2 is 1e.39, which is beyond"),
@@ -91,6 +97,52 @@ REFUSED = {
     "bags": (lambda: wyrm.Bags.from_lists(5), wyrm.DTypeError, "bags: expected a list for each bag, got 5"),
     "a step": (lambda: wyrm.finite_difference(W, W.square(), step="x"), wyrm.DTypeError, "step: expected a number"),
 }
+
+LOSS = (X[0] * W).sum()
+#: What looks as if it could be gone through, and cannot.
+NUMBER, NOTHING = np.array(2), np.array(None)
+REFUSED |= {
+    "a number as parameters": (lambda: optim.SGD(0.1, NUMBER), wyrm.DTypeError, "optimizer: expected parameters to train"),
+    "a number as a group": (lambda: optim.Group(NUMBER), wyrm.DTypeError, "Group: expected parameters to train"),
+    "a number as optimizers": (lambda: fit(optimizer=NUMBER), wyrm.DTypeError, "fit: expected an optimizer or several"),
+    "a number as a feed": (lambda: fit(feed=NUMBER), wyrm.FeedError, "feed"),
+    "a number as a stream": (lambda: fit(feed=NOTHING, num_epochs=2), wyrm.FeedError, "feed"),
+    "a number as a feed of values": (lambda: wyrm.evaluate(LOSS, NUMBER), wyrm.FeedError, "feed"),
+    "a number as callbacks": (lambda: fit(callbacks=NUMBER), wyrm.DTypeError, "fit: expected a list of callbacks"),
+    "a number as a bag": (lambda: wyrm.BagInputNode(1, NUMBER), wyrm.DTypeError, "BagInputNode"),
+    "a number as parts": (lambda: wyrm.stack(NUMBER), wyrm.DTypeError, "stack: expected a list of nodes"),
+    "a number as states": (lambda: nn.GRU(3, 2)(X, NUMBER), wyrm.ShapeError, "GRU: expected 1 matrices"),
+    "a number to save": (lambda: wyrm.save("nowhere", NUMBER), wyrm.DTypeError, "checkpoint: expected parameters"),
+    "a number as optimizers to save": (lambda: wyrm.save("nowhere", LOSS, NUMBER), wyrm.DTypeError, "an optimizer or several"),
+    "a path": (lambda: wyrm.save("\ud800", LOSS), wyrm.OptionError, r"'.ud800' cannot be the path of a file"),
+    "a path to read": (lambda: wyrm.load("\ud800", LOSS), wyrm.OptionError, "cannot be the path of a file"),
+    "a path of a checkpoint": (lambda: wyrm.Checkpoint(b"a\0b"), wyrm.OptionError, "expected the path of a file"),
+    "a rate of epochs": (
+        lambda: fit(callbacks=[wyrm.LearningRate(lambda: 0.1)]),
+        wyrm.DTypeError,
+        "LearningRate: expected a function of an epoch's number",
+    ),
+}
+
+
+def fit(feed=None, optimizer=None, **options):
+    feed = {X[0]: np.ones((2, 3))} if feed is None else feed
+    return wyrm.fit(LOSS, feed, optim.SGD(0.1, [W]) if optimizer is None else optimizer, **options)
+
+
+def test_a_function_that_takes_no_epoch_is_no_callback():
+    parameter = wyrm.ParameterNode(np.ones((1, 3)))
+    with pytest.raises(wyrm.DTypeError, match="fit: expected callbacks to be functions of an epoch") as caught:
+        wyrm.fit((X[0] * parameter).sum(), {X[0]: np.ones((2, 3))}, optim.SGD(0.1, [parameter]), callbacks=[lambda: None])
+    assert len(caught.value.history) == 1
+
+
+def test_what_a_users_function_raises_passes_through():
+    """A TypeError as well, if it was the function that raised it."""
+    for function in (lambda steps: 1 / 0, lambda steps: len(5)):
+        with pytest.raises((ZeroDivisionError, TypeError), match="division|len") as caught:
+            optim.SGD(function, [W])
+        assert not isinstance(caught.value, wyrm.WyrmError)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -341,8 +341,10 @@ class TestBadFeeds:
             self.check(wyrm.DTypeError, "expected a list of callbacks", good, callbacks=callbacks)
         x, _, _, _, loss = regression()
         for optimizer in (SGD, None, 0.1, "sgd"):
-            with pytest.raises(wyrm.OptionError, match="expected an optimizer or several"):
+            with pytest.raises(wyrm.DTypeError, match="expected an optimizer or several"):
                 wyrm.fit(loss, {x: [1]}, optimizer)
+        with pytest.raises(wyrm.OptionError, match="expected an optimizer or several"):
+            wyrm.fit(loss, {x: [1]}, [])
 
     def test_no_parameter_of_the_loss(self):
         x, y, _, _, loss = regression()

@@ -243,3 +243,13 @@ def test_what_cannot_be_resumed(tmp_path):
     wyrm.save(path, Model("adam").loss)
     refused("no run of fit")
     assert len(Model("adam").fit(0)) == 0
+
+
+def test_a_seed_below_0_is_refused_by_the_name_of_the_file(tmp_path):
+    path = tmp_path / "m"
+    Model("sgd").fit(1, seed=1, callbacks=[wyrm.Checkpoint(path)], backend="reference")
+    arrays, document = read_file(path)
+    document["run"]["options"]["seed"] = -1
+    write_file(path, arrays, document)
+    with pytest.raises(wyrm.CheckpointError, match="/m: expected the run's seed to be at least 0, found -1"):
+        Model("sgd").fit(2, resume=path, backend="reference")

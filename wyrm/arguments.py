@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from wyrm.errors import DTypeError, OptionError, ShapeError
 
-__all__ = ["as_float", "check_lengths", "check_number", "check_whole", "shown"]
+__all__ = ["as_float", "as_list", "called", "check_lengths", "check_number", "check_whole", "shown"]
 
 
 def check_number(value: Any, label: str, least: float = -math.inf, above: float | None = None) -> float:
-    """A finite number of at least ``least``, or above ``above``.
+    """A finite number of at least ``least``, or above ``above``, as float64 has it: ``2**53 + 1`` is ``2**53``.
 
     Raises
     ------
@@ -65,6 +66,37 @@ def check_lengths(owner: str, **lengths: Any) -> None:
             raise ShapeError(f"{owner}: expected {name} to be a whole number of at least 0, got {shown(length)}")
     if math.prod(int(length) for length in lengths.values()) >= 2**58:
         raise ShapeError(f"{owner}: {' times '.join(lengths)} is more than there is memory for")
+
+
+def as_list(given: Any, label: str, expected: str) -> list[Any]:
+    """The elements of something that can be gone through, of whatever type.
+
+    Raises
+    ------
+    DTypeError
+        If it cannot be, as an array without axes.
+    """
+    try:
+        elements = iter(given)
+    except TypeError:
+        raise DTypeError(f"{label}: expected {expected}, got {shown(given)}") from None
+    return list(elements)
+
+
+def called(function: Callable[..., Any], argument: Any, label: str, expected: str) -> Any:
+    """What a user's function returns; what it raises passes through.
+
+    Raises
+    ------
+    DTypeError
+        If it cannot be called with the argument.
+    """
+    try:
+        return function(argument)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # it did not get into the function
+            raise DTypeError(f"{label}: expected {expected}, got {shown(function)}: {error}") from None
+        raise
 
 
 def shown(value: Any) -> str:

@@ -29,6 +29,9 @@ import wyrm
 
 FILE = "<case>"
 _WYRM = str(Path(wyrm.__file__).parent)
+#: What Python 3.11 raises if it gets no memory for the frames of its functions. Functions in C that return nothing and raise
+#: nothing are told of by their names.
+_NO_FRAME = "error return without exception set"
 #: What nobody could mean to raise, whoever raises it.
 _INTERNAL = (AssertionError, SystemError, RecursionError, UnboundLocalError, NameError)
 
@@ -121,6 +124,8 @@ def permitted(error: BaseException, module: Any, line: Line) -> bool:
     if isinstance(error, wyrm.WyrmError):
         return not hasattr(module, "permits") or bool(module.permits(error, line))
     if isinstance(error, (MemoryError, OSError)):
+        return True
+    if isinstance(error, SystemError) and str(error) == _NO_FRAME:
         return True
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]

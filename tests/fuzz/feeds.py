@@ -208,10 +208,12 @@ def _data(rng: np.random.Generator, name: str) -> str:
     """An expression."""
     if name in ("bag", "bags"):
         text = _chosen(rng, _PARTS["bags"])
-        for _ in range(int(rng.choice([0, 1, 1, 2]))):
-            text = _chosen(rng, _PARTS["wrappings of bags"]).format(
-                text, text, element=_chosen(rng, _PARTS["elements"]), dtype=_chosen(rng, _PARTS["dtypes"])
-            )
+        wrappings = [_chosen(rng, _PARTS["wrappings of bags"]) for _ in range(int(rng.choice([0, 1, 1, 2])))]
+        if rng.random() < 0.2:  # last, as SciPy itself does not survive what is done to some of them
+            wrappings.append(_chosen(rng, _PARTS["damages of bags"]))
+        for wrapping in wrappings:
+            element, dtype = _chosen(rng, _PARTS["elements"]), _chosen(rng, _PARTS["dtypes"])
+            text = wrapping.format(text, text, element=element, dtype=dtype)
         return text
     shape = {"numbers": "(4, 2, 3)", "number": "(4,)", "indices": "(4, 2)", "index": "(4,)", "sequence": "(4, 2)"}[name]
     whole = name in ("indices", "index", "sequence")

@@ -66,13 +66,16 @@ def path_name(path: StoredPath) -> str:
     DTypeError
         If it is no path.
     OptionError
-        If it is empty, or holds a NUL.
+        If it is empty, or holds a NUL, or what the system's encoding of paths does not have.
     """
     try:
         name = os.fsdecode(path)
+        encoded = os.fsencode(name)
     except TypeError:
         raise DTypeError(f"checkpoint: expected a path, got {path!r}") from None
-    if not name or "\0" in name:
+    except UnicodeError:
+        raise OptionError(f"checkpoint: {path!r} cannot be the path of a file: the system cannot encode it") from None
+    if not encoded or b"\0" in encoded:
         raise OptionError(f"checkpoint: expected the path of a file, got {name!r}")
     return name
 

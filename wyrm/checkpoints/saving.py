@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.arguments import shown
+from wyrm.arguments import as_list
 from wyrm.checkpoints.files import StoredPath, path_name, read_file, write_file
 from wyrm.checkpoints.requests import Rename, cast_to, part_of, renamed, reshaped_to
 from wyrm.checkpoints.state import Model, ModelState, Parameters
-from wyrm.errors import CheckpointError, DTypeError, OptionError
+from wyrm.errors import CheckpointError, OptionError
 from wyrm.optim import Optimizer
 
 __all__ = ["Saved", "load", "read", "save", "write"]
@@ -225,6 +225,4 @@ def _several(optimizer: Optimizer | Iterable[Optimizer] | None) -> list[Optimize
         return []
     if isinstance(optimizer, Optimizer):
         return [optimizer]
-    if not isinstance(optimizer, Iterable):
-        raise DTypeError(f"checkpoint: expected an optimizer or several, got {shown(optimizer)}")
-    return list(optimizer)
+    return as_list(optimizer, "checkpoint", "an optimizer or several")

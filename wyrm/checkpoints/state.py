@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.arguments import shown
+from wyrm.arguments import as_list
 from wyrm.checkpoints.alike import Alike
 from wyrm.errors import CheckpointError, DTypeError, OptionError, ShapeError
 from wyrm.frontend.node import Node
@@ -91,9 +91,8 @@ class Model:
         elif isinstance(parameters, Mapping):
             given += parameters.items()
         else:
-            if not isinstance(parameters, (Node, Iterable)):
-                raise DTypeError(f"checkpoint: expected parameters, got {shown(parameters)}")
-            nodes: Iterable[Any] = parameters.parameters() if isinstance(parameters, Node) else parameters
+            alone = parameters.parameters() if isinstance(parameters, Node) else None
+            nodes = as_list(parameters, "checkpoint", "parameters") if alone is None else alone
             given += [("", node) for node in nodes]
         for optimizer in self.optimizers:
             if not isinstance(optimizer, Optimizer):

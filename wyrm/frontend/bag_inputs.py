@@ -96,7 +96,8 @@ class BagInputNode(BoundedIndex):
         rows = self._structure.shape[0]
         if rows == 1 and self._take(value):
             return
-        flat = rows == 1 and isinstance(value, (list, tuple, np.ndarray)) and (not len(value) or _is_number(value[0]))
+        listed = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+        flat = rows == 1 and listed and (not len(value) or _is_number(value[0]))
         bags = Bags.of([value] if flat else value, self._label())
         if len(bags) != rows:
             raise ShapeError(f"{self._label()}: set_value expected {rows} bags, got {len(bags)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.arguments import check_lengths, shown
+from wyrm.arguments import as_list, check_lengths, shown
 from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.composition import composition
 from wyrm.frontend.inputs import InputNode
@@ -159,9 +159,8 @@ class Recurrent(Module):
     def _given(self, state: State, rows: int) -> tuple[Node, ...]:
         """A state that :meth:`forward` was given, as nodes."""
         name = type(self).__name__
-        if not isinstance(state, (Node, Iterable)):
-            raise DTypeError(f"{name}: expected a tuple of matrices as state, got {shown(state)}")
-        given = [state] if isinstance(state, (Node, np.ndarray)) else list(state)
+        alone = isinstance(state, (Node, np.ndarray))
+        given = [state] if alone else as_list(state, name, "a tuple of matrices as state")
         values = [value if isinstance(value, Node) else as_reals(value, f"{name}: state") for value in given]
         shape = rows, self.hidden_dim
         shapes = [value.shape for value in values]

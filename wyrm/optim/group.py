@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wyrm.arguments import as_float, shown
+from wyrm.arguments import as_float, as_list, called, shown
 from wyrm.borrowed import pin
 from wyrm.errors import DTypeError, OptionError
 from wyrm.frontend.lowering.updates import GRADIENT_SCALE
@@ -21,7 +21,7 @@ from wyrm.optim.constraints import constrained
 from wyrm.optim.schedules import Schedule
 from wyrm.program import Rule
 
-__all__ = ["Given", "Group", "RunningGroup", "as_groups", "check_dtype", "check_parameters", "checked_number"]
+__all__ = ["Given", "Group", "RunningGroup", "as_groups", "check_dtype", "check_parameters", "checked_number", "rates_of"]
 
 Array = npt.NDArray[Any]
 #: Steps for which a schedule is asked at once.
@@ -69,10 +69,8 @@ def as_groups(given: Given) -> list[Group]:
     """The groups among what an optimizer is given, after one of all the rest."""
     if isinstance(given, Mapping):
         return [Group(given)]
-    try:
-        items: list[Any] = [given] if isinstance(given, (Node, Module, Group)) else list(given)
-    except TypeError:
-        raise DTypeError(f"optimizer: expected parameters to train, got {shown(given)}") from None
+    alone = isinstance(given, (Node, Module, Group))
+    items: list[Any] = [given] if alone else as_list(given, "optimizer", "parameters to train")
     plain = [item for item in items if not isinstance(item, Group)]
     groups = [Group(plain)] if plain or not items else []
     return groups + [item for item in items if isinstance(item, Group)]
@@ -84,10 +82,9 @@ def _named(given: Any) -> Iterator[tuple[str, ParameterNode]]:
         yield from given.named_parameters().items()
     elif isinstance(given, Mapping):
         yield from _of_several((name, item) for name, item in given.items())
-    elif isinstance(given, Iterable) and not isinstance(given, (Node, str)):
-        yield from _of_several(("", item) for item in given)
     else:
-        yield "", given
+        items = [given] if isinstance(given, Node) else as_list(given, "Group", "parameters to train")
+        yield from _of_several(("", item) for item in items)
 
 
 def _of_several(given: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, ParameterNode]]:
@@ -197,7 +194,7 @@ class RunningGroup:
         """
         if self.schedule is None:
             return np.full(len(steps), self.learning_rate)
-        rates = np.asarray(self.schedule(steps))
+        rates = rates_of(self.schedule, steps, "optimizer")
         if rates.shape != steps.shape or rates.dtype.kind not in "fiu" or not (np.isfinite(rates) & (rates >= 0)).all():
             raise OptionError(
                 f"learning_rate: expected the schedule to give a finite number of at least 0 for each of {len(steps)} steps, "
@@ -210,6 +207,23 @@ class RunningGroup:
         to[...] = self._scalars
         few = self.schedule is not None and len(to) <= _FEW
         to[:, self._place] = self._coming(first, len(to)) if few else self.rates(np.arange(first, first + len(to)))
+
+
+def rates_of(schedule: Schedule, steps: Array, owner: str) -> Array:
+    """What a schedule gives for some steps, as an array of whatever kind.
+
+    Raises
+    ------
+    DTypeError, OptionError
+        If it cannot be called with step numbers, or gives nothing of which an array can be made.
+    """
+    given = called(schedule, steps, f"{owner}: learning_rate", "a schedule to be a function of an array of step numbers")
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise OptionError(
+            f"{owner}: learning_rate: expected the schedule to give a number for each step, got {shown(given)}"
+        ) from None
 
 
 def checked_number(owner: str, name: str, value: Any) -> float:

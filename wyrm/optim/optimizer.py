@@ -19,7 +19,7 @@ from wyrm.frontend.parameters import ParameterNode
 from wyrm.frontend.recent import Recent
 from wyrm.frontend.threads import CURRENT
 from wyrm.nn.module import Module
-from wyrm.optim.group import Given, Group, RunningGroup, as_groups, check_dtype, check_parameters, checked_number
+from wyrm.optim.group import Given, Group, RunningGroup, as_groups, check_dtype, check_parameters, checked_number, rates_of
 from wyrm.optim.refusal import refusal
 from wyrm.optim.rules import Update, trace_rule
 from wyrm.optim.schedules import Schedule
@@ -59,8 +59,8 @@ class Optimizer:
         of these. At least one parameter, none twice, all of one dtype. If it is a module, or a mapping, checkpoints call the
         parameters by their paths in it.
     options
-        The options by name; those that are ``None`` or 0 have no effect, and no cost. They are part of the rule, and stay as
-        they are; the learning rate alone can be set.
+        The options by name, as float64 has them: ``2**53 + 1`` is ``2**53``. Those that are ``None`` or 0 have no effect, and
+        no cost. They are part of the rule, and stay as they are; the learning rate alone can be set.
 
     Raises
     ------
@@ -371,7 +371,7 @@ class Optimizer:
 
 def _first_rate(owner: str, schedule: Schedule) -> float:
     """The learning rate with which a schedule begins."""
-    rates = np.asarray(schedule(np.zeros(1, np.int64)))
+    rates = rates_of(schedule, np.zeros(1, np.int64), owner)
     if rates.size != 1 or rates.dtype.kind not in "fiu":
         raise OptionError(f"{owner}: learning_rate: expected the schedule to give a number for each step, got {shown(rates)}")
     return float(rates.reshape(()))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wyrm.arguments import check_number, shown
+from wyrm.arguments import as_list, called, check_number, shown
 from wyrm.checkpoints.files import StoredPath, path_name, place_of
 from wyrm.errors import DTypeError, OptionError
 from wyrm.training.feed import check_integer
@@ -75,7 +75,7 @@ class _EpochFunction(Callback):
         self.function = function
 
     def end_epoch(self, run: Run) -> None:
-        self.function(run.history[-1])
+        called(self.function, run.history[-1], "fit", "callbacks to be functions of an epoch")
 
 
 def as_callbacks(callbacks: Iterable[Callback | Callable[[Epoch], Any]]) -> list[Callback]:
@@ -86,10 +86,8 @@ def as_callbacks(callbacks: Iterable[Callback | Callable[[Epoch], Any]]) -> list
     DTypeError
         Where something is neither a callback nor a function.
     """
-    if not isinstance(callbacks, Iterable):
-        raise DTypeError(f"fit: expected a list of callbacks, got {callbacks!r}")
     found = []
-    for callback in callbacks:
+    for callback in as_list(callbacks, "fit", "a list of callbacks"):
         if not isinstance(callback, Callback):
             if isinstance(callback, type) or not callable(callback):
                 raise DTypeError(f"fit: expected callbacks to be wyrm.Callback, or functions of an epoch, got {callback!r}")
@@ -255,7 +253,7 @@ class LearningRate(Callback):
 
     def begin_epoch(self, run: Run) -> None:
         """Set it."""
-        rate = self.schedule(run.epoch + 1)
+        rate = called(self.schedule, run.epoch + 1, "LearningRate", "a function of an epoch's number")
         for optimizer in run.optimizers:
             optimizer.learning_rate = rate
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wyrm.arguments import shown
+from wyrm.arguments import as_list, shown
 from wyrm.backend import Backend
 from wyrm.checkpoints.files import StoredPath
-from wyrm.errors import OptionError, ShapeError
+from wyrm.errors import DTypeError, OptionError, ShapeError
 from wyrm.frontend.node import Node
 from wyrm.frontend.parameters import ParameterNode
 from wyrm.nn.module import Module
@@ -154,7 +154,7 @@ def fit(
     ------
     FeedError, DTypeError, OutOfRangeError
         Where the data do not fit the model; before anything is trained, or with the number of the chunk.
-    OptionError, ShapeError
+    DTypeError, OptionError, ShapeError
         Where an option or the loss is not of the required kind, or the model cannot have the schedule.
     CapabilityError
         Where the backend does not declare it.
@@ -336,10 +336,11 @@ def _traced(plans: Iterator[Plan], bar: ProgressBar) -> Iterator[Plan]:
 
 
 def _optimizers(given: Any) -> list[Optimizer]:
-    optimizers = [given] if isinstance(given, Optimizer) or not isinstance(given, Iterable) else list(given)
+    optimizers = [given] if isinstance(given, Optimizer) else as_list(given, "fit", "an optimizer or several")
     wrong = [each for each in optimizers if not isinstance(each, Optimizer)]
     if wrong or not optimizers:
-        raise OptionError(f"fit: expected an optimizer or several, got {wrong[0] if wrong else given!r}")
+        kind = DTypeError if wrong else OptionError
+        raise kind(f"fit: expected an optimizer or several, got {wrong[0] if wrong else given!r}")
     return optimizers
 
 

@@ -41,8 +41,10 @@ __all__ = ["How", "Plan", "Session", "is_stream"]
 
 
 def is_stream(feed: Any) -> bool:
-    """Whether a feed is one of several, that come one after the other."""
-    return not isinstance(feed, (Mapping, str, bytes)) and isinstance(feed, Iterable) and not is_table(feed)
+    """Whether a feed is one of several, that come one after the other; an array without axes has none."""
+    if isinstance(feed, (Mapping, str, bytes)) or getattr(feed, "shape", None) == ():
+        return False
+    return isinstance(feed, Iterable) and not is_table(feed)
 
 
 class How(NamedTuple):

@@ -236,8 +236,16 @@ class Resumed:
 
     @property
     def seed(self) -> int | None:
-        """That of the run."""
+        """That of the run.
+
+        Raises
+        ------
+        CheckpointError
+            If it is none.
+        """
         seed = self.options.get("seed")
+        if type(seed) is int and seed < 0:
+            raise CheckpointError(f"{self.path}: expected the run's seed to be at least 0, found {seed}")
         return seed if type(seed) is int else None
 
     @property

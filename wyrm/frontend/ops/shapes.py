@@ -5,13 +5,13 @@ Most of them move nothing: they see the same memory otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wyrm.arguments import shown
-from wyrm.errors import DTypeError, OptionError, OutOfRangeError, ShapeError
+from wyrm.arguments import as_list, shown
+from wyrm.errors import OptionError, OutOfRangeError, ShapeError
 from wyrm.frontend.op import Op, Operand
 from wyrm.program import Shape
 
@@ -141,9 +141,7 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Node:
 
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or axis not in (0, 1):
         raise OptionError(f"stack: expected axis 0 or 1, got {shown(axis)}")
-    if not isinstance(parts, Iterable):
-        raise DTypeError(f"stack: expected a list of nodes, got {shown(parts)}")
-    return apply(STACK, *parts, attributes=(("axis", axis),))
+    return apply(STACK, *as_list(parts, "stack", "a list of nodes"), attributes=(("axis", axis),))
 
 
 def _whole_shape(old: Shape, rows: int, cols: int) -> Shape:
