@@ -310,3 +310,16 @@ def test_data_that_are_no_good_are_told_by_the_names_of_this_call(backend):
                 np.testing.assert_array_equal(weight.value, before)
             wyrm.fit(loss, {word: [0], y: [0.0]}, optimizer, backend=backend)
             assert weight.value[0, 0] < before[0, 0]
+
+
+def test_weights_are_no_part_of_a_graph_that_the_caller_is_making(backend):
+    x, y = wyrm.InputNode((1, 1)), wyrm.InputNode((1, 1))
+    slope = wyrm.ParameterNode(1.0)
+    loss, optimizer = (slope * x - y).square(), SGD(0.1, [slope])
+    wyrm.fit(loss, {x: [1.0], y: [3.0]}, optimizer, backend=backend)
+    before = wyrm.InputNode((1, 1), 2.0)
+    for _ in range(2):
+        wyrm.fit(loss, {x: [1.0, 2.0], y: [3.0, 6.0]}, optimizer, weights=[1.0, 2.0], backend=backend)
+    after = wyrm.InputNode((1, 1), 3.0)
+    assert before._graph is after._graph
+    assert (before * after).value == 6.0

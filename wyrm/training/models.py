@@ -264,7 +264,8 @@ class GraphModel(Model):
         fed = frozenset(node for node in data.columns if isinstance(node, Node))
         if fed not in self._traced:
             places: dict[Node, tuple[Any, int]] = {node: (node, 0) for node in fed}
-            self._traced[fed] = self._roots(self.nodes, places, 1, self.nodes[0].dtype)
+            with TracedGraph("wyrm.fit"):  # in which the weights are, not in a graph that the caller is making
+                self._traced[fed] = self._roots(self.nodes, places, 1, self.nodes[0].dtype)
             for node in self.nodes:
                 if node._graph is not None:
                     node._graph.closed = True
