@@ -278,6 +278,8 @@ class Column:
 
 def _ends(numbers: Array, both: bool) -> tuple[float, float]:
     """The least number, which is NaN if one is, and if both are asked for, the greatest; infinities of none."""
+    if numbers.size == 1:
+        return (number := numbers.item()), number
     if numbers.size <= _FEW:
         few = numbers.ravel().tolist()
         if any(map(math.isnan, few)):
