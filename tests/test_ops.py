@@ -85,7 +85,7 @@ BINARY = {
     "vector_dot": (lambda a, b: a.vector_dot(b), lambda a, b: (a * b).sum(axis=1, keepdims=True)),
 }
 IN_TEST_COMPARISONS = {"greater", "less", "greater_equal", "less_equal", "equal", "not_equal"}
-ELSEWHERE = {"dot", "index", "index_sum", "index_mean", "pick", "dropout_mask", "detach", "stack", "lstm_cell"}
+ELSEWHERE = {"dot", "index", "index_sum", "index_mean", "pick", "dropout_mask", "detach", "stack", "lstm_cell", "index_slice"}
 IN_TEST_DRAWS = {"sample", "redraw", "rank"}
 
 

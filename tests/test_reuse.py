@@ -109,7 +109,10 @@ def test_the_words_of_chains_of_one_element_follow_from_which_slots_meet(rng):
         instructions.append(Instruction("fused", out, tuple(operands), (("chain", chains[n % 2]),)))
 
     def code(*several):
-        return Code(Program("update", "float32", buffers, 8, update=several), lambda i, dtype: 7, lambda word, dtype: word)
+        program = Program("update", "float32", buffers, 8, update=several)
+        return Code(
+            program, lambda i, dtype: 7, lambda word, dtype: word, lambda instruction: instruction, lambda rule, dtype: 0
+        )
 
     together, at = code(*instructions), 0
     for instruction in instructions:
