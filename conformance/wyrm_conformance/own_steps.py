@@ -1,25 +1,48 @@
-"""Steps that a caller drives: gradients that are in use, or not finite, are left alone, and so is the parameter."""
+"""Steps that a caller drives leave alone what they must: gradients in use, or not finite, and arrays that have changed."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 import wyrm
 from wyrm.optim import SGD, Optimizer
-from wyrm_conformance.check import Context, check
+from wyrm_conformance.check import Array, Context, check
 
 __all__: list[str] = []
 
 #: What a gradient of the check is: rows of a table, or a matrix.
 _KINDS = ("rows", "matrix")
+#: How an array that was adopted is changed, and put back.
+_CHANGES: dict[str, tuple[Callable[[Array], None], Callable[[Array], None] | None]] = {
+    "read-only": (lambda array: array.setflags(write=False), lambda array: array.setflags(write=True)),
+    "of another shape": (lambda array: _let(array, "shape", (4, 3)), lambda array: _let(array, "shape", (6, 2))),
+    "of one axis": (lambda array: _let(array, "shape", (12,)), lambda array: _let(array, "shape", (6, 2))),
+    "of another dtype": (lambda array: _let(array, "dtype", np.int32), lambda array: _let(array, "dtype", np.float32)),
+    "elsewhere": (lambda array: _move(array), None),
+}
 
 
-def _model(kind: str, factor: float = 1.0) -> tuple[wyrm.ParameterNode, wyrm.InputNode, wyrm.Node, Optimizer]:
+def _move(array: Any) -> None:
+    array.__setstate__((1, (6, 2), array.dtype, False, bytes(48)))
+
+
+def _let(array: Array, attribute: str, value: object) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of newer versions of NumPy
+        setattr(array, attribute, value)
+
+
+def _model(
+    kind: str, factor: float = 1.0, adopted: Array | None = None
+) -> tuple[wyrm.ParameterNode, wyrm.InputNode, wyrm.Node, Optimizer]:
     """A parameter of zeros, an input, a loss whose gradient is its square wherever it is not 0, and an optimizer."""
-    table = wyrm.ParameterNode(np.zeros((6, 2)), name="table")
+    value = np.zeros((6, 2)) if adopted is None else adopted
+    table = wyrm.ParameterNode(value, name="table", copy=adopted is None)
     x = wyrm.InputNode((1, 1), factor)
     used = table.index(wyrm.IndexInputNode(2, [1, 4])) if kind == "rows" else table
     return table, x, (used * x * x).scalar_sum(), SGD(1.0, [table])
@@ -73,6 +96,47 @@ def check_in_use(context: Context) -> None:
         optimizer.step()
         context.require("nobody is at work after a step", busy[0] == 0)
         context.compare("the parameter after a step", table.value, value - 2 * expected, 0)
+
+
+@check(
+    "contract/adopted arrays",
+    "core",
+    "a pass over an array that is no longer what a parameter adopted changes nothing, and goes on when it is put back",
+    section="wyrm/backend.py: Pass.guards_memory",
+    at_least=40,
+)
+def check_adopted(context: Context) -> None:
+    """Forward and backward passes, and steps, that were bound before the array was changed."""
+    for kind in _KINDS:
+        for what, (change, put_back) in _CHANGES.items():
+            memory = np.zeros((6, 2), np.float32)  # stays, whatever becomes of the array
+            array = memory[:]
+            table, _, loss, optimizer = _model(kind, adopted=array)
+            loss.forward(backend=context.backend)
+            for _ in range(2):
+                loss.backward(1.0)
+                optimizer.step()
+                loss.forward()
+            loss.backward(1.0)
+            gradient, value = table.gradient.to_dense(), memory.copy()
+            calls: dict[str, Callable[[], object]] = {
+                "a backward pass": partial(loss.backward, 1.0),
+                "a step": optimizer.step,
+                "a forward pass": loss.forward,
+            }
+            for _ in range(2):
+                change(array)
+                for name, call in calls.items():
+                    _refused(context, f"{name} over an array that is {what} ({kind})", wyrm.OptionError, call)
+                context.identical("what was adopted", memory, value)
+                if put_back is None:
+                    break
+                put_back(array)
+                loss.forward()
+                context.identical("the gradient", table.gradient.to_dense(), gradient)
+            else:
+                optimizer.step()
+                context.compare("the array after a step", memory, value - gradient, 0)
 
 
 @check(

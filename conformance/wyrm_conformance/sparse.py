@@ -205,3 +205,11 @@ def check_bags(context: Context) -> None:
             )
             counts = np.bincount(np.concatenate(bags), minlength=9)[:, None]
             context.compare("the table after fit", table.value, value - 0.5 * counts, tolerance)
+            current = table.value.astype(np.float64)
+            for weight_dtype in ("float32", "float64"):
+                flat, mixed = np.concatenate(weights).astype(weight_dtype), context.rng.permutation(4)
+                parts = np.split(flat.astype(np.float64), offsets[1:-1])
+                pooled = np.stack([part @ current[bag] for bag, part in zip(bags, parts, strict=True)])
+                fed = wyrm.Bags(np.concatenate(bags), offsets, flat).take(mixed)
+                found = wyrm.evaluate(table.index_sum(one), {one: fed}, backend=context.backend)
+                context.compare(f"bags of a feed, weights in {weight_dtype}", found[:, 0], pooled[mixed], tolerance)

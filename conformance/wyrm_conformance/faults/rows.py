@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from wyrm import kernel_steps
+from wyrm.kernel_backend import _Bound
 from wyrm.kernel_steps import Steps
-from wyrm.memory import BagBuffer, GradientBuffer
+from wyrm.memory import BagBuffer, BagSource, GradientBuffer
 from wyrm_conformance.context import Array
 from wyrm_conformance.faults.subject import patch_fault
 
@@ -126,3 +128,15 @@ def _number_before(self: GradientBuffer) -> tuple[Array, Array]:
 patch_fault(
     "the row before the first one is looked at, in vain", "contract/bounds", target=GradientBuffer, merged_rows=_number_before
 )
+_load_bags = _Bound.load_bags
+
+
+def _first_weights(self: Any, number: int, source: BagSource, examples: Sequence[int] = (0,)) -> int:
+    status = int(_load_bags(self, number, source, examples))
+    if status == 0 and source.weights is not None:
+        bag = self.inputs[number]
+        bag.weights[: bag.count] = source.weights[: bag.count]
+    return status
+
+
+patch_fault("every bag of a feed has the weights of the first", "sparse/bags", target=_Bound, load_bags=_first_weights)
