@@ -333,17 +333,27 @@ def test_steps_are_those_of_fit(backend, make):
     np.testing.assert_allclose(driven.value, fitted.value, rtol=1e-5)
 
 
-def test_arrays_are_set_at_once(backend):
-    """By their owner, while nobody is at work, unless somebody else has the array or it is long."""
-    x, w = wyrm.InputNode((1, 32)), wyrm.ParameterNode(np.ones((32, 1)))
-    node, value = x.dot(w), np.arange(32, dtype="float32")[None]
+@pytest.mark.parametrize("columns", [32, 500, 501, 3000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_are_set_at_once(backend, dtype, columns):
+    """By their owner, while nobody is at work, unless somebody else has the array; of any dtype of real numbers."""
+    x, w = wyrm.InputNode((1, columns), dtype=dtype), wyrm.ParameterNode(np.ones((columns, 1)), dtype=dtype)
+    node, value = x.dot(w), np.arange(columns, dtype=dtype)[None]
     x.set_value(value)
     node.forward(backend=backend)
     x.set_value(value)
-    assert x._setter(value + 1)
-    with pytest.raises(wyrm.StaleError):
-        node.backward(1.0)
-    assert node.value.item() == (value + 1).sum()
+    for kind in ("float32", "float64", "int64", "int32", "uint8", "bool", ">f8", ">i2"):
+        given = (value % 2 + 1).astype(kind)
+        assert x._setter(given)
+        assert x._graph.words[OPEN]
+        with pytest.raises(wyrm.StaleError):
+            node.backward(1.0)
+        assert node.value.item() == given.astype(dtype).sum()
+        assert x._setter(value + 1)
+        assert node.value.item() == (value + 1).sum()
+    for other in (value.astype("float16"), value.astype(complex), value.astype(object), value[0], value.T, value.tolist()):
+        assert not x._setter(other)
+    assert not x._setter(np.ma.masked_array(value, value > 3))
     taken = []
     thread = threading.Thread(target=lambda: taken.append(x._setter(value)))
     thread.start()
@@ -355,13 +365,7 @@ def test_arrays_are_set_at_once(backend):
     x._array.flags.writeable = False  # it is shared
     taken.append(x._setter(value))
     assert taken == [False] * 3
+    assert x._graph.words[OPEN] == opened
     assert node.value.item() == (value + 1).sum()
     x.set_value(value)
     assert node.value.item() == value.sum()
-    long = wyrm.InputNode((1, 501), np.ones((1, 501)))
-    total = long.scalar_sum()
-    total.forward(backend=backend)
-    for number in (1.0, 2.0):
-        long.set_value(np.full((1, 501), number, "float32"))
-        assert total.value.item() == 501 * number
-    assert long._setter is None

@@ -55,6 +55,8 @@ TIME: memoryview[int] = memoryview(_time.data)
 TIME_ADDRESS = address(_time)
 #: Of how many elements NumPy copies arrays without letting go of Python's lock: since 2.0 (``NPY_BEGIN_THREADS_THRESHOLDED``).
 _COPIED_AT_ONCE = 500 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 0
+#: The type codes of what NumPy converts by itself: real numbers.
+_CONVERTED = frozenset("?bBhHiIlLqQfd")
 #: The date of a cell of which only another graph knows when it was set.
 UNKNOWN = 2**62
 
@@ -145,8 +147,8 @@ def copying(array: Array, is_fresh: Callable[[], bool], memory: Memory, leaves: 
     return read
 
 
-def setting(leaves: Leaves, number: int, held: Array, word: memoryview[int]) -> Callable[[Any], bool] | None:
-    """What sets an input of real numbers to an array of its very dtype and shape at once, and returns whether it did.
+def setting(leaves: Leaves, number: int, held: Array, word: memoryview[int]) -> Callable[[Any], bool]:
+    """What sets an input of real numbers to an array of its shape at once, and returns whether it did.
 
     Parameters
     ----------
@@ -156,20 +158,14 @@ def setting(leaves: Leaves, number: int, held: Array, word: memoryview[int]) -> 
         The array to which it points.
     word
         That of the thread which may set inputs at once.
-
-    Returns
-    -------
-    ``None`` if the array is so large that others may run while it is copied.
     """
-    if held.size > _COPIED_AT_ONCE:
-        return None
     words, dates, dtype, shape = leaves.header, leaves.dates, held.dtype, held.shape
     opened, array = address(word), np.ndarray
 
     def set_array(value: Any) -> bool:
-        if type(value) is not array or value.dtype is not dtype or value.shape != shape or word[0] != get_ident():
+        if type(value) is not array or value.shape != shape or word[0] != get_ident() or words[OPEN] != opened:
             return False
-        if words[OPEN] != opened:
+        if value.dtype is not dtype and value.dtype.char not in _CONVERTED:
             return False
         try:
             held[...] = value
@@ -178,4 +174,21 @@ def setting(leaves: Leaves, number: int, held: Array, word: memoryview[int]) -> 
         dates[number] = TIME[NOW]
         return True
 
-    return set_array
+    def set_large(value: Any) -> bool:
+        """Others may run while it is copied."""
+        if word[0] != get_ident() or words[OPEN] != opened:
+            return False
+        ready = words[READY]
+        words[OPEN] = words[READY] = 0
+        try:
+            if type(value) is not array or value.shape != shape or value.dtype.char not in _CONVERTED:
+                return False
+            held[...] = value
+            dates[number] = TIME[NOW]
+        except ValueError:  # as above
+            return False
+        finally:
+            words[OPEN], words[READY] = opened, ready
+        return True
+
+    return set_array if held.size <= _COPIED_AT_ONCE else set_large
