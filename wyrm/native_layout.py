@@ -17,7 +17,7 @@ import json
 from functools import cache
 from typing import Any
 
-from wyrm import clocks, leaves, memory, native_chains, native_frames, native_loops, native_runs
+from wyrm import clocks, leaves, memory, native_chains, native_frames, native_loops, native_runs, turns
 from wyrm.kernels import KERNELS
 
 __all__ = ["REVISION", "fingerprint", "layout"]
@@ -46,7 +46,7 @@ _RECORDS = {
 
 
 def layout() -> dict[str, Any]:
-    """The layout as data: words by name, numbers by what they stand for, and what a backend's methods are called with."""
+    """The layout as data: words and numbers by name, what a backend's methods are called with, and ways that it returns."""
     from wyrm.native import NativeBackend  # which asks for the fingerprint
 
     headers = (leaves.Leaves, memory.GradientBuffer, clocks.Clock, memory.BagSource, memory.BagBuffer)
@@ -55,6 +55,7 @@ def layout() -> dict[str, Any]:
         "revision": REVISION,
         "methods": {name: list(inspect.signature(method).parameters) for name, method in methods.items()},
         "kernels": [[kernel.name, kernel.operands, kernel.elementwise, kernel.optional] for kernel in KERNELS.values()],
+        "at once": turns.AtOnce._fields,
         "opcodes": native_chains.OPCODES,
         "chain opcodes": native_chains.CHAIN_OPCODES,
         "forms": native_chains.FORMS,

@@ -2,4 +2,4 @@
 
 __all__ = ["LAYOUT"]
 
-LAYOUT = "5ffc54b8894f3412"
+LAYOUT = "30d288e3ff4d29ac"
