@@ -186,6 +186,15 @@ def test_states_of_any_form(rng):
     assert last.rest[1][0].value == 10
 
 
+def test_arrays_as_states_have_the_dtype_of_the_rows(rng):
+    """Each of them, also if one does not meet the rows."""
+    node = wyrm.InputNode((3, 2), rng.normal(size=(3, 2)), dtype="float64")
+    first = np.zeros(2), np.full(2, 1 / 3)
+    last, _ = wyrm.scan(lambda states, row: ((states[0] + row, states[1] * 2.0), None), first, node)
+    assert [state.dtype for state in last] == ["float64"] * 2
+    np.testing.assert_allclose(last[1].value, np.full((1, 2), 8 / 3), **TOLERANCE)
+
+
 def test_loops_in_loops(backend, rng):
     """A table of distances between all rows, by a loop over rows in a loop over rows; draws included."""
     x = rng.normal(size=(4, 2))

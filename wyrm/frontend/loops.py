@@ -147,7 +147,8 @@ def _loop(
     sources = _rows(who, rows)
     values = list(_parts(state))
     dtypes = {node.dtype for node in sources if node.dtype != "int64" and not is_open(node)}
-    states = [_as_state(who, part, dtypes.pop() if len(dtypes) == 1 else None) for part in values]
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    states = [_as_state(who, part, dtype) for part in values]
     graph, before = current_graph(), next_serial()
     row = [stand_in(node, (1, node.shape[1]), f"the row of {node._label()} in {who}") for node in sources]
     held = [stand_in(node, node.shape, f"state {n} in {who}") for n, node in enumerate(states)]
