@@ -8,6 +8,9 @@ there is an exception that says what it is and has the history; parameters and o
 as a run without failures made them; no thread is left; the checkpoint loads, and is that of an epoch; and the same objects go
 on from it to the same bits. Loading a checkpoint is interrupted likewise: nothing has changed then, or all of it.
 
+Failures also stay: from the n-th on, every call of a kind fails until training has ended, as on a disk that is full. And 200
+trainings that fail, each at another call, leave no more files open and no more memory taken than a few of them do.
+
 Kinds: ``arrays``, those of NumPy; ``native``, memory of native code; ``files``, calls that have to do with the checkpoint, for
 several errors; ``threads``. With ``--objects`` also ``objects``, those of Python, one in ten: in some places NumPy itself does
 not survive that (of ``__array_interface__``, for instance), so a crash there is no finding.
@@ -16,8 +19,8 @@ not survive that (of ``__array_interface__``, for instance), so a crash there is
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
+import gc
 import itertools
 import os
 import subprocess
@@ -29,19 +32,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from failures import SHORT, Failing, build, testcapi
 
 import wyrm
 from wyrm import nn
 from wyrm.optim import SGD, Adam
 
-try:
-    import _testcapi
-except ImportError:  # not every Python has it
-    _testcapi = None
-
-#: In place of an error: half is written, and the next call says that there is no room.
-SHORT = -1
-KINDS = {"arrays": 0, "native": 1, "files": 2, "threads": 3}
 #: What is raised: of objects, NumPy has places that lose the exception, and the reader of files gives up in others.
 EXPECTED = {
     "arrays": MemoryError,
@@ -51,53 +47,6 @@ EXPECTED = {
     "threads": wyrm.ThreadError,
 }
 EXAMPLES, EPOCHS = 9, 2
-
-
-def build(folder: Path) -> str:
-    """Compile what lets calls fail; returns the library."""
-    library = folder / "failures.so"
-    options = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(
-        [os.environ.get("CC", "cc"), *options, "-o", library, Path(__file__).with_name("failures.c"), "-ldl"], check=True
-    )
-    return str(library)
-
-
-class Failing:
-    """A block in which the n-th call of a kind fails, and ``made`` says how many there were."""
-
-    library: ctypes.CDLL
-
-    @classmethod
-    def prepare(cls, folder: str) -> None:
-        """Look at the allocations of arrays, and at files in a folder."""
-        from numpy._core import _multiarray_umath
-
-        cls.library = library = ctypes.CDLL(os.environ["LD_PRELOAD"])
-        library.inject.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_int]
-        library.injected.restype = ctypes.c_long
-        pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        table = ctypes.cast(pointer(_multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
-        handler = ctypes.cast(table[306], ctypes.POINTER(ctypes.py_object))[0]  # PyDataMem_DefaultHandler
-        library.watch_arrays(ctypes.c_void_p(pointer(handler, b"mem_handler")))
-        library.watch_folder(folder.encode())
-
-    def __init__(self, kind: str, n: int, error: int = 0) -> None:
-        self.kind, self.n, self.error, self.made = kind, n, error, 0
-
-    def __enter__(self) -> Failing:
-        if self.kind == "objects":
-            _testcapi.set_nomemory(self.n, self.n + 1)
-        else:
-            self.library.inject(KINDS[self.kind], self.n, self.n + 1, self.error)
-        return self
-
-    def __exit__(self, *ignored: object) -> None:
-        if self.kind == "objects":
-            _testcapi.remove_mem_hooks()
-        else:
-            self.made = self.library.injected(KINDS[self.kind])
 
 
 class Draws:
@@ -188,10 +137,13 @@ def clean(kind: type[Draws]) -> dict[int, dict[str, np.ndarray]]:
 class Sweep:
     """The failures of one kind in a run of one model."""
 
+    lasting = False
+
     def __init__(self, model: type[Draws], kind: str, folder: Path, error: int = 0) -> None:
         self.model, self.kind, self.error = model, kind, error
         self.exact = model is not Hogwild
         self.path, self.start = folder / "run", folder / "start"
+        self.path.unlink(missing_ok=True)
         self.states = clean(model) if self.exact else {}
         begun = model()
         wyrm.save(self.start, begun.optimizer.parameters, begun.optimizer)
@@ -214,7 +166,7 @@ class Sweep:
         feed, callbacks = trained.feed(EXAMPLES), [wyrm.Checkpoint(self.path)]
         raised = None
         try:
-            with Failing(self.kind, n, self.error) as failing:
+            with Failing(self.kind, n, self.error, self.lasting) as failing:
                 trained.trained(feed, EPOCHS, callbacks=callbacks)
         except BaseException as error:
             raised = error
@@ -265,7 +217,7 @@ class Loading(Sweep):
         later = trained.state()
         raised = None
         try:
-            with Failing(self.kind, n, self.error) as failing:
+            with Failing(self.kind, n, self.error, self.lasting) as failing:
                 wyrm.load(self.path, trained.optimizer.parameters, trained.optimizer)
         except BaseException as error:
             raised = error
@@ -274,6 +226,54 @@ class Loading(Sweep):
         if not same(trained.state(), before if raised is None else later):
             self.wrong.append(f"{n}: a load that raises {raised!r} has changed something")
         return raised is None and self.kind != "objects" and failing.made <= n
+
+
+class Lasting(Sweep):
+    """Failures that stay until training has ended."""
+
+    lasting = True
+
+
+class LastingLoading(Loading):
+    """Likewise, as a checkpoint is loaded."""
+
+    lasting = True
+
+
+class Growing(Lasting):
+    """Trainings of the same model that fail, one after the other; and what they leave in the process."""
+
+    #: Trainings before the process is looked at, and between two looks; bytes by which it may grow in these.
+    FIRST, COUNT, MOST = 50, 200, 2 << 20
+
+    def run(self, first: int, step: int, most: int) -> int:
+        """All of them, or an eighth if not every failure is looked at; returns how many failed."""
+        trained, each = self.model(), self.COUNT // (1 if step == 1 else 8)
+        feed, failed, looks = trained.feed(EXAMPLES), 0, []
+        with Failing(self.kind, sys.maxsize) as whole:
+            trained.trained(feed, EPOCHS, callbacks=[wyrm.Checkpoint(self.path)])
+        for number in range(self.FIRST + 2 * each):
+            if number >= self.FIRST and (number - self.FIRST) % each == 0:
+                looks.append(self._looked())
+            try:
+                with Failing(self.kind, number * 7 % max(whole.made, 1), self.error, self.lasting):
+                    trained.trained(feed, EPOCHS, callbacks=[wyrm.Checkpoint(self.path)])
+            except EXPECTED[self.kind]:
+                failed += 1
+        looks.append(self._looked())
+        files, memory = zip(*looks, strict=True)
+        if files[-1] > files[0]:
+            self.wrong.append(f"files that are open: {files}")
+        if min(b - a for a, b in itertools.pairwise(memory)) > self.MOST:  # once, a table may grow
+            self.wrong.append(f"bytes that are taken: {memory}")
+        return failed
+
+    @staticmethod
+    def _looked() -> tuple[int, int]:
+        """How many files are open, and how many bytes are in memory."""
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return len(os.listdir("/proc/self/fd")), int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 #: What is done, with how many failures there may be at most. Of the objects of Python nobody says how many there are.
@@ -292,6 +292,16 @@ SWEEPS = (
     (Sweep, Hogwild, "threads", 0, 10**6),
     (Loading, Draws, "arrays", 0, 10**6),
     (Loading, Draws, "objects", 0, 15_000),
+    (Lasting, Draws, "arrays", 0, 10**6),
+    (Lasting, Sequences, "arrays", 0, 10**6),
+    (Lasting, Draws, "native", 0, 10**6),
+    (Lasting, Draws, "files", errno.ENOSPC, 10**6),
+    (Lasting, Sequences, "threads", 0, 10**6),
+    (LastingLoading, Draws, "arrays", 0, 10**6),
+    (Growing, Draws, "arrays", 0, 0),
+    (Growing, Sequences, "arrays", 0, 0),
+    (Growing, Draws, "files", errno.ENOSPC, 0),
+    (Growing, Sequences, "threads", 0, 0),
 )
 #: Kinds of which there are few: every one fails, whatever the step; of files, by one of the errors.
 FEW = {"native": 1, "threads": 1, "files": 4}
@@ -303,7 +313,7 @@ def _child(backend: str, step: int, objects: bool) -> int:
     with wyrm.use_backend(backend), tempfile.TemporaryDirectory() as folder:
         Failing.prepare(folder)
         for number, (sweep, model, kind, error, most) in enumerate(SWEEPS):
-            if kind == "objects" and not (objects and _testcapi):
+            if kind == "objects" and not (objects and testcapi):
                 continue
             began = time.process_time()
             made = sweep(model, kind, Path(folder), error)

@@ -291,7 +291,7 @@ def test_another_thread_changes_a_feed(backend, num_threads):
     assert len(values) == 20_000
 
 
-@pytest.mark.parametrize("kind", ["array", "bags", "sequences"])
+@pytest.mark.parametrize("kind", ["array", "bags", "weights of bags", "weights", "sequences"])
 def test_files_that_have_become_shorter(tmp_path, kind):
     """Noticed before the first byte is read, and between epochs; to read behind the end would end the process."""
     path = tmp_path / "rows"
@@ -299,19 +299,27 @@ def test_files_that_have_become_shorter(tmp_path, kind):
     table, one, bag = wyrm.ParameterNode(np.ones((4, 1))), wyrm.IndexInputNode(), wyrm.BagInputNode(1)
 
     def fit(callbacks=(), num_epochs=2):
-        rows = np.memmap(path, np.int64, "r")
+        rows, values, options = np.memmap(path, np.int64, "r"), np.memmap(path, np.float64, "r"), {}
         if kind == "array":
             model, feed = table.index(one).square(), {one: rows}
+        elif kind == "weights of bags":
+            model, feed = (
+                table.index_sum(bag).square(),
+                {bag: wyrm.Bags(np.zeros(len(rows), int), range(len(rows) + 1), values)},
+            )
+        elif kind == "weights":
+            model, feed, options["weights"] = table.index(one).square(), {one: np.zeros(len(rows), int)}, values
         elif kind == "bags":
             model, feed = table.index_sum(bag).square(), {bag: wyrm.Bags(rows, [0, len(rows)])}
         else:
             model, feed = lambda words: table.index(words[0]).square(), {"words": wyrm.Ragged(rows, [0, 1])}
         if not callbacks:
             path.write_bytes(bytes(8))
-        wyrm.fit(model, feed, SGD(0.1, [table]), num_epochs=num_epochs, callbacks=callbacks, num_threads=1)
+        wyrm.fit(model, feed, SGD(0.1, [table]), num_epochs=num_epochs, callbacks=callbacks, num_threads=1, **options)
 
+    left = 4096 if kind in ("array", "weights") else 8
     with pytest.raises(wyrm.FeedError, match="has become shorter"):
-        fit([lambda epoch: path.write_bytes(bytes(8))] if kind != "array" else [lambda epoch: path.write_bytes(bytes(4096))])
+        fit([lambda epoch: path.write_bytes(bytes(left))])
     np.zeros(100_000, np.int64).tofile(path)
     with pytest.raises(wyrm.FeedError, match="has become shorter"):
         fit()

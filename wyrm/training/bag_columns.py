@@ -31,11 +31,11 @@ class BagColumn(Column):
     """
 
     def __init__(self, bags: Bags, each: int, name: str) -> None:
-        super().__init__(bags._values.reshape(-1, 1), (each, 1), True, name)
+        weights = bags._weights
+        super().__init__(bags._values.reshape(-1, 1), (each, 1), True, name, beside=weights)
         if each == 0 or len(bags) % each:
             raise FeedError(f"{self.label}: expected {each} bags for each example, got {len(bags)} in all")
         self.bags = bags
-        weights = bags._weights
         if weights is not None and weights.size and weights.dtype.itemsize > 4:
             self._narrow = bool(weights.min() >= -LARGEST and weights.max() <= LARGEST)
 

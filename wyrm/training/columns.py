@@ -54,10 +54,20 @@ class Column:
     #: Whether a sequence is one input with a row for each position; else each position is an input.
     by_rows = False
 
-    def __init__(self, rows: Array, shape: Shape, index: bool, name: str, offsets: Array | None = None) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        shape: Shape,
+        index: bool,
+        name: str,
+        offsets: Array | None = None,
+        beside: Array | None = None,
+    ) -> None:
         self.rows, self.shape, self.index, self.name, self.offsets = rows, shape, index, name, offsets
-        self._pin, self._file = pin(rows), file_of(rows)
-        self.check_file()
+        self._pin, self._files = pin(rows), [file_of(rows)]
+        if beside is not None:
+            self._files.append(file_of(beside))
+        self.check_files()
         self._starts = None if offsets is None else offsets[:-1]
         #: The shape of the array, or of the list of numbers, that they were given as; ``None``: as something else.
         self.given: tuple[int, ...] | None = None
@@ -72,19 +82,20 @@ class Column:
     def __len__(self) -> int:
         return len(self.rows) if self.offsets is None else len(self.offsets) - 1
 
-    def check_file(self) -> None:
-        """Require that a file that holds the data is as long as it was.
+    def check_files(self) -> None:
+        """Require that files that hold the data are as long as they were.
 
         Raises
         ------
         FeedError
-            If it has become shorter.
+            If one has become shorter.
         """
-        if self._file is not None and not is_whole(self._file):
-            raise FeedError(
-                f"{self.label}: the file that it is in (numpy.memmap) has become shorter than what is mapped of it: it has "
-                f"{self._file.size()} bytes, expected at least {len(self._file)}. Map it again"
-            )
+        for file in self._files:
+            if file is not None and not is_whole(file):
+                raise FeedError(
+                    f"{self.label}: the file that it is in (numpy.memmap) has become shorter than what is mapped of it: it has "
+                    f"{file.size()} bytes, expected at least {len(file)}. Map it again"
+                )
 
     @property
     def label(self) -> str:

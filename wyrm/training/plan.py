@@ -299,7 +299,7 @@ class Plan:
         session: Session = self._session
         session.assignment.check_adopted()
         for column in self._data.columns.values():
-            column.check_file()
+            column.check_files()
         if self._changes != session.programs.changes:  # of what is trained
             self._bind()
         if self.skipped == self.length:
