@@ -245,6 +245,9 @@ def apply(op: Op, *operands: Any, attributes: Attributes = ()) -> Node:
 
 def _interned(op: Op, operands: tuple[Node, ...], structures: tuple[Structure, ...], attributes: Attributes = ()) -> Structure:
     """The structure of an op; errors name the nodes."""
+    for operand in operands:
+        if not isinstance(operand, Node):  # a class of nodes has the attributes that are asked for
+            operands[0]._constant(operand, op)
     try:
         return intern_op(op, structures, attributes)
     except (ShapeError, DTypeError) as error:
