@@ -343,3 +343,15 @@ def test_a_backend_that_asks_for_room_that_there_is(status):
     loss.forward()
     loss.backward(1.0)
     np.testing.assert_array_equal(table.gradient.rows, [1, 2])
+
+
+@pytest.mark.parametrize("weights", [[3e38, 3e38], [np.inf, 1.0], [-3e38, -3e38, 0.0]])
+def test_means_by_weights_whose_sum_is_infinite_are_nan(backend, weights):
+    """Not 0, which nobody would notice; so training tells of it."""
+    table, bag = wyrm.ParameterNode(np.array([[1.0], [2.0], [4.0]])), wyrm.BagInputNode(1)
+    bags = wyrm.Bags(np.arange(len(weights)), [0, len(weights)], weights)
+    mean = table.index_mean(bag)
+    assert np.isnan(wyrm.evaluate(mean, {bag: bags}, backend=backend)).all()
+    with pytest.raises(wyrm.NotFiniteError):
+        wyrm.fit(mean, {bag: bags}, SGD(0.1, [table]), backend=backend)
+    np.testing.assert_array_equal(table.value, [[1.0], [2.0], [4.0]])

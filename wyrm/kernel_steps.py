@@ -394,6 +394,7 @@ def _bag(bag: BagBuffer, mean: bool) -> tuple[Array, Array, Array]:
         sums, sizes = np.zeros((2, len(lengths)), weights.dtype)
         np.add.at(sums, owners, weights)
         np.add.at(sizes, owners, abs(weights))
+        sums[np.isinf(sums)] = np.nan
         sums[(abs(sums) <= np.finfo(weights.dtype).eps * sizes) & (sizes < np.inf)] = np.inf
         weights = weights / sums[owners]
     return bag.indices[:count], owners, weights

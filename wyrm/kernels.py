@@ -224,7 +224,7 @@ KERNELS: dict[str, Kernel] = {
         Kernel("place", ("index", "a"), "out = 0; for i: out[i, index[i, 0]] += a[i, 0]"),
         # bags: row r of the result belongs to bag r, with indices i and weights w (all 1 where there are none); where `mean`
         # is set, the weights of a bag are divided by their sum; weights that cancel, to rounding, so that their sum is at most
-        # epsilon times the sum of their sizes, count as 0
+        # epsilon times the sum of their sizes, count as 0, and those whose sum is infinite as NaN
         Kernel(
             "gather_bag",
             ("table", "bag"),

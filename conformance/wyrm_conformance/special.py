@@ -167,8 +167,17 @@ def _check_means(context: Context, dtype: str) -> None:
             share = WIDE(w) / total if total else WIDE(0)
             pooled[r] += share * table[i]
             back[i] += share * given[r]
-    for one in (Try("gather_bag", [table, bag], pooled), Try("scatter_bag", [bag, given], back)):
+    for one in (Try("gather_bag", [table, bag], pooled), Try("scatter_bag", [bag, given], back), _beyond(rng, table, dtype)):
         _compare(context, one._replace(attributes=(("mean", True),)), dtype, 1.0, 20 * float(np.finfo(dtype).eps))
+
+
+def _beyond(rng: np.random.Generator, table: Array, dtype: str) -> Try:
+    """Means by weights of which some have a sum that is infinite, or too large for the dtype."""
+    huge = float(np.finfo(dtype).max) * 0.75
+    bag = bags_of(rng, [2, 1, 3, 2], 9, np.array([huge, huge, 2.0, 1.0, np.inf, 0.0, -huge, -huge]), dtype)
+    means = np.full((4, table.shape[1]), np.nan, WIDE)
+    means[1] = table[bag.indices[2]]
+    return Try("gather_bag", [table, bag], means)
 
 
 def _check_gradients(context: Context, dtype: str) -> None:

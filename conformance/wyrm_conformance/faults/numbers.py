@@ -89,6 +89,12 @@ def _by_sizes(bag: BagBuffer, mean: bool) -> tuple[Array, Array, Array]:
     return indices, owners, weights
 
 
+def _in_range(bag: BagBuffer, mean: bool) -> tuple[Array, Array, Array]:
+    indices, owners, weights = _bag(bag, mean)
+    return indices, owners, np.nan_to_num(weights, nan=0.0) if mean else weights
+
+
+patch_fault("means by weights with an infinite sum are 0", "kernels/special numbers", target=kernel_steps, _bag=_in_range)
 patch_fault("means are divided by the sizes of weights", "kernels/special numbers", target=kernel_steps, _bag=_by_sizes)
 
 

@@ -106,7 +106,8 @@ class Lookups(Operand):
     def index_mean(self, bag: BagInputNode) -> Node:
         """As :meth:`index_sum`, divided by the sum of the weights: without weights, by how many rows the bag names.
 
-        Zeros, and no gradient, for bags whose weights sum to 0, exactly or to rounding.
+        Zeros, and no gradient, for bags whose weights sum to 0, exactly or to rounding. NaN where their sum is infinite, or
+        beyond what the dtype holds.
         """
         _restrict("index_mean", (BAG,), "a BagInputNode", bag, self.shape[0], self)
         return self._binary(INDEX_MEAN, bag)

@@ -9,7 +9,7 @@ typedef struct {
     real factor, divisor;
 } Shares;
 
-// Those of a mean are divided by their sum; if they cancel, all shares are 0.
+// Those of a mean are divided by their sum; if they cancel, all shares are 0, and if it is infinite, NaN.
 INLINE Shares bag_shares(const Bag *bag, int64_t number, int64_t mean) {
     if (!mean) return (Shares){1, 1};
     real sum = 0, size = 0;
@@ -20,6 +20,7 @@ INLINE Shares bag_shares(const Bag *bag, int64_t number, int64_t mean) {
     }
     const real distance = sum < 0 ? -sum : sum, factor = 1 / sum;
     if (distance <= EPSILON * size && size < (real)INFINITY) return (Shares){0, 1};
+    if (factor == 0) return (Shares){(real)NAN, 1};
     return isinf(factor) ? (Shares){1, sum} : (Shares){factor, 1};
 }
 

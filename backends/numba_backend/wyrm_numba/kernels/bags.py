@@ -15,7 +15,7 @@ BAG_COUNT, BAG_CAPACITY, BAGS, INDICES, OFFSETS, WEIGHTS, BAG_DTYPE, PLACES = ra
 def shares(bag, number, mean, zero):
     """What weights are multiplied with and divided by: ones; for a mean 1 over their sum, or their sum if it is too small.
 
-    If weights cancel, they are multiplied with 0.
+    If weights cancel, they are multiplied with 0; if their sum is infinite, with NaN.
     """
     one = real(1, zero)
     if mean == 0:
@@ -29,6 +29,8 @@ def shares(bag, number, mean, zero):
     if abs(total) <= epsilon * size and size < real(math.inf, zero):
         return zero, one
     factor = one / total
+    if factor == zero:
+        return real(math.nan, zero), one
     return (one, total) if abs(factor) == real(math.inf, zero) else (factor, one)
 
 
