@@ -49,11 +49,13 @@ class Arguments:
             if name == WEIGHTS:
                 continue
             length = 1 if column.offsets is None else next(lengths)
-            names = [name] if column.offsets is None or column.by_rows else [f"{name}[{n}]" for n in range(length)]
-            nodes = [column.node(each, examples, dtype, length) for each in names]
-            self.fed.update((node, (name, position)) for position, node in enumerate(nodes))
-            self.by_name[name] = nodes[0] if column.offsets is None or column.by_rows else nodes
-            self._of_one_example |= column.by_rows
+            if column.offsets is None or column.by_rows:
+                self.by_name[name] = node = column.node(name, examples, dtype, length)
+                self.fed[node] = name, 0
+                self._of_one_example |= column.by_rows
+            else:
+                self.by_name[name] = nodes = [column.node(f"{name}[{n}]", examples, dtype, length) for n in range(length)]
+                self.fed.update((node, (name, position)) for position, node in enumerate(nodes))
 
     def call(self, function: Callable[..., Any]) -> Any:
         """What the function returns for a run.
