@@ -229,14 +229,14 @@ def training():
 # --- what native code must not believe ---------------------------------------------------------------------------
 
 
-def simple_runner(examples=10):
+def simple_runner(examples=10, **kind):
     chosen = wyrm.get_backend()
     w, x = wyrm.ParameterNode(1.0), wyrm.InputNode((1, 1))
     traced, _, _ = trace([(w * x)._structure])
     program = lower(traced, "train", chosen.capabilities.kernels, (training(),))
     value, scalars = w.storage.value, np.full((1, 1), 0.25, "f")
     shared = {Buffer("value", 0): value, Buffer("scalars", 0): scalars}
-    part = Part(compiled(program, chosen), [Source(np.ones((examples, 1), "f"))], shared=shared)
+    part = Part(compiled(program, chosen), [Source(np.ones((examples, 1), "f"), **kind)], shared=shared)
     return Worker(chosen, [part]), w
 
 
@@ -249,14 +249,24 @@ def test_orders_beyond_the_data_are_refused_before_anything_changes(backend, exa
     assert w.value == 0.5  # two steps of 1/4
 
 
-@pytest.mark.parametrize(("first", "made"), [(-1, 0), (-7, 0), (3, 7), (2**63 - 20, 0)])
-def test_ranges_beyond_the_data_are_refused(backend, first, made):
-    """Examples that follow each other, of which only the first ones or the last ones are no good."""
-    worker, w = simple_runner()
+@pytest.mark.parametrize(
+    ("first", "made", "examples"), [(-1, 0, 10), (-7, 0, 10), (3, 7, 10), (2**63 - 20, 0, 10), (3, 15, 18)]
+)
+def test_ranges_beyond_the_data_are_refused(backend, first, made, examples):
+    """Examples that follow each other, of which only the first ones or the last ones are no good, or the last one alone."""
+    worker, w = simple_runner(examples)
     order = np.arange(first, first + 16, dtype=np.int64).reshape(-1, 1)
     assert worker.runner.run(order, 0, 16) == Report.ORDER_OUT_OF_RANGE
     assert int(worker.memories[0].report.words[4]) == made
     assert w.value == 1 - made / 4
+
+
+def test_positions_beyond_the_data_are_refused(backend):
+    """Of data that have a row for each run, not for each example."""
+    worker, w = simple_runner(3, by_position=True)
+    assert worker.runner.run(np.zeros((4, 1), np.int64), 0, 4) == Report.ORDER_OUT_OF_RANGE
+    assert int(worker.memories[0].report.words[4]) == 3
+    assert w.value == 1 - 3 / 4
 
 
 def test_orders_and_choices_of_the_wrong_kind_are_refused(backend):
@@ -279,9 +289,10 @@ def test_orders_and_choices_of_the_wrong_kind_are_refused(backend):
         worker.runner.run(good, 0, 4)
     choice = np.zeros(4, np.int64)
     worker.runner.choice = choice
-    choice[2] = 7  # behind the runner's back
-    assert worker.runner.run(good, 0, 4) == Report.ORDER_OUT_OF_RANGE
-    assert w.value == 0.5
+    for made, number in enumerate((7, 1, -1), 1):
+        choice[2] = number  # behind the runner's back
+        assert worker.runner.run(good, 0, 4) == Report.ORDER_OUT_OF_RANGE
+        assert w.value == 1 - made * 0.5
 
 
 def test_merging_never_writes_beyond_a_list(backend):
