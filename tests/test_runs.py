@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -121,6 +122,21 @@ def test_a_failing_shard_applies_nothing_of_its_batch(backend):
         reference.run(before.order, choice, 0, 32, nothing)
         identical(model.values, before.values)
         assert crew.loss == reference.loss and crew.steps == 2 == reference.steps
+
+
+def test_an_update_that_fails_ends_the_run(backend):
+    """Its rates are those of four batches; the steps of these have been made."""
+    chosen = wyrm.get_backend()
+    model, before = (TwoStructures(optimizer=wyrm.optim.Adagrad, rate=lambda step: 0.1 / (1 + step)) for _ in range(2))
+    work = model.work(chosen, 8)
+    update = work.update(1)
+    short = replace(update, sources=[replace(source, array=source.array[:4]) for source in update.sources])
+    worker = Worker(work.backend, work.parts, short, 8)
+    with pytest.raises(wyrm.BackendError):
+        worker.run(model.order, model.choice[model.order[:, 0]], 0, 57)
+    assert worker.runner.failed == len(work.parts)
+    by_worker(before, chosen, 8, slices=(32,))
+    identical(model.values, before.values)
 
 
 def test_room_is_made_for_long_bags(backend):
