@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 import wyrm
-from wyrm import plugins, selection
+from wyrm import plugins, selection, sound
 from wyrm.hookspecs import hookimpl
 from wyrm.native import NativeBackend
+
+
+def _looked_at(program):
+    """Programs of the frontend are trusted; here each of them is looked at, as anybody else's is."""
+    sound.require_sound(program)
+    return program
+
+
+sound.trusted = _looked_at
 
 SEED = int(os.environ.get("WYRM_TEST_SEED", "20260101"))
 BACKENDS = [status.name for status in wyrm.backends() if status.state != "broken"]

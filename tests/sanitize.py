@@ -67,7 +67,7 @@ def environment(sanitizer: str, instruction_set: str, counted: bool) -> dict[str
     return os.environ | {
         "LD_PRELOAD": " ".join(filter(None, map(library, LIBRARIES[sanitizer]))),
         # Python itself frees little of what it has when it ends; and memory that waits to be used again looks like a leak.
-        "ASAN_OPTIONS": f"detect_leaks=0:quarantine_size_mb={4 if counted else 256}",
+        "ASAN_OPTIONS": f"detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb={4 if counted else 256}",
         "TSAN_OPTIONS": f"exitcode={FOUND}",
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": os.pathsep.join([str(BUILT / sanitizer), *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -10,7 +10,7 @@ from tests.fuzz import __main__ as fuzz
 from tests.fuzz import cases, children, models, shrinking
 
 #: How many cases of each target are run, and by which seed.
-COUNTS = {"checkpoints": 25, "feeds": 100, "classes": 40, "models": 25}
+COUNTS = {"checkpoints": 25, "feeds": 100, "classes": 40, "models": 25, "programs": 60}
 SEED = 20260101
 
 

@@ -46,6 +46,8 @@ from wyrm.leaves import Leaves
 from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Memory, Report, Sink, Source
 from wyrm.program import Instruction, Program, Rule, Slot
 from wyrm.runs import JoinedRunner, Order, Runner, Team
+from wyrm.sound import require_sound
+from wyrm.sound_parts import kernels_of
 from wyrm.turns import AtOnce
 
 __all__ = [
@@ -204,6 +206,7 @@ class Executable(ABC):
     """A compiled program. It holds no data and may be used by several threads at once."""
 
     def __init__(self, program: Program) -> None:
+        require_sound(program)
         self.program = program
 
     @abstractmethod
@@ -283,22 +286,28 @@ class Backend(ABC):
         return None
 
     def check(self, program: Program) -> None:
-        """Refuse a program that asks for what the backend does not declare.
+        """Refuse a program that asks for what the backend does not declare, or that is not sound (:mod:`wyrm.sound`).
+
+        To be called by :meth:`compile` before it looks at the program; an :class:`Executable` sees to the second again.
 
         Raises
         ------
         CapabilityError
             Naming the backend and what it lacks.
+        ProgramError
+            Naming the instruction, the operand, what was expected and what came.
         """
+        names = kernels_of(program)
         if program.dtype not in self.capabilities.dtypes:
             known = ", ".join(sorted(self.capabilities.dtypes))
             raise CapabilityError(
                 f"backend {self.name!r} does not compute in {program.dtype}; it declares {known}. "
                 f"Use these dtypes for the graph's parameters, or another backend"
             )
-        for name in dict.fromkeys([instruction.kernel for instruction in program.instructions]):
+        for name in names:
             kernel = KERNELS.get(name)
             if kernel is None:
                 raise BackendError(f"the program uses {name!r}, which is not in the kernel table")
             if kernel.optional and kernel.name not in self.capabilities.kernels:
                 raise CapabilityError(f"backend {self.name!r} does not declare the optional kernel {kernel.name!r}")
+        require_sound(program)

@@ -59,6 +59,10 @@ class CapabilityError(BackendError):
     """Something asked of a backend that it does not declare."""
 
 
+class ProgramError(BackendError, ValueError):
+    """A program that would read or write outside of its buffers, or that says what the kernel table does not know."""
+
+
 class NotFiniteError(WyrmError, ArithmeticError):
     """A loss or a gradient that became NaN or infinite during training.
 

@@ -25,6 +25,7 @@ from wyrm.kernels import KERNELS
 from wyrm.leaves import Leaves
 from wyrm.memory import BagBuffer, BagSource, GradientBuffer, Memory, Report, Sink, Source
 from wyrm.program import Program
+from wyrm.room import require_room
 
 __all__ = ["REQUIRED_KERNELS", "KernelBackend", "KernelFunction"]
 
@@ -63,9 +64,11 @@ class _KernelExecutable(Executable):
         self.kernels = kernels
 
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
+        require_room(self.program, memory)
         return _KernelPass(_Bound(self, memory), cells)
 
     def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
+        require_room(self.program, memory, sources, sinks, examples)
         return _KernelRunner(_Bound(self, memory), sources, sinks, examples)
 
 

@@ -6,13 +6,19 @@ kernels, may be left out by backends. What instructions are made of kernels, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-__all__ = ["KERNELS", "Kernel", "Shape", "broadcast_shapes"]
+from wyrm.expansions import expand_logsumexp, expand_lstm_cell, expand_lstm_cell_vjp, expand_softmax, never_expanded
+
+__all__ = ["KERNELS", "Kernel", "Role", "Shape", "broadcast_shapes"]
 
 Shape = tuple[int, int]
+#: What an operand is: real numbers, row numbers, bags, a parameter's whole gradient, its clock.
+Role = Literal["real", "index", "bag", "gradient", "clock"]
+#: The operands that are not real numbers, by their names in the table.
+_ROLES: dict[str, Role] = {"index": "index", "key": "index", "bag": "bag", "gradient": "gradient", "clock": "clock"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,16 @@ class Kernel:
     expansion
         For an optional kernel, its meaning in other kernels, written against the frontend's emitter: a
         backend that does not declare the kernel gets these instead. Required kernels have none.
+    result
+        What ``out`` is.
+    reals
+        Operands that are real numbers, though their name stands for something else elsewhere.
+    fits
+        Whether a shape of ``out`` and those of the operands, and the attributes, belong together, beyond what ``shape`` says.
+    within
+        Of the same: what the numbers of an index or bag are below.
+    attributes
+        The attributes that an instruction may have, with their types.
     """
 
     name: str
@@ -44,6 +60,16 @@ class Kernel:
     shape: Callable[..., Shape] | None = None
     elementwise: bool = False
     expansion: Callable[..., Any] | None = None
+    result: Role = "real"
+    fits: Callable[..., bool] | None = None
+    within: Callable[..., int] | None = None
+    reals: tuple[str, ...] = ()
+    attributes: Mapping[str, type] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What the operands with names are, in order."""
+        return tuple("real" if name in self.reals else _ROLES.get(name, "real") for name in self.operands if name != "...")
 
     @property
     def optional(self) -> bool:
@@ -83,57 +109,17 @@ def _matmul_shape(a: Shape, b: Shape, *, transpose_a: bool = False, transpose_b:
     return m, n
 
 
-def _expand_logsumexp(k: Any, a: Any) -> Any:
-    largest = k.row_max(a)
-    # of an infinite or NaN element nothing is subtracted: their difference with themselves would be NaN
-    shift = k.select(k.greater(k.literal(1.0), k.subtract(largest, largest)), largest, k.literal(0.0))
-    return k.add(shift, k.log(k.sum(k.exp(k.subtract(a, shift)), axis=1)))
+def _is_broadcast(out: Shape, a: Shape) -> bool:
+    return a[0] in (1, out[0]) and a[1] in (1, out[1])
 
 
-def _expand_softmax(k: Any, a: Any) -> Any:
-    e = k.exp(k.subtract(a, k.row_max(a)))
-    return k.divide(e, k.sum(e, axis=1))
+def _are_rows(out: Shape, which: Shape, rows: Shape, **_: bool) -> bool:
+    """Whether there is a row of the result's width for each index, or for each bag."""
+    return rows == (which[0], out[1])
 
 
-def _columns(k: Any, a: Any, width: int, *parts: int) -> list[Any]:
-    """Parts of a matrix, by number, where its columns are cut into parts of equal width."""
-    return [k.slice(a, (0, a.shape[0]), (n * width, (n + 1) * width)) for n in parts]
-
-
-def _expand_lstm_cell(k: Any, gates: Any, cell: Any) -> Any:
-    rows, width = cell.shape
-    opened = k.sigmoid(k.slice(gates, (0, rows), (0, 3 * width)))
-    f, i, o = _columns(k, opened, width, 0, 1, 2)
-    g = k.tanh(*_columns(k, gates, width, 3))
-    new = k.add(k.multiply(f, cell), k.multiply(i, g))
-    bounded = k.tanh(new)
-    parts = [k.multiply(o, bounded), new, opened, g, bounded]
-    return k.blocks(parts, [(0, n * width) for n in (0, 1, 2, 5, 6)], (rows, 7 * width))
-
-
-def _expand_lstm_cell_vjp(k: Any, dh: Any, dc: Any, saved: Any, cell: Any) -> Any:
-    rows, width = cell.shape
-    f, i, o, g, bounded = _columns(k, saved, width, 2, 3, 4, 5, 6)
-
-    def through_tanh(d: Any, y: Any) -> Any:
-        return k.multiply(d, k.subtract(k.literal(1.0), k.multiply(y, y)))
-
-    def through_sigmoid(d: Any, y: Any) -> Any:
-        return k.multiply(k.multiply(d, y), k.subtract(k.literal(1.0), y))
-
-    d = k.add(dc, through_tanh(k.multiply(dh, o), bounded))
-    parts = [
-        through_sigmoid(k.multiply(d, cell), f),
-        through_sigmoid(k.multiply(d, g), i),
-        through_sigmoid(k.multiply(dh, bounded), o),
-        through_tanh(k.multiply(d, i), g),
-        k.multiply(d, f),
-    ]
-    return k.blocks(parts, [(0, n * width) for n in range(5)], (rows, 5 * width))
-
-
-def _never_expanded(k: Any, *operands: Any) -> Any:
-    raise ValueError("chains are made, for backends that take them, of calls that have been recorded one by one")
+def _is_first(out: Shape, first: Shape, *_: Shape, **__: Any) -> bool:
+    return first == out
 
 
 def _elementwise(name: str, operands: str, formula: str) -> Kernel:
@@ -163,8 +149,10 @@ KERNELS: dict[str, Kernel] = {
         _elementwise("greater", "a b", "out = 1 where a > b, else 0"),
         _elementwise("select", "condition a b", "out = where(condition != 0, a, b)"),
         # between shapes
-        Kernel("copy", ("a",), "out = broadcast_to(a, out.shape)"),
-        Kernel("sum", ("a",), "out = a.sum over the axes along which out has length 1"),
+        Kernel("copy", ("a",), "out = broadcast_to(a, out.shape)", fits=_is_broadcast),
+        Kernel(
+            "sum", ("a",), "out = a.sum over the axes along which out has length 1", fits=lambda out, a: _is_broadcast(a, out)
+        ),
         Kernel("row_max", ("a",), "out = a.max(axis=1, keepdims=True); NaN where a row has one", lambda a: (a[0], 1)),
         Kernel("transpose", ("a",), "out = a.T", lambda a: (a[1], a[0])),
         Kernel(
@@ -172,14 +160,14 @@ KERNELS: dict[str, Kernel] = {
             ("a",),
             "out = log(exp(a).sum(axis=1, keepdims=True)), without overflow; -inf of a row of -inf alone, inf of one with inf",
             lambda a: (a[0], 1),
-            expansion=_expand_logsumexp,
+            expansion=expand_logsumexp,
         ),
         Kernel(
             "softmax",
             ("a",),
             "out = exp(a) / exp(a).sum(axis=1, keepdims=True), without overflow; NaN of a row of -inf alone, or with inf",
             lambda a: a,
-            expansion=_expand_softmax,
+            expansion=expand_softmax,
         ),
         # one step of an LSTM cell over n columns of memory; the columns of a block are named in brackets, n of each
         Kernel(
@@ -188,7 +176,8 @@ KERNELS: dict[str, Kernel] = {
             "f, i, o, g = sigmoid(gates[f]), sigmoid(gates[i]), sigmoid(gates[o]), tanh(gates[g]); c = f * cell + i * g; "
             "out = [o * tanh(c) | c | f | i | o | g | tanh(c)]",
             lambda gates, cell: (cell[0], 7 * cell[1]),
-            expansion=_expand_lstm_cell,
+            expansion=expand_lstm_cell,
+            fits=lambda out, gates, cell: gates == (cell[0], 4 * cell[1]),
         ),
         Kernel(
             "lstm_cell_vjp",
@@ -196,7 +185,8 @@ KERNELS: dict[str, Kernel] = {
             "f, i, o, g, t = the last five blocks of saved, a result of lstm_cell; d = dc + dh * o * (1 - t**2); "
             "out = [d * cell * f * (1 - f) | d * g * i * (1 - i) | dh * t * o * (1 - o) | d * i * (1 - g**2) | d * f]",
             lambda dh, dc, saved, cell: (cell[0], 5 * cell[1]),
-            expansion=_expand_lstm_cell_vjp,
+            expansion=expand_lstm_cell_vjp,
+            fits=lambda out, dh, dc, saved, cell: dh == dc == cell and saved == (cell[0], 7 * cell[1]),
         ),
         # many at once; a backend that declares them knows `row` buffers and chains (wyrm.program)
         Kernel(
@@ -205,10 +195,24 @@ KERNELS: dict[str, Kernel] = {
             "out = table[index[:, 0]] for one index, where it stands: no instruction but a slot of a `row` buffer",
             lambda t, i: (i[0], t[1]),
             expansion=lambda k, table, index: k.call("gather", table, index),
+            fits=lambda *_: False,
         ),
-        Kernel("fused", ("...",), "the results of the steps of a chain", expansion=_never_expanded),
+        Kernel(
+            "fused",
+            ("...",),
+            "the results of the steps of a chain",
+            fits=lambda *_, **__: True,
+            expansion=never_expanded,
+            attributes={"chain": object},
+        ),
         # products
-        Kernel("matmul", ("a", "b"), "out = (a.T if transpose_a else a) @ (b.T if transpose_b else b)", _matmul_shape),
+        Kernel(
+            "matmul",
+            ("a", "b"),
+            "out = (a.T if transpose_a else a) @ (b.T if transpose_b else b)",
+            _matmul_shape,
+            attributes={"transpose_a": bool, "transpose_b": bool},
+        ),
         Kernel(
             "row_dot",
             ("a", "b"),
@@ -217,11 +221,43 @@ KERNELS: dict[str, Kernel] = {
             expansion=lambda k, a, b: k.sum(k.multiply(a, b), axis=1),
         ),
         # rows of tables; every index is within the table, because indices are checked where they are loaded
-        Kernel("gather", ("table", "index"), "out = table[index[:, 0]]", lambda t, i: (i[0], t[1])),
-        Kernel("scatter", ("index", "rows"), "out = 0; for i: out[index[i, 0]] += rows[i]"),
-        Kernel("accumulate_rows", ("index", "rows"), "for i: out.add_row(index[i, 0], rows[i])   (out: a gradient)"),
-        Kernel("pick", ("a", "index"), "for i: out[i, 0] = a[i, index[i, 0]]", lambda a, i: (a[0], 1)),
-        Kernel("place", ("index", "a"), "out = 0; for i: out[i, index[i, 0]] += a[i, 0]"),
+        Kernel(
+            "gather",
+            ("table", "index"),
+            "out = table[index[:, 0]]",
+            lambda t, i: (i[0], t[1]),
+            within=lambda out, table, index: table[0],
+        ),
+        Kernel(
+            "scatter",
+            ("index", "rows"),
+            "out = 0; for i: out[index[i, 0]] += rows[i]",
+            fits=_are_rows,
+            within=lambda out, *_, **__: out[0],
+        ),
+        Kernel(
+            "accumulate_rows",
+            ("index", "rows"),
+            "for i: out.add_row(index[i, 0], rows[i])   (out: a gradient)",
+            result="gradient",
+            fits=_are_rows,
+            within=lambda out, *_, **__: out[0],
+        ),
+        Kernel(
+            "pick",
+            ("a", "index"),
+            "for i: out[i, 0] = a[i, index[i, 0]]",
+            lambda a, i: (a[0], 1),
+            within=lambda out, a, index: a[1],
+            fits=lambda out, a, index: index[0] == a[0],
+        ),
+        Kernel(
+            "place",
+            ("index", "a"),
+            "out = 0; for i: out[i, index[i, 0]] += a[i, 0]",
+            fits=lambda out, i, a: i[0] == out[0] and a == (out[0], 1),
+            within=lambda out, *_: out[1],
+        ),
         # bags: row r of the result belongs to bag r, with indices i and weights w (all 1 where there are none); where `mean`
         # is set, the weights of a bag are divided by their sum; weights that cancel, to rounding, so that their sum is at most
         # epsilon times the sum of their sizes, count as 0, and those whose sum is infinite as NaN
@@ -230,11 +266,33 @@ KERNELS: dict[str, Kernel] = {
             ("table", "bag"),
             "for r: out[r] = sum(w * table[i] for i, w in bag[r])",
             lambda t, b, mean=False: (b[0], t[1]),
+            attributes={"mean": bool},
+            within=lambda out, table, *_, **__: table[0],
         ),
-        Kernel("scatter_bag", ("bag", "rows"), "out = 0; for r: for i, w in bag[r]: out[i] += w * rows[r]"),
-        Kernel("accumulate_bag", ("bag", "rows"), "for r: for i, w in bag[r]: out.add_row(i, w * rows[r])   (out: a gradient)"),
+        Kernel(
+            "scatter_bag",
+            ("bag", "rows"),
+            "out = 0; for r: for i, w in bag[r]: out[i] += w * rows[r]",
+            fits=_are_rows,
+            attributes={"mean": bool},
+            within=lambda out, *_, **__: out[0],
+        ),
+        Kernel(
+            "accumulate_bag",
+            ("bag", "rows"),
+            "for r: for i, w in bag[r]: out.add_row(i, w * rows[r])   (out: a gradient)",
+            result="gradient",
+            fits=_are_rows,
+            attributes={"mean": bool},
+            within=lambda out, *_, **__: out[0],
+        ),
         # random numbers: a function of the key and the element's number alone
-        Kernel("dropout_mask", ("key", "rate"), "out = where(uniform(key) >= rate, 1 / (1 - rate), 0); see wyrm.philox"),
+        Kernel(
+            "dropout_mask",
+            ("key", "rate"),
+            "out = where(uniform(key) >= rate, 1 / (1 - rate), 0); see wyrm.philox",
+            fits=lambda out, key, rate: key == (3, 1) and rate == (1, 1),
+        ),
         # numbers drawn below `rows`, of which wyrm.philox says how: `key` is followed by `outcome`, of shape (1, 2), by an
         # alias table where `weighted`, by a bag of numbers that are not drawn where `excluding`, and, where it may be drawn
         # again, by `until`, of shape (1, 1). The instruction's body is run after each draw: the only loop that a program has.
@@ -245,25 +303,42 @@ KERNELS: dict[str, Kernel] = {
             "out[i] = draw(key, i, rows), none that is excluded; outcome = max(1, rows - 1), any left. With until: for t = 1, "
             "..., tries: out = draw(key, t - 1, rows), none that is excluded if t = tries; outcome = max(1, (rows - 1) // t), "
             "any left; body; the end where until > 0 and out is not excluded; after the last: until = minimum(until, 0)",
+            result="index",
+            fits=lambda out, key, outcome, *beside, **options: out[1] == 1 and key == (3, 1) and outcome == (1, 2),
+            attributes={"rows": int, "weighted": bool, "excluding": bool, "tries": int},
         ),
         # updates: `rule` is applied to rows of the parameter `out`; operands that follow are its states, its scalars and,
         # where it has a catch_up, the parameter's clock
-        Kernel("update", ("gradient", "..."), "out, states = rule(out, gradient, states, scalars)"),
+        Kernel(
+            "update",
+            ("gradient", "..."),
+            "out, states = rule(out, gradient, states, scalars)",
+            reals=("gradient",),
+            fits=_is_first,
+            attributes={"rule": object},
+        ),
         Kernel(
             "update_rows",
             ("index", "rows", "..."),
             "r = index[0, 0]: out[r], states[r] = rule(out[r], rows[0], states[r], scalars)",
+            fits=lambda out, index, rows, *beside, **_: index == (1, 1) and rows == (1, out[1]),
+            attributes={"rule": object},
+            within=lambda out, *_, **__: out[0],
         ),
         Kernel(
             "update_gradient",
             ("gradient", "..."),
             "as update, with what a gradient buffer holds: every row where it was touched densely, else its rows; "
             "then clears it",
+            fits=_is_first,
+            attributes={"rule": object},
         ),
         Kernel(
             "merge_gradient",
             ("gradient",),
             "out += gradient: its rows are appended to out's, its matrix is added; then clears it   (both are gradients)",
+            result="gradient",
+            fits=_is_first,
         ),
         Kernel(
             "square_sum",
@@ -271,6 +346,7 @@ KERNELS: dict[str, Kernel] = {
             "out = the sum of the squares of what a gradient buffer holds; if a column follows, without rows i of which "
             "column[i, 0] != 0",
             lambda *operands: (1, 1),
+            fits=lambda out, gradient, *frozen: frozen in ((), ((gradient[0], 1),)),
         ),
         # rows that missed steps: the clock says what these come to: keep, move, fade (wyrm.clocks). `moving` is the velocity,
         # or the table if the rule has none. Reading changes nothing. An update of row r first brings it up to date: out[r] =
@@ -281,23 +357,30 @@ KERNELS: dict[str, Kernel] = {
             ("table", "moving", "clock"),
             "for every row r: out[r] = keep * table[r] - move * moving[r]",
             lambda t, m, c: t,
+            fits=lambda out, table, moving, clock: moving == table,
         ),
         Kernel(
             "current_rows",
             ("table", "moving", "clock", "index"),
             "gather, of current(table, moving, clock)",
             lambda t, m, c, i: (i[0], t[1]),
+            fits=lambda out, table, moving, *_: moving == table,
+            within=lambda out, table, *_, **__: table[0],
         ),
         Kernel(
             "current_bag",
             ("table", "moving", "clock", "bag"),
             "gather_bag, of current(table, moving, clock)",
             lambda t, m, c, b, mean=False: (b[0], t[1]),
+            attributes={"mean": bool},
+            within=lambda out, table, *_, **__: table[0],
+            fits=lambda out, table, moving, *_, **__: moving == table,
         ),
         Kernel(
             "tick",
             ("moving", "scalars", "clock"),
             "clock.tick(scalars[clock.rate]): counts a step; the rows that are due, of out and moving, are brought up to date",
+            fits=lambda out, moving, *_: moving == out,
         ),
     )
 }

@@ -74,4 +74,4 @@ class Leaves:
         array = self.arrays.get(number)
         if array is not None:
             return array
-        return self.reals[number] if kind == "dense" else self.indices[number]
+        return self.reals[number] if kind in ("dense", "schedule") else self.indices[number]

@@ -86,6 +86,7 @@ from wyrm.native_layout import fingerprint
 from wyrm.native_loops import Loop
 from wyrm.native_runs import NativeJoinedRunner, NativeRunner, NativeTeam
 from wyrm.program import Instruction, Program, Rule, Slot
+from wyrm.room import require_room
 from wyrm.turns import TIME_ADDRESS, AtOnce
 
 __all__ = ["CHAIN_OPCODES", "FRAME", "INPUT", "INPUT_KINDS", "OPCODES", "Frame", "NativeBackend", "are_sums"]
@@ -229,9 +230,11 @@ class _NativeExecutable(Executable):
         return Loop(program, partial(backend.kernel_address, often=True), backend.step_word, interpreter)
 
     def bind(self, memory: Memory, cells: Sequence[int] = ()) -> Pass:
+        require_room(self.program, memory)
         return _NativePass(self, memory, cells)
 
     def bind_feed(self, memory: Memory, sources: Sequence[Source], sinks: Sequence[Sink] = (), examples: int = 1) -> Runner:
+        require_room(self.program, memory, sources, sinks, examples)
         often = self.backend.runs_often(sources)
         frame = feed_frame(self.program, self.code(often), memory, sources, sinks, examples)
         if self.loop is not None and examples == 1 and not sinks:
@@ -274,9 +277,8 @@ class _NativePass(Pass):
         origins = []
         for expected, cell in zip(program.inputs, cells, strict=True):
             single = expected.slot.shape == (1, 1) and expected.kind != "bag"
-            dtype = program.dtype if expected.kind == "dense" else "int64"
-            if single and expected.kind == "dense":
-                dtype = "float64"
+            real = expected.kind in ("dense", "schedule")
+            dtype = "int64" if not real else "float64" if single else program.dtype
             stride = steps if expected.kind == "random" else 0
             origins.append(Origin(dtype, 8 * cell, stride, int(not single)))
         set_inputs(program, frame, origins)

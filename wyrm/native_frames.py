@@ -118,6 +118,8 @@ class Frame:
         ends = begin + uses.strides[0] * np.searchsorted(self.code.buffers[moved], rows, side="right")
         records = []
         for n, end in zip(rows, ends.tolist(), strict=True):
+            if end == begin:  # nobody reads it
+                continue
             row = program.buffers[n]
             array = self._table_of(program, n)
             index = self.at(program.inputs[row.number].slot)

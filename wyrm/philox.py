@@ -9,11 +9,12 @@ the word's upper 24 bits times 2**-24, the same in every dtype and on every back
 *Numbers drawn* below ``rows``, as :func:`draw` has them: attempt a at draw n, of at most :data:`ATTEMPTS`, takes block
 ``ATTEMPTS * n + a``. The first two words, read as one fraction of 64 bits, times ``rows`` is the number. Where numbers are not
 equally likely there is an alias table (Walker 1977), of int64 and shape (rows, 1): the upper 32 bits of a number's entry are
-its threshold, the lower ones its alias, which is taken instead where the third word reaches the threshold. An attempt that
-comes to a number that is excluded is followed by another one. The last block is for a draw from what is left, which no attempt
-before it has found: each entry of the table is as many tickets of its number as its threshold says, followed by the rest to
-2**32 of its alias (without a table, one ticket of its number); the tickets of excluded numbers are taken away, and the fraction
-times the number of those that are left is the ticket drawn. If there is none, nothing is drawn.
+its threshold, the lower ones its alias, which is taken instead where the third word reaches the threshold; one that is no
+number below ``rows`` stands for the last. An attempt that comes to a number that is excluded is followed by another one. The
+last block is for a draw from what is left, which no attempt before it has found: each entry of the table is as many tickets of
+its number as its threshold says, followed by the rest to 2**32 of its alias (without a table, one ticket of its number); the
+tickets of excluded numbers are taken away, and the fraction times the number of those that are left is the ticket drawn. If
+there is none, nothing is drawn.
 
 If numbers are drawn until something is positive, each draw but the last is one attempt, and one that comes to an excluded
 number does not end them; the last draw is as above.
@@ -99,7 +100,7 @@ def attempt(
     if table is not None:
         entry = int(table[drawn, 0])
         if third >= entry >> 32 & _LOW:
-            drawn = entry & _LOW
+            drawn = min(entry & _LOW, rows - 1)
     return int(drawn)
 
 
@@ -119,7 +120,7 @@ def _tickets(table: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.N
     """The numbers that have tickets by an alias table, in order, and how many."""
     entries = table[:, 0].view(np.uint64)
     own, alias = (entries >> np.uint64(32)).astype(np.int64), (entries & np.uint64(_LOW)).astype(np.int64)
-    owners = np.stack([np.arange(len(table)), alias], axis=1).reshape(-1)
+    owners = np.stack([np.arange(len(table)), np.minimum(alias, len(table) - 1)], axis=1).reshape(-1)
     return owners, np.stack([own, 2**32 - own], axis=1).reshape(-1)
 
 

@@ -55,7 +55,9 @@ def apply(
             slots.append(Slot(0, offset, (rows, cols), stride))
             offset += rows * stride + 5
     instruction = Instruction(kernel, slots[0], tuple(slots[1:]), attributes, accumulate)
-    parameters = tuple(ParameterSlot(array.shape) for array in arrays if isinstance(array, GradientBuffer))
+    added = max([len(operand) for operand in operands if isinstance(operand, np.ndarray)], default=0)
+    gradients = [array for array in arrays if isinstance(array, GradientBuffer)]
+    parameters = tuple(ParameterSlot(gradient.shape, "rows", added) for gradient in gradients)
     program = Program(
         "interactive",
         dtype,

@@ -13,7 +13,7 @@ import numpy as np
 
 from wyrm.leaves import Leaves
 from wyrm.memory import Memory, Source
-from wyrm.program import Buffer, Chain, InputSlot, Instruction, Program, Shape, Slot
+from wyrm.program import Buffer, Chain, InputSlot, Instruction, ParameterSlot, Program, Shape, Slot
 from wyrm_conformance.applying import matrix, poison
 from wyrm_conformance.check import Array, Context, check
 from wyrm_conformance.formulas import BOUNDS, ELEMENTWISE, WIDE
@@ -248,7 +248,8 @@ def _check_guard(context: Context, dtype: str) -> None:
     w = Slot(2, 0, (1, 1), 1)
     instruction = Instruction("fused", loss, (w, w, x, y, rate), (("chain", chain),))
     buffers = (Buffer("real"), Buffer("index"), Buffer("value"))
-    program = Program("interactive", dtype, buffers, real_length=4, forward=(instruction,))
+    parameters = (ParameterSlot((1, 1)),)
+    program = Program("interactive", dtype, buffers, real_length=4, parameters=parameters, forward=(instruction,))
     executable = context.backend.compile(program)
     for label in (2.0, np.nan, np.inf, -0.5):
         value = np.full((1, 1), 1.5, dtype)

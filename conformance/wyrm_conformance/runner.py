@@ -40,6 +40,7 @@ from wyrm_conformance import (
     teams,
     training,
     turns,
+    unsound,
     updates,
 )
 from wyrm_conformance.check import CHECKS, LEVELS, Check, Context, Failure, declares
@@ -53,6 +54,7 @@ __all__ = ["FAMILIES", "Result", "check_exemptions", "exempted", "find_backend",
 #: The modules that register checks.
 FAMILIES = (
     contract,
+    unsound,
     turns,
     statuses,
     bounds,

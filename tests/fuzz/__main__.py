@@ -20,7 +20,7 @@ from typing import Any
 from tests.fuzz import cases, children
 from tests.fuzz.shrinking import shortened
 
-TARGETS = ("checkpoints", "feeds", "classes", "models")
+TARGETS = ("checkpoints", "feeds", "classes", "models", "programs")
 _OUT = Path("out/fuzz")
 
 

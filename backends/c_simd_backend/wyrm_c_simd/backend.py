@@ -107,6 +107,7 @@ class CSimdBackend(NativeBackend):
 
     def compile(self, program: Program) -> Executable:
         """Lay the program out, where its rules fit into the library's registers."""
+        self.check(program)
         rules = {value for i in program.instructions for name, value in i.attributes if name == "rule"}
         for rule in rules:
             if rule.registers > lib.MAX_REGISTERS or len(rule.states) > lib.MAX_STATES:

@@ -6,10 +6,12 @@
 * :mod:`.own_steps`: faulty passes and steps that a caller drives;
 * :mod:`.sizes`, :mod:`.numbers`, :mod:`.many`: those that are faulty beyond a size, a number or a count;
 * :mod:`.calls`, :mod:`.crews`: those that keep what should change, or share what should not be shared;
+* :mod:`.believing`: those that look at nothing that they are given;
 * :mod:`.frontend`: defects that can only lie in the frontend, which is patched for the time of the checks.
 """
 
 from wyrm_conformance.faults import (
+    believing,
     calls,
     chains,
     crews,
@@ -30,4 +32,20 @@ from wyrm_conformance.faults.subject import FAULTS, Fault, correct_backend, forg
 __all__ = ["FAMILIES", "FAULTS", "Fault", "correct_backend", "forget", "noted"]
 
 #: The modules that register faults.
-FAMILIES = (kernels, chains, sizes, numbers, many, execution, turns, rows, updates, runs, own_steps, calls, crews, frontend)
+FAMILIES = (
+    kernels,
+    chains,
+    sizes,
+    numbers,
+    many,
+    execution,
+    turns,
+    rows,
+    updates,
+    runs,
+    own_steps,
+    calls,
+    crews,
+    believing,
+    frontend,
+)

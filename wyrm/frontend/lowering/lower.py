@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wyrm import sound
 from wyrm.frontend.lowering.differentiate import Share, differentiate
 from wyrm.frontend.lowering.draws import arranged
 from wyrm.frontend.lowering.emitter import Emitter, part_options
@@ -175,6 +176,8 @@ class _Lowering:
         slots += [InputSlot("schedule", layout[value], rule=rule) for value, rule in self.updates.schedules]
         if self.seed and self.purpose != "interactive":
             slots.append(InputSlot("schedule", layout[self.seed]))
+        outputs = tuple(layout[root] for root in roots if root.place[:1] != ("bag",))  # whose value nobody computes
+        lacking = [ParameterSlot(how.shape if how else (0, 0)) for how in self.training[len(self.uses) :]]
         program = Program(
             self.purpose,
             trace.dtype,
@@ -182,13 +185,13 @@ class _Lowering:
             layout.lengths[0],
             layout.lengths[1],
             tuple(slots),
-            tuple(self.uses),
+            (*self.uses, *lacking),
             tuple((number, layout[value]) for number, value in k.literals.items()),
             layout[self.seed] if self.seed and self.purpose == "interactive" else None,
             forward,
             backward,
             update,
-            tuple(layout[root] for root in roots),
+            outputs,
             {n: layout[v] for n, v in kept.items()} if self.purpose == "interactive" else {},
             layout[skip] if skip else None,
             layout[self.look] if self.look else None,
@@ -196,7 +199,7 @@ class _Lowering:
         self.share_slots = [(record, operand, layout[gradient], layout[part]) for record, operand, gradient, part in shares]
         for draw in k.draws:  # it depends on its end, which depends on it: without a cycle, values are gone with the emitter
             draw.operands = draw.body = ()
-        return program
+        return sound.trusted(program)
 
     def _forward(self) -> None:
         """Record the forward pass."""
@@ -223,8 +226,9 @@ class _Lowering:
             self.repeats = True
             k.optional_kernels -= {"fused"}  # updates stay whole, so that they can be seen to change nothing
         for root in self.trace.roots:
-            if self.values[root].place[:1] == ("row",):  # results are read after the parameters have changed
-                self.outputs[root] = k.call("copy", self.values[root], shape=self.values[root].shape)
+            value = self.values[root]
+            if (value.viewed or value).place[:1] == ("row",):  # results are read after the parameters have changed
+                self.outputs[root] = k.call("copy", value, shape=value.shape)
 
     def _parameter(self, p: int, shape: Shape) -> Value:
         """The value of a parameter as ops see it: if rows may be behind, a copy in which none is. Look-ups need its rows."""

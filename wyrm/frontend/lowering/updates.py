@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from wyrm import sound
 from wyrm.frontend.constraints import FROZEN
 from wyrm.frontend.lowering.emitter import Emitter
 from wyrm.frontend.lowering.inline import inlined, stored
@@ -263,7 +264,7 @@ def _program(
     sections = [k.values[:begin], k.values[begin:]]
     layout = Layout(dtype, sections, [*(value for value, _ in scheduled), *k.literals.values(), *results])
     forward, update = (instructions(layout, section) for section in sections)
-    return Program(
+    program = Program(
         "update",
         dtype,
         tuple(layout.buffers),
@@ -275,3 +276,4 @@ def _program(
         update=update,
         outputs=tuple(layout[value] for value in results),
     )
+    return sound.trusted(program)

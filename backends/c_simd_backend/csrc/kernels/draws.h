@@ -38,6 +38,12 @@ INLINE int is_excluded(const Bag *bag, int64_t row, int64_t number) {
     return bag->dtype == INT64 ? contains_long(begin, end, number) : contains_int(begin, end, (int32_t)number);
 }
 
+// The number that an entry of an alias table stands for, if it is not its own; below the rows, whatever memory holds.
+INLINE int64_t alias_of(uint64_t entry, int64_t rows) {
+    const int64_t alias = (uint32_t)entry;
+    return alias < rows ? alias : rows - 1;
+}
+
 // The numbers, below draw->rows, that WORDS attempts come to: their blocks of random numbers are `apart` from each other.
 INLINE void attempt(const Instruction *instruction, const Draw *draw, uint64_t block, uint64_t apart, int64_t *numbers) {
     const wvec rows = (wvec){0} + (uint64_t)draw->rows;
@@ -48,7 +54,7 @@ INLINE void attempt(const Instruction *instruction, const Draw *draw, uint64_t b
     const uint64_t *table = instruction->operand[draw->table].data;
     for (int i = 0; i < WORDS; i++) {
         const uint64_t entry = table[numbers[i]];
-        if (words[2][i] >= entry >> 32) numbers[i] = (uint32_t)entry;
+        if (words[2][i] >= entry >> 32) numbers[i] = alias_of(entry, draw->rows);
     }
 }
 
@@ -77,7 +83,7 @@ static int64_t owner_of(const uint64_t *table, const uint64_t *bits, const Bag *
     for (int64_t entry = 0; entry < rows; entry++) {
         const uint64_t own = table ? table[entry] >> 32 : 1, rest = table ? ((uint64_t)1 << 32) - own : 0;
         for (int part = 0; part < (table ? 2 : 1); part++) {
-            const int64_t number = part ? (uint32_t)table[entry] : entry;
+            const int64_t number = part ? alias_of(table[entry], rows) : entry;
             if (bits ? bits[number / 64] >> number % 64 & 1 : (uint64_t)is_excluded(bag, row, number)) continue;
             *passed += part ? rest : own;
             if (ticket < *passed) return number;

@@ -40,6 +40,12 @@ def is_excluded(bag, row, number):
     return found != 0
 
 
+@inlined
+def alias_of(entry, rows):
+    """The number that an entry of an alias table stands for, if it is not its own; below the rows, whatever memory holds."""
+    return min(int64(uint32(entry)), rows - 1)
+
+
 @linked
 def attempt(p, record, block, apart, numbers):
     """The numbers, below the rows, that LANES attempts come to: their blocks of random numbers are ``apart`` from each other.
@@ -56,7 +62,7 @@ def attempt(p, record, block, apart, numbers):
         for lane in range(LANES):
             entry = uint64(word(table, word(numbers, lane)))
             if uint64(word(numbers, 2 * LANES + lane)) >= entry >> half:
-                store(numbers, lane, int64(uint32(entry)))
+                store(numbers, lane, alias_of(entry, word(record, ROWS)))
 
 
 @linked
@@ -108,7 +114,7 @@ def owner_of(p, record, bag, row, bits, ticket, passed):
         own, rest, other = uint64(1), uint64(0), int64(entry)
         if table != 0:
             own = uint64(word(table, entry)) >> uint64(32)
-            rest, other = uint64(1 << 32) - own, int64(uint32(word(table, entry)))
+            rest, other = uint64(1 << 32) - own, alias_of(word(table, entry), word(record, ROWS))
         if is_left(bag, row, bits, entry):
             tickets += own
             if ticket < tickets:
