@@ -123,7 +123,7 @@ def loaded(file: File, model: Model, optimizer: bool = True) -> None:
         (entry,) = file.document["optimizers"]
         assert model.optimizer.steps == entry["steps"]
         for group, found in zip(model.optimizer.groups, entry["groups"], strict=True):
-            assert group.options["learning_rate"] == found["options"]["learning_rate"]
+            assert group.options["learning_rate"] == float(found["options"]["learning_rate"])  # the nearest float64
 
 
 # --- how cases are written ------------------------------------------------------------------------------------
