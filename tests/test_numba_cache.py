@@ -1,6 +1,7 @@
 """Numba's compiled code on disk: what is damaged or was not written to its end is compiled anew, with a word."""
 
 import logging
+import signal
 import subprocess
 import sys
 
@@ -137,3 +138,32 @@ def test_nobody_waits_for_ever_for_a_process_that_hangs(compiled, folder, monkey
     with source.with_suffix(".lock").open("w") as held:
         cache.fcntl.flock(held, cache.fcntl.LOCK_EX)
         assert compiled() == (0, 0, 42)
+
+
+FORGETTING = """
+import ctypes, os, signal
+
+@ctypes.CFUNCTYPE(None)
+def callback():
+    os.kill(os.getpid(), signal.SIGINT)
+
+callback()
+{then}
+"""
+
+
+@pytest.mark.parametrize("then", ["raise RuntimeError('no compiled object yet')", "twice = 2"])
+def test_an_interruption_that_a_callback_forgets_is_raised_still(folder, monkeypatch, then):
+    """LLVM calls Python back while it compiles."""
+    monkeypatch.setattr(cache, "_MODULES", {})
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        cache.cached_module("forgetting", FORGETTING.format(then=then))
+    assert signal.getsignal(signal.SIGINT) is before
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # somebody's own, which goes on
+    try:
+        if then.startswith("twice"):
+            assert cache.cached_module("forgetting", FORGETTING.format(then=then)).twice == 2
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -20,13 +20,15 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import llvmlite
@@ -102,6 +104,36 @@ class _NoCollection:
             gc.enable()
 
 
+class _Heard:
+    """Raises what a signal raised, such as KeyboardInterrupt, in place of what follows from it.
+
+    A signal that comes while LLVM calls back is handled there: what it raises is printed and forgotten, and the code that was
+    being compiled is missing later.
+    """
+
+    def __enter__(self) -> None:
+        self._raised: BaseException | None = None
+        self._previous: Any = None
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._previous = handler
+                signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._previous(number, frame)
+        except BaseException as error:
+            self._raised = error
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+        if self._raised is not None and error is not self._raised:
+            raise self._raised
+
+
 _NO_COLLECTION = _NoCollection()
 _FOLDER: Path | None = None
 _MODULES: dict[str, ModuleType] = {}
@@ -132,7 +164,7 @@ def cached_module(name: str, source: str) -> ModuleType:
         raise ImportError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[full_name] = module
-    with _alone(_FOLDER, key), _NO_COLLECTION:
+    with _alone(_FOLDER, key), _NO_COLLECTION, _Heard():
         _discard_damaged(_FOLDER, key)
         spec.loader.exec_module(module)
         _vouch(_FOLDER, key)
