@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import ldexp
+from math import ldexp, prod
 from typing import Any
 
 import numba
@@ -107,8 +107,8 @@ ZERO = {dtype}(0)
 
 #: From so many examples on, code that only one program uses is worth the time that it takes to be compiled.
 WORTH_COMPILING = 20_000
-#: From so many elements on, a chain is worth it wherever it stands, and an instruction alone, whose code many programs use.
-LARGE_CHAIN, LARGE = 20_000, 256
+#: From so many elements on, a chain is worth it wherever it stands.
+LARGE_CHAIN = 20_000
 
 
 class NumbaBackend(NativeBackend):
@@ -259,8 +259,9 @@ def _is_elementwise(instruction: Instruction) -> bool:
 
 
 def _is_worth_compiling(instruction: Instruction, often: bool) -> bool:
-    rows, cols = instruction.out.shape
-    return often or rows * cols >= (LARGE_CHAIN if instruction.kernel == "fused" else LARGE)
+    """Whether it is run often or is large; the code of an instruction alone is what many programs use, but for one element."""
+    size = prod(instruction.out.shape)
+    return often or size >= LARGE_CHAIN or (size > 1 and instruction.kernel != "fused")
 
 
 def _compiled_chain(instruction: Instruction, dtype: str, body: str) -> Any:
