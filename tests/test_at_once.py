@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -369,3 +370,26 @@ def test_arrays_are_set_at_once(backend, dtype, columns):
     assert node.value.item() == (value + 1).sum()
     x.set_value(value)
     assert node.value.item() == value.sum()
+
+
+@pytest.mark.parametrize("columns", [2, 3000])
+def test_a_conversion_that_is_refused_changes_nothing(backend, columns):
+    """NumPy can be told to raise where a number overflows, and Python where something warns."""
+    x, w = wyrm.InputNode((1, columns)), wyrm.ParameterNode(np.ones((columns, 1)))
+    node, value = x.dot(w), np.ones((1, columns))
+    too_large = np.where(np.arange(columns) == 1, 1e300, 5.0)[None]
+    for first in (True, False):
+        x.set_value(value)
+        node.forward(backend=backend)
+        with pytest.raises(FloatingPointError), np.errstate(over="raise"):
+            x.set_value(too_large)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning):
+                x.set_value(too_large)
+        assert node.value.item() == columns, first
+        node.backward(1.0)
+        node.forward(backend=backend)  # reads the array anew
+        assert node.value.item() == columns, first
+        x.set_value(2 * value)
+        assert node.value.item() == 2 * columns

@@ -160,35 +160,28 @@ def setting(leaves: Leaves, number: int, held: Array, word: memoryview[int]) -> 
         That of the thread which may set inputs at once.
     """
     words, dates, dtype, shape = leaves.header, leaves.dates, held.dtype, held.shape
-    opened, array = address(word), np.ndarray
+    opened, array, large = address(word), np.ndarray, held.size > _COPIED_AT_ONCE
 
     def set_array(value: Any) -> bool:
-        if type(value) is not array or value.shape != shape or word[0] != get_ident() or words[OPEN] != opened:
+        if type(value) is not array or value.shape != shape:
             return False
-        if value.dtype is not dtype and value.dtype.char not in _CONVERTED:
-            return False
-        try:
-            held[...] = value
-        except ValueError:  # somebody else has the array, too, and nobody may write to it
-            return False
-        dates[number] = TIME[NOW]
-        return True
-
-    def set_large(value: Any) -> bool:
-        """Others may run while it is copied."""
+        if value.dtype is not dtype:
+            if value.dtype.char not in _CONVERTED:
+                return False
+            value = value.astype(dtype)  # may raise, or warn and run anything: so before anything is looked at or changed
         if word[0] != get_ident() or words[OPEN] != opened:
             return False
         ready = words[READY]
-        words[OPEN] = words[READY] = 0
         try:
-            if type(value) is not array or value.shape != shape or value.dtype.char not in _CONVERTED:
-                return False
+            if large:  # others may run while it is copied
+                words[OPEN] = words[READY] = 0
             held[...] = value
             dates[number] = TIME[NOW]
-        except ValueError:  # as above
+        except ValueError:  # somebody else has the array, too, and nobody may write to it
             return False
         finally:
-            words[OPEN], words[READY] = opened, ready
+            if large:
+                words[OPEN], words[READY] = opened, ready
         return True
 
-    return set_array if held.size <= _COPIED_AT_ONCE else set_large
+    return set_array

@@ -76,12 +76,13 @@ class InputBase(Node):
         if values.size == 1 and shape == (1, 1):
             self._hold(values.item())
         else:
+            converted = values.reshape(shape).astype(_NUMPY[dtype], copy=False)  # may raise: before anything changes
             own = self._array
             if own is None or not own.flags.writeable:  # it is shared
                 own = self._array = np.empty(shape, _NUMPY[dtype])
                 self._asked = None
                 graph.leaves.set_array(self._number, own)
-            own[...] = values if values.shape == shape else values.reshape(shape)
+            own[...] = converted
             self._was_set(graph)
 
     def _hold(self, number: float) -> None:

@@ -71,8 +71,10 @@ class InputNode(InputBase):
         Where shape, dtype or value are of the wrong kind.
     """
 
-    __slots__ = ("_dtype_given", "_uses", "constant")
+    __slots__ = ("_dtype_given", "_given", "_uses", "constant")
 
+    #: The array that it was set to while it might still take another dtype, with all digits.
+    _given: Array
     #: The losses that it feeds labels to.
     _uses: list[LabelUse]
     #: Whether the dtype is not for others to choose.
@@ -127,6 +129,8 @@ class InputNode(InputBase):
         if reals.shape != shape and not (reals.size == 1 and shape == (1, 1)):
             raise ShapeError(f"{self._label()}: set_value expected shape {shape}, got {reals.shape}")
         self._store(reals, self._structure.dtype)
+        if self._array is not None and self.is_open:
+            self._given = reals.copy()
 
     @property
     def is_open(self) -> bool:
@@ -139,7 +143,7 @@ class InputNode(InputBase):
         assert graph is not None
         value: Array | None = None
         if self.is_set:
-            value = np.array(graph.reals[self._number]) if self._array is None else self._array
+            value = np.array(graph.reals[self._number]) if self._array is None else self._given
         graph.leaves.arrays.pop(self._number, None)
         graph.unset.add(self._number)
         self._dtype_given = True
