@@ -164,8 +164,9 @@ def cached_module(name: str, source: str) -> ModuleType:
         raise ImportError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[full_name] = module
-    with _alone(_FOLDER, key), _NO_COLLECTION, _Heard():
-        _discard_damaged(_FOLDER, key)
+    with _alone(_FOLDER, key) as found, _NO_COLLECTION, _Heard():
+        if not found:
+            _discard_damaged(_FOLDER, key)
         spec.loader.exec_module(module)
         _vouch(_FOLDER, key)
     _MODULES[key] = module
@@ -173,13 +174,14 @@ def cached_module(name: str, source: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, key: str) -> Iterator[None]:
+def _alone(folder: Path, key: str) -> Iterator[bool]:
     """Have one process compile a module; another one waits until it has, unless it takes too long, or all is there.
 
-    A process that is killed holds nothing any more. Who does not get the lock compiles as well: that costs time alone.
+    Says whether all was there at first. A process that is killed holds nothing any more. Who does not get the lock compiles as
+    well: that costs time alone.
     """
-    if fcntl is None or _is_whole(folder, key):
-        yield
+    if (found := _is_whole(folder, key)) or fcntl is None:
+        yield found
         return
     lock = folder / f"{key}.lock"
     with lock.open("w") as file:
@@ -192,7 +194,7 @@ def _alone(folder: Path, key: str) -> Iterator[None]:
             except OSError:  # a file system without locks
                 break
         try:
-            yield
+            yield False
         finally:
             lock.unlink(missing_ok=True)
 

@@ -180,14 +180,23 @@ def row(typingctx: Any, instruction: Any, operand: Any, i: Any, zero: Any) -> An
     return types.int64(types.int64, types.int64, types.int64, zero), generate
 
 
+def _call_at(context: Any, builder: Any, returns: Any, where: Any, words: Any) -> Any:
+    """Call the function of int64 that stands at an address."""
+    own = returns(*[types.int64] * len(words))
+    kind = function_type(context, own)
+    return call_compiled(context, builder, own, builder.inttoptr(where, kind.as_pointer()), words)
+
+
+def _elements(builder: Any, values: Any, count: int) -> list[Any]:
+    return [builder.extract_value(values, n) for n in range(count)]
+
+
 @intrinsic
 def call(typingctx: Any, function: Any, argument: Any) -> Any:
     """Call the function of one int64 that stands at an address."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        own = types.void(types.int64)
-        kind = function_type(context, own)
-        call_compiled(context, builder, own, builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        _call_at(context, builder, types.void, values[0], values[1:])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
@@ -198,10 +207,7 @@ def call_whole(typingctx: Any, function: Any, arguments: Any) -> Any:
     """Call the function of a whole program (:mod:`wyrm_numba.whole_source`) that stands at an address; returns a position."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        own = types.int64(*[types.int64] * len(arguments))
-        kind = function_type(context, own)
-        words = [builder.extract_value(values[1], n) for n in range(len(arguments))]
-        return call_compiled(context, builder, own, builder.inttoptr(values[0], kind.as_pointer()), words)
+        return _call_at(context, builder, types.int64, values[0], _elements(builder, values[1], len(arguments)))
 
     return types.int64(types.int64, arguments), generate
 
@@ -211,10 +217,7 @@ def call_rule(typingctx: Any, function: Any, arguments: Any) -> Any:
     """Call the function of an update rule (:mod:`wyrm_numba.rule_source`) that stands at an address."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        own = types.void(*[types.int64] * len(arguments))
-        kind = function_type(context, own)
-        words = [builder.extract_value(values[1], n) for n in range(len(arguments))]
-        call_compiled(context, builder, own, builder.inttoptr(values[0], kind.as_pointer()), words)
+        _call_at(context, builder, types.void, values[0], _elements(builder, values[1], len(arguments)))
         return context.get_dummy_value()
 
     return types.void(types.int64, arguments), generate
