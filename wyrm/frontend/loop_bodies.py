@@ -26,11 +26,12 @@ from wyrm.frontend.structure import Structure, intern_op
 __all__ = ["Body", "stand_in"]
 
 
-class _StandIn(InputNode):
-    """Real numbers of a row or a state, inside of a loop."""
+class _WithinLoop:
+    """What a node is that stands for something inside of a loop."""
 
     __slots__ = ()
     within_loop = True
+    name: str | None
 
     def set_value(self, value: npt.ArrayLike) -> None:
         """An error: it has another value at each position."""
@@ -39,34 +40,23 @@ class _StandIn(InputNode):
     def _missing(self) -> MissingValueError:
         return MissingValueError(_no_value(self))
 
-    def _kind(self) -> str:
-        return "node"
-
     def _label(self) -> str:
-        return self.name or self._kind()
+        return self.name or "node"
 
 
-class _IndexStandIn(IndexInputNode):
-    """The row number of a row, inside of a loop."""
+class _StandIn(_WithinLoop, InputNode):
+    """Real numbers of a row or a state."""
 
     __slots__ = ()
-    within_loop = True
-
-    def set_value(self, value: npt.ArrayLike) -> None:
-        """An error: it has another value at each position."""
-        raise OptionError(_no_value(self))
-
-    def _missing(self) -> MissingValueError:
-        return MissingValueError(_no_value(self))
-
-    def _kind(self) -> str:
-        return "node"
-
-    def _label(self) -> str:
-        return self.name or self._kind()
 
 
-def _no_value(node: Node) -> str:
+class _IndexStandIn(_WithinLoop, IndexInputNode):
+    """The row number of a row."""
+
+    __slots__ = ()
+
+
+def _no_value(node: _WithinLoop) -> str:
     return (
         f"{node._label()} has a value inside of the loop only, another one at each position: it can be neither set nor read "
         f"outside. What is needed there is returned by the step, as its output or as part of its state"

@@ -114,7 +114,7 @@ class _HeldColumn(BagColumn):
         self._held = HeldBags(len(other.bags), 2 * _count(other) + 64, None)
         self.replace(other)
 
-    def reads(self, data: Any) -> Column | None:
+    def read_in_place(self, data: Any) -> Column | None:
         """As for other columns; they are read once, and copied by :meth:`replace`."""
         bags = Bags.of(data, self.label)
         if len(bags) != len(self.bags):

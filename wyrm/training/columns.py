@@ -140,7 +140,7 @@ class Column:
         own.given = self.given
         return own
 
-    def reads(self, data: Any) -> Column | None:
+    def read_in_place(self, data: Any) -> Column | None:
         """Data that are given as these were, read to where these are, and checked; ``None``: they are given otherwise."""
         array = plain(data)
         if array is None or array.dtype is not self.rows.dtype or array.shape != self.given:

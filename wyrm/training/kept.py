@@ -96,7 +96,7 @@ class HeldFeed:
         self._exclusions = [(numbers[each.column], each) for each in (exclusions(traced) if some_bags else ())]
         self._roots = len(traced.roots)
 
-    def reads(self, keyed: Mapping[Any, Any]) -> Data | None:
+    def read_in_place(self, keyed: Mapping[Any, Any]) -> Data | None:
         """Data that are given as those that are held were, in the same order, most of them read to where these are.
 
         ``None``: they are given otherwise, or are no good, which is said as they are read anew. What was held is lost.
@@ -107,7 +107,7 @@ class HeldFeed:
         for own, (key, data) in zip(self._columns, keyed.items(), strict=True):
             same = own.name == repr(key) if isinstance(key, str) else own.name == key._label() and own.shape == key.shape
             try:
-                column = own.reads(data) if same else None
+                column = own.read_in_place(data) if same else None
             except WyrmError:
                 return None
             if column is None:

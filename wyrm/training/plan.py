@@ -140,7 +140,7 @@ class Session:
     def _repeats(self, model: Model, optimizers: Sequence[Optimizer], seed: int, keyed: Mapping[Any, Any]) -> bool:
         """Get ready for another call, if its data are given as those of the last one were: these are read soonest."""
         plan = self._plan
-        data, layout = (None, None) if plan is None else plan.reads(model, keyed, self._key[0])
+        data, layout = (None, None) if plan is None else plan.read_in_place(model, keyed, self._key[0])
         return data is not None and layout is not None and self._goes_on(model, optimizers, seed, data, layout)
 
     def _goes_on(self, model: Model, optimizers: Sequence[Optimizer], seed: int, data: Data, layout: Layout) -> bool:
@@ -198,7 +198,9 @@ class Session:
         for number, chunk in enumerate(feed):
             try:
                 keyed = self.model.keyed(chunk)
-                data, layout = (None, None) if plan is None or before is None else plan.reads(self.model, keyed, before.key)
+                data, layout = (
+                    (None, None) if plan is None or before is None else plan.read_in_place(self.model, keyed, before.key)
+                )
                 if data is None:
                     data = self.model.read(keyed)
                     layout = layout_of(self.model, data, TRAINING)
@@ -261,9 +263,9 @@ class Plan:
         """Whether other data of its layout can be gone through by it."""
         return self._held is not None and isinstance(self.crew, Hogwild) and self.crew.num_threads == 1
 
-    def reads(self, model: Model, keyed: Mapping[Any, Any], key: Any) -> tuple[Data | None, Layout | None]:
+    def read_in_place(self, model: Model, keyed: Mapping[Any, Any], key: Any) -> tuple[Data | None, Layout | None]:
         """Data that are given as those before were, of a layout with the same key, read to where these were; ``None``: not."""
-        data = self._held.reads(keyed) if self._held is not None and self.stays else None
+        data = self._held.read_in_place(keyed) if self._held is not None and self.stays else None
         layout = None if data is None else layout_of(model, data, TRAINING)
         return (None, None) if layout is None or layout.key != key else (data, layout)
 
